@@ -1,0 +1,180 @@
+"""The stages of the data, one frozen type each: Problem -> Rollout -> Group -> Batch.
+
+Shape legend, used as suffixes on tensors and nested lists everywhere in this package:
+
+    P   problems of one training step
+    G   rollouts of one problem (the group)
+    N   rows: all rollouts of the step, N = P * G where every group is full
+    T   target positions (completion tokens), padded to the longest row
+    L   input positions (prompt and completion), padded to the longest row
+    V   vocabulary
+    D   width of the hidden state
+
+Group membership is always an explicit id, never "contiguous blocks of G".
+A later stage builds the next type and never edits an earlier one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Status = Literal["right", "wrong", "unknown"]
+
+
+class LampoError(Exception):
+    """A failure that the user can act on: its text says what was wrong, where, and what to do.
+
+    The command line prints it without a traceback and exits with status 1.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question whose answer can be checked.
+
+    Attributes:
+        id: unique inside its task.
+        prompt: the question in plain text, before any template.
+        answer: what a verifier compares a completion with.
+        reference: a worked solution, for the ROUGE-L reward; None where there is none.
+        demonstration: what the warm start imitates; None means the reference.
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    reference: str | None = None
+    demonstration: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError(f"Problem.prompt is empty (problem {self.id!r})")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one completion.
+
+    `unknown` means that the verifier could not tell (it failed, or the gold answer makes no sense to it).
+    It is never a reward of 0: the rollout is left out of the update and counted.
+
+    Attributes:
+        status: right, wrong or unknown.
+        extracted: the answer the completion was taken to give; None if it gives none.
+        detail: why, in a few words, where that is not obvious.
+        seconds: how long the verification took.
+    """
+
+    status: Status
+    extracted: str | None = None
+    detail: str = ""
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.status not in ("right", "wrong", "unknown"):
+            raise ValueError(f"Verdict.status must be right, wrong or unknown, not {self.status!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout:
+    """One sampled response, with the log-probabilities it was drawn with.
+
+    Attributes:
+        prompt_ids: (L_prompt,) int64 token ids.
+        completion_ids: (T,) int64 token ids, the end-of-sequence token included if it was drawn.
+        logprobs: (T,) float32, log pi_old(o_t | q, o_<t) under the sampling distribution (temperature applied).
+        finished: it ended by itself; False means that it was cut at the length limit.
+        text: the completion decoded, special tokens left out.
+    """
+
+    prompt_ids: Tensor
+    completion_ids: Tensor
+    logprobs: Tensor
+    finished: bool
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.logprobs.shape != self.completion_ids.shape:
+            raise ValueError(
+                f"Rollout.logprobs has shape {tuple(self.logprobs.shape)}, "
+                f"but completion_ids has {tuple(self.completion_ids.shape)}"
+            )
+        if self.prompt_ids.numel() == 0:
+            raise ValueError("Rollout.prompt_ids is empty: a causal model needs at least one token before the completion")
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The reward of one rollout, every component on its own.
+
+    total = correctness + coefficient * rouge_l, where a component that does not apply is None and adds nothing.
+    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0.
+    """
+
+    correctness: float | None
+    rouge_l: float | None
+    total: float
+
+    @property
+    def valid(self) -> bool:
+        return self.correctness is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All rollouts of one problem, verified and rewarded."""
+
+    problem: Problem
+    rollouts_G: tuple[Rollout, ...]
+    verdicts_G: tuple[Verdict, ...]
+    rewards_G: tuple[Reward, ...]
+
+    def __post_init__(self) -> None:
+        for field in ("verdicts_G", "rewards_G"):
+            if len(getattr(self, field)) != len(self.rollouts_G):
+                raise ValueError(
+                    f"Group.{field} has {len(getattr(self, field))} entries for {len(self.rollouts_G)} rollouts "
+                    f"(problem {self.problem.id!r})"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """Rows that go through the model together, right-padded to their own longest.
+
+    Attributes:
+        input_ids: (N, L) int64, prompt then completion then padding.
+        attention_mask: (N, L) bool, True on real tokens.
+        mask_NT: (N, T) bool, the tokens of the loss: column t holds completion token t of its row.
+        target_ids: (N, T) int64, the completion tokens.
+        prompt_lengths: (N,) int64, so that target t of a row is predicted at input position prompt_length + t - 1.
+        old_logprobs_NT: (N, T) float32, zero on padding.
+        advantages_N: (N,) float32.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    mask_NT: Tensor
+    target_ids: Tensor
+    prompt_lengths: Tensor
+    old_logprobs_NT: Tensor
+    advantages_N: Tensor
+
+    def __post_init__(self) -> None:
+        N, T = self.mask_NT.shape
+        for field, shape in (
+            ("input_ids", self.attention_mask.shape),
+            ("target_ids", (N, T)),
+            ("old_logprobs_NT", (N, T)),
+            ("prompt_lengths", (N,)),
+            ("advantages_N", (N,)),
+        ):
+            if getattr(self, field).shape != torch.Size(shape):
+                raise ValueError(f"MicroBatch.{field} has shape {tuple(getattr(self, field).shape)}, expected {tuple(shape)}")
+
+    def to(self, device: torch.device) -> MicroBatch:
+        return MicroBatch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
