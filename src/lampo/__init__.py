@@ -1,0 +1,63 @@
+"""LamPO: reinforcement learning with verifiable rewards and pairwise advantages (arXiv 2605.21235).
+
+The method is a handful of pure functions, for use in any trainer:
+
+    from lampo import sequence_scores, pairwise_advantages, clipped_loss
+
+Names are imported when they are first used, so that `import lampo` alone is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .advantages import (
+        grpo_advantages,
+        pair_statistics,
+        pairwise_advantages,
+        pairwise_terms,
+        rloo_advantages,
+        sequence_scores,
+    )
+    from .objective import Loss, clipped_loss, loss_denominator, merge_statistics
+    from .rewards import rouge_l
+    from .types import LampoError, Verdict
+
+__all__ = [
+    "LampoError",
+    "Loss",
+    "Verdict",
+    "clipped_loss",
+    "grpo_advantages",
+    "loss_denominator",
+    "merge_statistics",
+    "pair_statistics",
+    "pairwise_advantages",
+    "pairwise_terms",
+    "rloo_advantages",
+    "rouge_l",
+    "sequence_scores",
+]
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    ".advantages": (
+        "grpo_advantages",
+        "pair_statistics",
+        "pairwise_advantages",
+        "pairwise_terms",
+        "rloo_advantages",
+        "sequence_scores",
+    ),
+    ".objective": ("Loss", "clipped_loss", "loss_denominator", "merge_statistics"),
+    ".rewards": ("rouge_l",),
+    ".types": ("LampoError", "Verdict"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

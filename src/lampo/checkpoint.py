@@ -1,0 +1,98 @@
+"""Checkpoints: Hugging Face folders that also hold what it takes to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+
+from .files import damage, write_folder
+from .optimizer import Optimizer
+from .policy import Policy
+
+Stage = Literal["warmstart", "train"]
+_NAME = re.compile(r"(warmstart|train)-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a run has come.
+
+    Attributes:
+        stage: warmstart or train.
+        step: steps of the stage that are done.
+        metrics_bytes: size of metrics.jsonl at that moment; what lies beyond is undone on resume.
+    """
+
+    stage: Stage
+    step: int
+    metrics_bytes: int
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Later places compare greater."""
+        return (self.stage == "train", self.step)
+
+
+def save_checkpoint(folder: Path, place: Place, policy: Policy, optimizer: Optimizer | None, *, keep: int) -> Path:
+    """Write `folder/STAGE-STEP` whole or not at all, then delete all but the `keep` latest.
+
+    The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
+    subfolder `training`. Schedule, order of problems and random numbers are functions of the place and the seed.
+    """
+
+    def fill(aside: Path) -> None:
+        policy.save(aside)
+        training = aside / "training"
+        training.mkdir()
+        state = {} if optimizer is None else {name: value.contiguous() for name, value in optimizer.state().items()}
+        safetensors.torch.save_file(state, training / "optimizer.safetensors")
+        (training / "place.json").write_text(
+            json.dumps({"stage": place.stage, "step": place.step, "metrics_bytes": place.metrics_bytes})
+        )
+
+    path = folder / f"{place.stage}-{place.step:06d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_folder(path, fill)
+    for old in _folders(folder)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint whose checksums hold, and a line for every damaged one passed over."""
+    complaints: list[str] = []
+    for path in reversed(_folders(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            return path, complaints
+        complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
+    return None, complaints
+
+
+def read_place(checkpoint: Path) -> Place:
+    """Where the run stood when the checkpoint was written."""
+    return Place(**json.loads((checkpoint / "training" / "place.json").read_text()))
+
+
+def load_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:
+    """Put the optimiser's state back."""
+    optimizer.load_state(safetensors.torch.load_file(checkpoint / "training" / "optimizer.safetensors"))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoints in order; half-written ones have another name."""
+
+    def order(path: Path) -> tuple[bool, int]:
+        match = _NAME.fullmatch(path.name)
+        assert match is not None
+        return (match[1] == "train", int(match[2]))
+
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=order)

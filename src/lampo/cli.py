@@ -1,0 +1,186 @@
+"""The command line: lampo train | eval | tasks | config."""
+
+from __future__ import annotations
+
+from . import environment  # noqa: F401  it must run before torch is imported
+
+# isort: split
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .config import TrainConfig, describe_config, load_config
+from .types import LampoError
+
+app = typer.Typer(
+    name="lampo",
+    help="Train a reasoning model on problems whose answers can be checked, with LamPO (arXiv 2605.21235).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
+RecipeOrRun = Annotated[Path, typer.Argument(help="A recipe (YAML) or a run directory.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the recipe, e.g. optimizer.learning_rate=1e-6. May be repeated.",
+    ),
+]
+
+
+@app.command()
+def train(
+    recipe: RecipeOrRun,
+    settings: Settings = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this recipe, from its latest checkpoint.")
+    ] = False,
+) -> None:
+    """Train a policy: warm start, then reinforcement learning; ends with a report."""
+    from .console import Progress, final_table
+    from .report import read_metrics, summary, write_report
+    from .run import Run
+    from .train import Stopped
+    from .train import train as train_run
+
+    if resume:
+        if settings:
+            raise LampoError(
+                "--resume goes on with the settings of the run itself; leave --set out, or start a new run."
+            )
+        path = recipe if recipe.is_dir() else _newest(recipe)
+        prepare(load_config(path / "config.yaml"))
+        run, complaints = Run.resume(path)
+    else:
+        config = load_config(recipe, settings or [])
+        prepare(config)
+        run, complaints = Run.create(config), []
+    with Progress(run.path.name) as progress:
+        for complaint in complaints:
+            progress.note(complaint)
+        try:
+            train_run(run, progress)
+        except Stopped as stopped:
+            progress.note(f"{stopped} Go on with: lampo train {run.path} --resume")
+            raise typer.Exit(130) from None
+    final_table(summary(read_metrics(run.path)), write_report(run.path))
+
+
+@app.command("eval")
+def evaluate_command(
+    recipe: RecipeOrRun,
+    settings: Settings = None,
+    problems: Annotated[int | None, typer.Option(help="Held-out problems; all of them if not given.", min=1)] = None,
+) -> None:
+    """Sampled accuracy, with a 95 % interval, on the held-out problems of a recipe's model or a run's latest checkpoint."""
+    from .checkpoint import latest_checkpoint
+    from .console import Progress
+    from .evaluate import evaluate
+    from .train import load_policy, native_sampler
+
+    weights = None
+    if recipe.is_dir():
+        config = load_config(recipe / "config.yaml", settings or [])
+        weights, complaints = latest_checkpoint(recipe / "checkpoints")
+        if weights is None:
+            raise LampoError(f"The run {recipe} has no checkpoint to evaluate. {' '.join(complaints)}")
+    else:
+        config = load_config(recipe, settings or [])
+    prepare(config)
+    task = config.task.load()
+    policy = load_policy(config, weights)
+    with Progress("evaluation") as progress:
+        progress.note(
+            f"evaluating {weights or config.model.path or 'the untrained model'} on {len(task.heldout[:problems])} held-out problems"
+        )
+        record = evaluate(
+            policy, native_sampler(policy, config), task.heldout[:problems], config, on_progress=progress.tokens
+        )
+    typer.echo(
+        f"accuracy {record['evaluation/accuracy']:.1%} (95 % interval {record['evaluation/low']:.1%} to {record['evaluation/high']:.1%}, "
+        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples, temperature {config.sampling.temperature:g}); "
+        f"truncated {record['evaluation/truncated']:.1%}, unknown {record['evaluation/unknown']:.1%}, "
+        f"mean length {record['evaluation/length_mean']:.0f} tokens"
+    )
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks, and what each needs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .tasks import TASKS
+
+    table = Table("task", "what it is", "settings")
+    for name, options in TASKS.items():
+        table.add_row(
+            name,
+            (options.__doc__ or "").split("\n")[0],
+            ", ".join(key for key in options.model_fields if key != "name"),
+        )
+    Console().print(table)
+
+
+@app.command()
+def config(recipe: Recipe, settings: Settings = None) -> None:
+    """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
+    typer.echo(describe_config(load_config(recipe, settings or [])))
+
+
+def prepare(config: TrainConfig) -> None:
+    """Set up the process as the recipe asks: threads, quiet libraries, our own log lines."""
+    import torch
+    import transformers
+
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("lampo").setLevel(logging.INFO)
+
+
+def _newest(recipe: Path) -> Path:
+    from .run import find_run
+
+    options = load_config(recipe).run
+    path = find_run(Path(options.folder), options.name)
+    if path is None:
+        raise LampoError(
+            f"There is no run {options.name!r} in {Path(options.folder).absolute()} to go on with. Start it without --resume."
+        )
+    return path
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except LampoError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+    except OSError as error:  # disk full, a folder taken away: not ours to mend, but no traceback either
+        place = f" ({error.filename})" if error.filename else ""
+        typer.secho(
+            f"error: {error.strerror or error}{place}. What was saved before is whole; go on with --resume.",
+            fg=typer.colors.RED,
+            err=True,
+        )
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of the command `lampo`."""
+    with _plain_errors():
+        app()

@@ -1,0 +1,78 @@
+"""Sampled accuracy on held-out problems, with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .config import TrainConfig
+from .policy import Policy
+from .prompts import encode_prompts
+from .sample import Sampler
+from .seeds import derive_seed
+from .types import LampoError, Problem
+from .verify import judge
+
+
+def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share by Wilson's score (J. Am. Stat. Assoc. 22, 1927): in [0, 1], and sensible at 0 and 1.
+
+        (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+
+    `n` counts problems. With several responses a problem `p` is the mean over problems; the interval then is conservative, since the
+    mean of several responses varies no more than one response.
+
+    >>> low, high = wilson_interval(0.5, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.404, 0.596)
+    """
+    n, p = num_problems, accuracy
+    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
+
+
+def evaluate(
+    policy: Policy,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    config: TrainConfig,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
+
+    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    the same at every call of a run, so that two evaluations differ by the policy alone.
+
+    Returns:
+        accuracy, low and high end of its 95 % interval, number of problems, shares of unknown and truncated responses, mean length;
+        keys begin with `evaluation/`.
+    """
+    prompts_P = encode_prompts(problems, policy, config.prompt)
+    seed = derive_seed(config.run.seed, "evaluate")
+    rollouts_PG = sampler.sample(prompts_P, config.evaluation.samples, seed=seed, on_progress=on_progress)
+    verdicts_PG = [
+        [judge(config.verifier, rollout.text, problem.answer) for rollout in rollouts_G]
+        for problem, rollouts_G in zip(problems, rollouts_PG, strict=True)
+    ]
+    known_PG = [
+        [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
+        for verdicts_G in verdicts_PG
+    ]
+    shares = [sum(known_G) / len(known_G) for known_G in known_PG if known_G]
+    if not shares:
+        raise LampoError(
+            "Every verdict of the evaluation is unknown: the verifier does not understand the answers of this task."
+        )
+    rollouts = [rollout for rollouts_G in rollouts_PG for rollout in rollouts_G]
+    accuracy = sum(shares) / len(shares)
+    low, high = wilson_interval(accuracy, len(shares))
+    return {
+        "evaluation/accuracy": accuracy,
+        "evaluation/low": low,
+        "evaluation/high": high,
+        "evaluation/problems": len(shares),
+        "evaluation/unknown": 1 - sum(map(len, known_PG)) / len(rollouts),
+        "evaluation/truncated": sum(not rollout.finished for rollout in rollouts) / len(rollouts),
+        "evaluation/length_mean": sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+    }

@@ -1,0 +1,72 @@
+"""Writing that survives a kill and a power cut: a file or folder is whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+MANIFEST = "checksums.json"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write aside, sync, rename."""
+    aside = path.with_name(f".{path.name}.partial")
+    with aside.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Have `fill` write a folder aside, add checksums of all its files, sync and rename; nothing is left if it fails."""
+    aside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        fill(aside)
+        names = sorted(str(file.relative_to(aside)) for file in aside.rglob("*") if file.is_file())
+        (aside / MANIFEST).write_text(json.dumps({name: _digest(aside / name) for name in names}, indent=1))
+        for file in aside.rglob("*"):
+            sync_folder(file)
+        sync_folder(aside)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a folder that `write_folder` made, or None."""
+    try:
+        expected: dict[str, str] = json.loads((path / MANIFEST).read_text())
+        for name, digest in expected.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if _digest(path / name) != digest:
+                return f"{name} does not match its checksum"
+    except (OSError, ValueError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    return None
+
+
+def sync_folder(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

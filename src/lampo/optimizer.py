@@ -1,0 +1,75 @@
+"""AdamW with a schedule that is a function of the step, and a state without pickle."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .config import OptimizerOptions
+from .policy import Policy
+from .types import NotFinite
+
+
+def learning_rate(step: int, total_steps: int, options: OptimizerOptions) -> float:
+    """Learning rate of step 1, 2, ..., total_steps: a linear rise, then constant or a cosine that ends at 0.
+
+    >>> [learning_rate(step, 4, OptimizerOptions(learning_rate=1.0, warmup_steps=2)) for step in (1, 2, 3, 4)]
+    [0.5, 1.0, 1.0, 1.0]
+    """
+    if step <= options.warmup_steps:
+        return options.learning_rate * step / options.warmup_steps
+    if options.schedule == "constant":
+        return options.learning_rate
+    progress = (step - options.warmup_steps) / max(1, total_steps - options.warmup_steps)
+    return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Optimizer:
+    """AdamW over the trainable parameters of a policy."""
+
+    def __init__(self, policy: Policy, options: OptimizerOptions, total_steps: int) -> None:
+        self._options = options
+        self._total_steps = total_steps
+        self._parameters = policy.trainable_parameters()
+        self._adamw = torch.optim.AdamW(
+            self._parameters.values(),
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=policy.device.type in ("cpu", "cuda"),
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        """Clip the gradient, move the weights, clear the gradient; `step` counts from 1 and sets the learning rate.
+
+        Raises:
+            NotFinite: the gradient is not finite; the weights are left as they were.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._options.max_gradient_norm)
+        rate = learning_rate(step, self._total_steps, self._options)
+        record = {"optimizer/learning_rate": rate, "optimizer/gradient_norm": float(norm)}
+        if not math.isfinite(record["optimizer/gradient_norm"]):
+            raise NotFinite("The gradient is not finite.")
+        for group in self._adamw.param_groups:
+            group["lr"] = rate
+        self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
+        return record
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments and counts as named tensors."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in self._parameters.items()
+            for key, value in self._adamw.state.get(parameter, {}).items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state` returned."""
+        for full_name, value in state.items():
+            name, _, key = full_name.rpartition("/")
+            parameter = self._parameters[name]
+            device = parameter.device if self._adamw.defaults["fused"] or key != "step" else "cpu"
+            self._adamw.state[parameter][key] = value.to(device)

@@ -1,0 +1,217 @@
+"""The policy: a causal language model, its tokenizer, and the log-probabilities of tokens under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .config import LoraOptions, ModelOptions
+from .logprobs import linear_logprobs
+from .pretrained import from_scratch, load_pretrained
+from .types import LampoError, MicroBatch
+
+
+class Policy:
+    """A causal language model that can be sampled from, trained and saved.
+
+    Attributes:
+        model: the transformers model, or PEFT's wrapper of it.
+        tokenizer: its tokenizer.
+        device: where it lives.
+        end_ids: token ids that end a completion.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        device: torch.device,
+        autocast: bool = False,
+    ) -> None:
+        self.model: Any = model.to(device)  # pyright: ignore[reportArgumentType]
+        self.tokenizer: Any = tokenizer
+        self.device = device
+        self._autocast = autocast
+        _remove_dropout(model)
+        self.model.eval()
+        self.end_ids = _end_ids(model, tokenizer)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token_id = self.end_ids[0]
+        self._refuse_unusual_head()
+
+    @classmethod
+    def load(cls, options: ModelOptions, *, seed: int = 0, weights: Path | None = None) -> Policy:
+        """The policy that a recipe's `model` section describes, with the weights of a checkpoint folder where one is given.
+
+        Raises:
+            LampoError: the model cannot be loaded or the device is not there.
+        """
+        device = choose_device(options.device)
+        precision = options.dtype if options.dtype != "auto" else ("mixed" if device.type == "cuda" else "float32")
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        if weights is not None and options.lora is None:
+            model, tokenizer = load_pretrained(
+                options.model_copy(update={"path": str(weights), "tokenizer": None}), dtype
+            )
+        elif options.path is not None:
+            model, tokenizer = load_pretrained(options, dtype)
+        else:
+            model, tokenizer = from_scratch(options, dtype, seed)
+        if options.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if options.lora is not None:
+            model = _with_lora(model, options.lora, seed, weights)
+        return cls(model, tokenizer, device=device, autocast=precision == "mixed")
+
+    @property
+    def core(self) -> PreTrainedModel:
+        """The transformers model itself, under PEFT's wrapper if there is one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and completion together."""
+        config = self.core.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None) or 2**31
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters that the optimiser moves, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
+
+    def hidden_states(self, input_ids: Tensor, **arguments: Any) -> Tensor:
+        """(N, L, D) states before the language-model head; keyword arguments go to the transformers model."""
+        backbone = getattr(self.core, self.core.base_model_prefix)
+        return backbone(input_ids=input_ids, **arguments).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V) float32 logits of (..., D) hidden states."""
+        return self.core.get_output_embeddings()(hidden).float()
+
+    def token_logprobs(self, batch: MicroBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of the completion tokens under the sampling distribution softmax(logits / temperature).
+
+        The logits of all tokens never exist together, see `linear_logprobs`.
+
+        Args:
+            batch: rows with prompts and completions.
+            temperature: that of the sampling distribution.
+
+        Returns:
+            logprobs_NT with gradient, entropy_NT without, both 0 on padding; float64 for a float64 model, else float32.
+        """
+        self.model.train(torch.is_grad_enabled())  # transformers checkpoints activations in training mode only
+        with self.precision():
+            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            rows, columns = batch.mask_NT.nonzero(as_tuple=True)
+            states = hidden[rows, batch.prompt_lengths[rows] + columns - 1]
+            targets = batch.target_ids[rows, columns]
+            head = self.core.get_output_embeddings()
+            dtype = torch.bfloat16 if self._autocast else head.weight.dtype
+            logprobs, entropy = linear_logprobs(
+                states, head.weight, head.bias, targets, temperature=temperature, dtype=dtype
+            )
+        self.model.eval()
+        shape = batch.mask_NT.shape
+        return (
+            logprobs.new_zeros(shape).index_put((rows, columns), logprobs),
+            entropy.new_zeros(shape).index_put((rows, columns), entropy),
+        )
+
+    @torch.no_grad()
+    def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> Tensor:
+        """`token_logprobs` without gradient or entropies, for a policy that is not trained."""
+        return self.token_logprobs(batch, temperature=temperature)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder: weights as safetensors, configuration and tokenizer (PEFT's adapter format under LoRA)."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    @torch.no_grad()
+    def _refuse_unusual_head(self) -> None:
+        """A model whose logits are more than a linear layer of its states (soft caps, scales) would be trained on the wrong ones."""
+        if type(self.core.get_output_embeddings()) is not nn.Linear:
+            raise LampoError(
+                f"The language-model head of {type(self.core).__name__} is not a plain linear layer, which is not supported "
+                "(model.lora.target_modules must not name it)."
+            )
+        probe = torch.tensor([[self.end_ids[0]] * 2], device=self.device)
+        ours = self.logits(self.hidden_states(probe, use_cache=False))
+        theirs = self.model(input_ids=probe, use_cache=False).logits.float()
+        if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
+            raise LampoError(
+                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale), "
+                "which is not supported: choose a model whose logits are the head's output."
+            )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a recipe's `model.device`; auto is CUDA, then MPS, then CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LampoError(
+            f"model.device is {name!r}, which this machine or this build of torch does not have: {error}"
+        ) from None
+    return device
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def flat(value: int | list[int] | None) -> Iterator[int]:
+        if value is not None:
+            yield from value if isinstance(value, list) else [value]
+
+    generation = getattr(model, "generation_config", None)
+    ids = {*flat(tokenizer.eos_token_id), *flat(generation.eos_token_id if generation is not None else None)}
+    if not ids:
+        raise LampoError("The tokenizer names no end-of-sequence token, so no completion could ever end.")
+    return sorted(ids)
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    """Old and new log-probabilities must be of one function, so that the ratio is 1 at the first update."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
+
+
+def _with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: Path | None) -> Any:
+    try:
+        from peft import LoraConfig, PeftModel, get_peft_model
+    except ImportError:
+        raise LampoError("model.lora needs PEFT. Install it with: pip install 'lampo[lora]'") from None
+    if weights is not None:
+        return PeftModel.from_pretrained(model, str(weights), is_trainable=True)  # pyright: ignore[reportArgumentType]
+    adapter = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,  # pyright: ignore[reportArgumentType]
+        target_modules=options.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, adapter)  # pyright: ignore[reportArgumentType]

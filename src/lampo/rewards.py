@@ -1,0 +1,117 @@
+"""Verdicts and texts -> rewards: correctness, and ROUGE-L against a reference solution."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+from pydantic import Field
+from rapidfuzz.distance import LCSseq
+
+from .options import Options
+from .types import Group, Problem, Reward, Rollout, Verdict
+from .verify import THOUGHT_BEGIN, THOUGHT_END, Verifier, judge
+
+_TOKEN = re.compile(r"[^\W\d_]+|\S")
+_THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
+
+
+class RewardOptions(Options):
+    """total = correctness + rouge_l x F1, with correctness 1 or 0."""
+
+    rouge_l: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Coefficient of the ROUGE-L F1 against the reference solution. 0: never computed."""
+    rouge_scope: Literal["response", "trace"] = "response"
+    """What is compared with the reference: the whole response, or only its thought (the text in <think> tags)."""
+
+
+def score(problem: Problem, rollouts_G: Sequence[Rollout], verifier: Verifier, options: RewardOptions) -> Group:
+    """Verify and reward all rollouts of one problem.
+
+        R_i = correctness_i + rouge_l * F1_i
+
+    correctness is 1 (right), 0 (wrong) or None (unknown: the total is then NaN and the row not valid). F1 is None, and
+    adds nothing, where its coefficient is 0 or the problem has no reference. The sum is that of LamPO (arXiv
+    2605.21235, as its readers report it); the coefficient, the tokens and the scope are this project's choice.
+
+    Args:
+        problem: the problem, with the answer and perhaps a reference solution.
+        rollouts_G: its responses.
+        verifier: decides what is right; its failure gives "unknown".
+        options: the coefficient of F1, and what is compared with the reference.
+
+    >>> import torch; from lampo.verify import NumericOptions
+    >>> one = torch.ones(1)
+    >>> rollouts_G = [Rollout(one.long(), one.long(), -one, True, text) for text in ("7+5=12", "7+5=13")]
+    >>> group = score(Problem("0", "7+5=", "12", "7+5=12"), rollouts_G, NumericOptions(), RewardOptions(rouge_l=0.6))
+    >>> [round(reward.total, 6) for reward in group.rewards_G]  # 0.6 * 5/6 for five tokens of six
+    [1.6, 0.5]
+    """
+    verdicts_G = tuple(judge(verifier, rollout.text, problem.answer) for rollout in rollouts_G)
+    if options.rouge_l > 0 and problem.reference is not None:
+        reference = rouge_tokens(problem.reference)
+        scope = reasoning_trace if options.rouge_scope == "trace" else str
+        rouge_G = [rouge_l(rouge_tokens(scope(rollout.text)), reference) for rollout in rollouts_G]
+    else:
+        rouge_G = [None] * len(rollouts_G)
+    rewards_G = tuple(
+        _reward(verdict, rouge, options.rouge_l) for verdict, rouge in zip(verdicts_G, rouge_G, strict=True)
+    )
+    return Group(problem, tuple(rollouts_G), verdicts_G, rewards_G)
+
+
+def _reward(verdict: Verdict, rouge: float | None, coefficient: float) -> Reward:
+    if verdict.status == "unknown":
+        return Reward(correctness=None, rouge_l=rouge, total=math.nan)
+    correctness = 1.0 if verdict.status == "right" else 0.0
+    return Reward(correctness, rouge, correctness + coefficient * (rouge or 0.0))
+
+
+def rouge_l(candidate_tokens: Sequence[Hashable], reference_tokens: Sequence[Hashable]) -> float:
+    """F1 of the longest common subsequence of two token sequences.
+
+        P = LCS / |candidate|,   R = LCS / |reference|,   F1 = 2 P R / (P + R) = 2 LCS / (|candidate| + |reference|)
+
+    ROUGE-L (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"), sentence level, P and R weighted
+    equally; the same number as the package rouge_score gives for the same tokens.
+
+    Returns:
+        A number from 0 (no token in common, or a side without tokens) to 1 (the same tokens).
+
+    >>> rouge_l("a b c d".split(), "a x c".split())  # LCS: a c
+    0.5714285714285714
+    """
+    if not candidate_tokens or not reference_tokens:
+        return 0.0
+    return 2 * LCSseq.similarity(candidate_tokens, reference_tokens) / (len(candidate_tokens) + len(reference_tokens))
+
+
+def rouge_tokens(text: str) -> list[str]:
+    r"""The tokens that the ROUGE-L reward compares: words, single digits, single symbols; white space is left out.
+
+    A digit stands for itself, so that 1032 against 1033 earns three quarters, and the working of a character-level
+    model ("7+5=12" has no white space) is compared figure by figure. Symbols are kept and capitals stay capitals,
+    because in mathematics they carry the meaning (x - y, X and x). rouge_score's own tokenizer lower-cases and drops
+    all but a-z and 0-9, so its number for a LaTeX text is another.
+
+    >>> rouge_tokens(r"So \frac{1}{2}x = 10.")
+    ['So', '\\', 'frac', '{', '1', '}', '{', '2', '}', 'x', '=', '1', '0', '.']
+    """
+    return _TOKEN.findall(text)
+
+
+def reasoning_trace(text: str) -> str:
+    """The thought of a response: the text between <think> and </think>; of several thoughts, one a line.
+
+    A first </think> without its <think> ends a thought that the prompt began; a last <think> without its </think> runs
+    to the end. Without tags there is no thought.
+
+    >>> reasoning_trace("<think>7+5</think>12"), reasoning_trace("7+5</think>12")
+    ('7+5', '7+5')
+    >>> reasoning_trace("So: <think>7+"), reasoning_trace("12")
+    ('7+', '')
+    """
+    begun_by_prompt = THOUGHT_END in text.partition(THOUGHT_BEGIN)[0]
+    return "\n".join(_THOUGHT.findall(THOUGHT_BEGIN + text if begun_by_prompt else text))

@@ -1,0 +1,268 @@
+"""The run directory: configuration, versions, metrics, rollouts, checkpoints; making one and going on with one.
+
+runs/NAME/
+  config.yaml        every setting, loads as a recipe
+  manifest.json      command, versions, git commit
+  metrics.jsonl      one flat object a line, in the order things happened
+  rollouts/          000012.jsonl.gz: the groups of training step 12, one a line
+  checkpoints/       train-000050: a Hugging Face folder
+  reference/         the frozen policy of the KL term, where there is one
+  report.html
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import Place, Stage, latest_checkpoint, load_optimizer, read_place, save_checkpoint
+from .config import TrainConfig, dump_config, load_config
+from .estimate import Estimate
+from .files import sync_folder, write_file
+from .optimizer import Optimizer
+from .policy import Policy
+from .seeds import generator
+from .types import Group, LampoError, Problem
+
+
+class Run:
+    """An open run directory."""
+
+    def __init__(self, path: Path, config: TrainConfig, checkpoint: Path | None) -> None:
+        self.path = path
+        self.config = config
+        self._checkpoint = checkpoint
+        self.place = Place("warmstart", 0, 0) if checkpoint is None else read_place(checkpoint)
+        self._metrics = (path / "metrics.jsonl").open("ab")
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> Run:
+        """A new directory `folder/NAME`, or `NAME-2`, `NAME-3`, ... where that exists.
+
+        Raises:
+            LampoError: the directory cannot be made or written to.
+        """
+        folder, name, number = Path(config.run.folder), config.run.name, 1
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = folder / (name if number == 1 else f"{name}-{number}")
+                try:
+                    path.mkdir()
+                    break
+                except FileExistsError:
+                    number += 1
+            (path / "rollouts").mkdir()
+            write_file(path / "config.yaml", dump_config(config).encode())
+            write_file(path / "manifest.json", json.dumps(_manifest(), indent=1).encode())
+            return cls(path, config, None)
+        except OSError as error:
+            raise LampoError(
+                f"Cannot make a run directory in {folder.absolute()}: {error.strerror or error}. Choose another with --set run.folder=DIR."
+            ) from None
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Run, list[str]]:
+        """Go on with a run: the latest whole checkpoint, or the start; later metrics and rollouts are undone.
+
+        Returns:
+            the run, and lines the user should read (damaged checkpoints).
+        """
+        config = load_config(path / "config.yaml")
+        checkpoint, complaints = latest_checkpoint(path / "checkpoints")
+        run = cls(path, config, checkpoint)
+        run._metrics.truncate(run.place.metrics_bytes)
+        rollouts = path / "rollouts"
+        rollouts.mkdir(exist_ok=True)
+        for file in rollouts.glob("*.jsonl.gz"):
+            if run.place.stage == "warmstart" or int(file.name.split(".")[0]) > run.place.step:
+                file.unlink()
+        return run, complaints
+
+    @property
+    def weights(self) -> Path | None:
+        """The checkpoint folder that the run goes on from; None at the start."""
+        return self._checkpoint
+
+    def restore(self, optimizer: Optimizer, stage: Stage) -> None:
+        """Load the optimiser's state, if the run goes on inside this stage."""
+        if self._checkpoint is not None and self.place.stage == stage:
+            load_optimizer(self._checkpoint, optimizer)
+
+    def steps(self, stage: Stage, total: int) -> range:
+        """The steps of a stage still to do, counted from 1."""
+        if self.place.stage == stage:
+            return range(self.place.step + 1, total + 1)
+        return range(1, total + 1) if stage == "train" else range(0)
+
+    def problems(self, problems: Sequence[Problem], step: int, count: int, stage: Stage) -> list[Problem]:
+        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch."""
+        chosen: list[Problem] = []
+        orders: dict[int, list[int]] = {}
+        for index in range((step - 1) * count, step * count):
+            epoch, offset = divmod(index, len(problems))
+            if epoch not in orders:
+                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, stage, "order", epoch))
+                orders[epoch] = order.tolist()
+            chosen.append(problems[orders[epoch][offset]])
+        return chosen
+
+    def log(self, stage: str, step: int, record: dict[str, float]) -> dict[str, Any]:
+        """Append one line to metrics.jsonl."""
+        line = {"stage": stage, "step": step, **record}
+        self._metrics.write(json.dumps(line).encode() + b"\n")
+        self._metrics.flush()
+        return line
+
+    def save_groups(self, step: int, groups_P: Sequence[Group], estimate: Estimate) -> Path:
+        """Write the rollouts of a training step, one group a line."""
+        path = self.path / "rollouts" / f"{step:06d}.jsonl.gz"
+        lines = "".join(
+            json.dumps(record, ensure_ascii=False) + "\n" for record in group_records(step, groups_P, estimate)
+        )
+        aside = path.with_suffix(".partial")
+        aside.write_bytes(gzip.compress(lines.encode(), compresslevel=3, mtime=0))
+        aside.replace(path)
+        return path
+
+    def save(self, stage: Stage, step: int, policy: Policy, optimizer: Optimizer | None) -> None:
+        """Write a checkpoint; after it the run can go on from here."""
+        os.fsync(self._metrics.fileno())
+        self.place = Place(stage, step, self._metrics.tell())
+        self._checkpoint = save_checkpoint(
+            self.path / "checkpoints", self.place, policy, optimizer, keep=self.config.run.keep_checkpoints
+        )
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._metrics.close()
+        sync_folder(self.path)
+
+
+def find_run(folder: Path, name: str) -> Path | None:
+    """The newest run directory of that name."""
+    runs = [
+        path
+        for path in folder.glob(f"{name}*")
+        if (path / "config.yaml").is_file() and _number(path.name, name) is not None
+    ]
+    return max(runs, key=lambda path: _number(path.name, name) or 0, default=None)
+
+
+def _number(folder_name: str, name: str) -> int | None:
+    """1 for NAME, 2 for NAME-2, None for anything else."""
+    if folder_name == name:
+        return 1
+    rest = folder_name.removeprefix(f"{name}-")
+    return int(rest) if rest.isdigit() else None
+
+
+def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> Iterator[dict[str, Any]]:
+    """The groups of a step as plain data, each rollout with its reward parts, score and advantage."""
+    row = 0
+    scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
+    for group in groups_P:
+        rollouts = []
+        for rollout, verdict, reward in zip(group.rollouts_G, group.verdicts_G, group.rewards_G, strict=True):
+            rollouts.append(
+                {
+                    "text": rollout.text,
+                    "status": verdict.status,
+                    "extracted": verdict.extracted,
+                    "detail": verdict.detail,
+                    "correctness": reward.correctness,
+                    "rouge_l": reward.rouge_l,
+                    "total": reward.total if reward.valid else None,
+                    "score": scores_N[row],
+                    "advantage": advantages_N[row],
+                    "length": len(rollout.completion_ids),
+                    "finished": rollout.finished,
+                }
+            )
+            row += 1
+        problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
+        yield {"step": step, "problem": problem, "rollouts": rollouts}
+
+
+class Interrupt:
+    """Whether the user asked to stop; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def watch(self) -> Iterator[Interrupt]:
+        """Take Ctrl-C and SIGTERM as a wish to stop after the current step."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def ask(number: int, _frame: object) -> None:
+            if self.requested:
+                raise KeyboardInterrupt
+            self.requested = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _manifest() -> dict[str, Any]:
+    packages = (
+        "lampo",
+        "torch",
+        "transformers",
+        "tokenizers",
+        "safetensors",
+        "datasets",
+        "pydantic",
+        "rapidfuzz",
+        "accelerate",
+        "peft",
+    )
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": " ".join(["lampo", *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "versions": versions,
+    }
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if dirty else "")

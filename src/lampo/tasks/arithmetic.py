@@ -1,0 +1,157 @@
+"""Generated sums and products with a worked solution: nothing to download, and a tiny model learns it in minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from ..types import LampoError, Problem
+from .base import Task, TaskOptions
+from .split import alternate, shuffled, split_candidates, stable_hash
+
+Operation = Literal["add", "multiply"]
+SYMBOLS: dict[Operation, str] = {"add": "+", "multiply": "*"}
+
+LARGEST_SUM_COLUMN = 9 + 9 + 1
+LARGEST_PRODUCT_COLUMN = 9 * 9 + 8
+
+Write = Callable[[int, int], int]
+"""(result of a column, largest possible result of such a column) -> the result that is written down."""
+
+
+class ArithmeticOptions(TaskOptions):
+    """Generated sums and products of whole numbers, worked column by column."""
+
+    name: Literal["arithmetic"] = "arithmetic"
+    """Selects this task."""
+    operations: list[Operation] = Field(["add"], min_length=1)
+    """What is asked, in equal shares: add, multiply."""
+    digits: int = Field(3, ge=1, le=100)
+    """Digits of both summands, and of the first factor: exactly this many."""
+    multiplier_digits: int = Field(1, ge=1, le=100)
+    """Digits of the second factor: exactly this many."""
+    num_train: int = Field(20_000, gt=0)
+    """Problems to train on; fewer if there are not so many."""
+    num_heldout: int = Field(500, gt=0)
+    """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
+    demonstration_noise: float = Field(0.0, ge=0, le=1)
+    """Probability of a slip in each column of the solutions that the warm start imitates; the references stay right."""
+    seed: int = 0
+    """Chooses the problems, and the slips."""
+
+    def load(self) -> Task:
+        """Generate the problems: all different, a + b and b + a on the same side.
+
+        Raises:
+            LampoError: there are so few problems that one side is empty.
+        """
+        streams = [self._pairs(operation) for operation in dict.fromkeys(self.operations)]
+        keyed: Iterator[tuple[str, tuple[Operation, int, int]]] = (
+            (f"{min(a, b)}{SYMBOLS[operation]}{max(a, b)}", (operation, a, b)) for operation, a, b in alternate(streams)
+        )
+        train, heldout = split_candidates(keyed, self.num_train, self.num_heldout)
+        if not train or not heldout:
+            raise LampoError(
+                f"There are too few problems with task.digits={self.digits} for a training and a held-out side. "
+                "Raise task.digits."
+            )
+        return Task([self._problem(*item) for item in train], [self._problem(*item) for item in heldout])
+
+    def _pairs(self, operation: Operation) -> Iterator[tuple[Operation, int, int]]:
+        """All pairs of operands in random order."""
+        first = _numbers(self.digits)
+        second = _numbers(self.multiplier_digits if operation == "multiply" else self.digits)
+        num_second = second.stop - second.start
+        random_numbers = random.Random(stable_hash(f"{self.seed} {operation}"))
+        for index in shuffled((first.stop - first.start) * num_second, random_numbers):
+            yield operation, first.start + index // num_second, second.start + index % num_second
+
+    def _problem(self, operation: Operation, a: int, b: int) -> Problem:
+        question = f"{a}{SYMBOLS[operation]}{b}"
+        slips = _slips(self.demonstration_noise, random.Random(stable_hash(f"{self.seed} {question}")))
+        return Problem(
+            id=f"arithmetic/{question}",
+            prompt=f"{question}=",
+            answer=str(a + b if operation == "add" else a * b),
+            reference=worked_solution(operation, a, b),
+            demonstration=worked_solution(operation, a, b, slips) if self.demonstration_noise > 0 else None,
+        )
+
+
+def _as_is(result: int, largest: int) -> int:
+    return result
+
+
+def worked_solution(operation: Operation, a: int, b: int, write: Write = _as_is) -> str:
+    r"""The working of a sum or product, a line for each column from the right, the carry first; last the answer alone.
+
+    A product is a partial product for each digit of b, its value, and its sum with those before it.
+    `write` may put down another result for a column: all that follows then builds on what was written.
+
+    >>> worked_solution("add", 347, 685)
+    '7+5=12\n1+4+8=13\n1+3+6=10\n=1032'
+    >>> worked_solution("multiply", 47, 36)
+    '7*6=42\n4+4*6=28\n=282\n7*3=21\n2+4*3=14\n=1410\n2+0=2\n8+1=9\n2+4=6\n0+1=1\n=1692'
+    >>> worked_solution("add", 47, 35, lambda result, largest: 19 if result == 12 else result)
+    '7+5=19\n1+4+3=8\n=89'
+    """
+    lines, result = _add(a, b, write) if operation == "add" else _multiply(a, b, write)
+    return "\n".join([*lines, f"={result}"])
+
+
+def _add(a: int, b: int, write: Write) -> tuple[list[str], int]:
+    width = max(len(str(a)), len(str(b)))
+    columns = zip(reversed(str(a).zfill(width)), reversed(str(b).zfill(width)), strict=True)
+    return _work([(f"{x}+{y}", int(x) + int(y)) for x, y in columns], LARGEST_SUM_COLUMN, write)
+
+
+def _multiply(a: int, b: int, write: Write) -> tuple[list[str], int]:
+    lines: list[str] = []
+    result = 0
+    for place, y in enumerate(reversed(str(b))):
+        columns = [(f"{x}*{y}", int(x) * int(y)) for x in reversed(str(a))]
+        partial_lines, partial = _work(columns, LARGEST_PRODUCT_COLUMN, write)
+        partial *= 10**place
+        lines += partial_lines
+        if len(str(b)) > 1:
+            lines.append(f"={partial}")
+        sum_lines, result = _add(result, partial, write) if place > 0 else ([], partial)
+        lines += sum_lines
+        if 0 < place < len(str(b)) - 1:
+            lines.append(f"={result}")
+    return lines, result
+
+
+def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[list[str], int]:
+    """Columns (text, value without the carry) from the right -> a line for each, and the number their digits form."""
+    lines: list[str] = []
+    carry = result = 0
+    for place, (text, value) in enumerate(columns):
+        written = write(carry + value, largest)
+        lines.append(f"{carry}+{text}={written}" if carry else f"{text}={written}")
+        carry, digit = divmod(written, 10)
+        result += digit * 10**place
+    return lines, result + carry * 10 ** len(columns)
+
+
+def _slips(probability: float, random_numbers: random.Random) -> Write:
+    """Write a wrong result with this probability: any other that such a column can have."""
+
+    def write(result: int, largest: int) -> int:
+        if random_numbers.random() >= probability:
+            return result
+        return (result + random_numbers.randint(1, largest)) % (largest + 1)
+
+    return write
+
+
+def _numbers(digits: int) -> range:
+    """All whole numbers with exactly this many digits.
+
+    >>> _numbers(1), _numbers(3)
+    (range(0, 10), range(100, 1000))
+    """
+    return range(10 ** (digits - 1) if digits > 1 else 0, 10**digits)

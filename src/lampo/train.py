@@ -1,0 +1,239 @@
+"""The loop: sample, score, estimate, update. Whoever reads `reinforce` and `update` has seen the method."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from .batch import Batch, collate
+from .checkpoint import Stage
+from .config import TrainConfig
+from .console import Progress
+from .estimate import estimate_advantages
+from .evaluate import evaluate
+from .files import write_folder
+from .metrics import Stopwatch, peak_memory_gib, rollout_record
+from .objective import clipped_loss, merge_statistics
+from .optimizer import Optimizer
+from .policy import Policy
+from .prompts import encode_prompts, refuse_long_prompts
+from .rewards import score
+from .run import Interrupt, Run
+from .sample import NativeSampler, Sampler
+from .seeds import derive_seed
+from .tasks.base import Task
+from .trackers import Trackers, open_trackers
+from .types import LampoError, NotFinite
+from .warmstart import demonstrations, imitate
+
+
+class Stopped(LampoError):
+    """The user asked to stop; a checkpoint was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """All that a run holds open."""
+
+    run: Run
+    config: TrainConfig
+    policy: Policy
+    sampler: Sampler
+    task: Task
+    progress: Progress
+    trackers: Trackers
+    interrupt: Interrupt
+
+
+def train(run: Run, progress: Progress) -> None:
+    """Run a recipe to its end, from wherever the run stands.
+
+    Raises:
+        Stopped: after Ctrl-C, with a checkpoint of the step that was under way.
+        LampoError: the recipe, its data or its model do not work out, or the loss stopped being finite.
+    """
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        session = open_session(run, progress, stack)
+        warm_start(session)
+        reinforce(session)
+
+
+def reinforce(session: Session) -> None:
+    """The reinforcement-learning stage (arXiv 2605.21235)."""
+    run, config, policy = session.run, session.config, session.policy
+    optimizer = Optimizer(policy, config.optimizer, config.training.steps)
+    run.restore(optimizer, "train")
+    reference = load_reference(run, policy)
+    steps = run.steps("train", config.training.steps)
+    session.progress.stage("LamPO", total=config.training.steps, done=steps.start - 1)
+    if steps.start == 1:
+        evaluate_policy(session, 0)
+    for step in steps:
+        stopwatch = Stopwatch()
+        problems_P = run.problems(session.task.train, step, config.sampling.problems_per_step, "train")
+        with stopwatch("sample"):
+            prompts_P = encode_prompts(problems_P, policy, config.prompt)
+            seed = derive_seed(config.run.seed, "sample", step)
+            rollouts_PG = session.sampler.sample(
+                prompts_P, config.sampling.group_size, seed=seed, on_progress=session.progress.tokens
+            )
+        with stopwatch("score"):
+            groups_P = [
+                score(problem, rollouts_G, config.verifier, config.rewards)
+                for problem, rollouts_G in zip(problems_P, rollouts_PG, strict=True)
+            ]
+            estimate = estimate_advantages(groups_P, config.advantage)
+            saved = run.save_groups(step, groups_P, estimate)
+        with stopwatch("update"):
+            batch = collate(groups_P, estimate.advantages_N, keep_all=reference is not None)
+            try:
+                record = update(policy, optimizer, batch, config, step, reference)
+            except NotFinite as error:
+                raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
+        record = rollout_record(groups_P, batch) | estimate.statistics | record | stopwatch.record()
+        record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
+        log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
+        if step % config.evaluation.every == 0 or step == config.training.steps:
+            evaluate_policy(session, step)
+        save_if_due(session, "train", step, config.training.steps, optimizer)
+
+
+def update(
+    policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainConfig, step: int, reference: Policy | None = None
+) -> dict[str, float]:
+    """Move the policy by `updates_per_batch` optimiser steps on one batch of rollouts.
+
+    Raises:
+        NotFinite: before the weights are touched.
+    """
+    if not batch.rows:
+        return {}  # every advantage is exactly 0: nothing to learn from
+    denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
+    temperature = config.sampling.temperature
+    statistics, record, value = [], {}, 0.0
+    for _ in range(config.training.updates_per_batch):
+        losses = []
+        for microbatch in batch.split(config.training.tokens_per_microbatch):
+            microbatch = microbatch.to(policy.device)
+            logprobs_NT, entropy_NT = policy.token_logprobs(microbatch, temperature=temperature)
+            loss = clipped_loss(
+                logprobs_NT,
+                microbatch.old_logprobs_NT,
+                microbatch.advantages_N,
+                microbatch.mask_NT,
+                denominator=denominator,
+                clip_low=config.loss.clip_low,
+                clip_high=config.loss.clip_high,
+                aggregation=config.loss.aggregation,
+                kl_coefficient=config.loss.kl_coefficient,
+                ref_logprobs_NT=None
+                if reference is None
+                else reference.frozen_logprobs(microbatch, temperature=temperature),
+                entropy_NT=entropy_NT,
+            )
+            loss.value.backward()
+            losses.append(loss.value.detach())
+            statistics.append(loss.statistics)
+        value = sum(map(float, losses))
+        if not math.isfinite(value):
+            raise NotFinite(f"The loss is {value}.")
+        record = optimizer.step(step)
+    return (
+        {"loss/value": value} | {f"loss/{name}": mean for name, mean in merge_statistics(statistics).items()} | record
+    )
+
+
+def warm_start(session: Session) -> None:
+    """Supervised steps on worked solutions, where the recipe has them."""
+    run, config = session.run, session.config
+    steps = run.steps("warmstart", config.warmstart.steps)
+    if not steps:
+        return
+    optimizer = Optimizer(session.policy, config.warmstart.optimizer, config.warmstart.steps)
+    run.restore(optimizer, "warmstart")
+    session.progress.stage("warm start", total=config.warmstart.steps, done=steps.start - 1)
+    for step in steps:
+        stopwatch = Stopwatch()
+        problems_P = run.problems(session.task.train, step, config.warmstart.rows_per_step, "warmstart")
+        batch = demonstrations(problems_P, session.policy, config)
+        record = imitate(session.policy, optimizer, batch, config, step)
+        log(session, "warmstart", step, record | stopwatch.record() | {"memory/peak_gib": peak_memory_gib()})
+        save_if_due(session, "warmstart", step, config.warmstart.steps, optimizer)
+
+
+def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
+    """Load task and policy, and check what can be checked before the first step."""
+    config = run.config
+    progress.note(f"run directory {run.path}")
+    task = config.task.load()
+    policy = load_policy(config, run.weights)
+    needed = [*task.train, *task.heldout]
+    refuse_long_prompts(needed, policy, config.prompt, config.sampling.max_new_tokens)
+    trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
+    stack.callback(trackers.finish)
+    interrupt = stack.enter_context(Interrupt().watch())
+    return Session(run, config, policy, native_sampler(policy, config), task, progress, trackers, interrupt)
+
+
+def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
+    """The recipe's policy, with the weights of a checkpoint folder where one is given."""
+    return Policy.load(config.model, seed=derive_seed(config.run.seed, "model"), weights=weights)
+
+
+def native_sampler(policy: Policy, config: TrainConfig) -> NativeSampler:
+    """The recipe's sampler."""
+    options = config.sampling
+    return NativeSampler(
+        policy,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        rows_at_once=options.rows_at_once,
+    )
+
+
+def load_reference(run: Run, policy: Policy) -> Policy | None:
+    """The frozen policy that reinforcement learning started from, kept in the run directory; None without a KL term."""
+    if run.config.loss.kl_coefficient == 0:
+        return None
+    folder = run.path / "reference"
+    if not folder.is_dir():
+        write_folder(folder, policy.save)
+    return load_policy(run.config, folder)
+
+
+def evaluate_policy(session: Session, step: int) -> None:
+    """Measure on held-out problems and log it; more of them before the first and after the last step."""
+    options = session.config.evaluation
+    ends = step in (0, session.config.training.steps)
+    count = options.final_problems if ends and options.final_problems is not None else options.problems
+    stopwatch = Stopwatch()
+    session.progress.within("evaluating")
+    record = evaluate(
+        session.policy,
+        session.sampler,
+        session.task.heldout[:count],
+        session.config,
+        on_progress=session.progress.tokens,
+    )
+    line = session.run.log("evaluation", step, record | stopwatch.record())
+    session.progress.evaluation(line)
+    session.trackers.log(line, step)
+
+
+def log(session: Session, stage: Stage, step: int, record: dict[str, float]) -> None:
+    """One line of metrics, on disk, on screen and in the trackers."""
+    line = session.run.log(stage, step, record)
+    session.progress.step(step, line)
+    session.trackers.log(line, step)
+
+
+def save_if_due(session: Session, stage: Stage, step: int, last: int, optimizer: Optimizer) -> None:
+    """Write a checkpoint every so many steps, at the end of a stage, and when the user asks to stop."""
+    stopping = session.interrupt.requested and not (stage == "train" and step == last)
+    if stopping or step == last or step % session.config.run.checkpoint_every == 0:
+        session.run.save(stage, step, session.policy, optimizer)
+    if stopping:
+        raise Stopped(f"Stopped after step {step} of the {stage} stage, with a checkpoint.")

@@ -1,0 +1,35 @@
+"""Text: the response and the answer are the same words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..types import Verdict
+from .base import Verifier, committed_text
+
+
+class ExactOptions(Verifier):
+    """The whole response, or all that follows its last marker, compared as text; white space counts as one space."""
+
+    name: Literal["exact"] = "exact"
+    """Selects this verifier."""
+    ignore_case: bool = False
+    """Whether capitals and small letters are the same."""
+
+    def verify(self, completion: str, answer: str) -> Verdict:
+        """Right if the response is the answer, white space at the ends and its amount between words aside.
+
+        Returns:
+            unknown if the answer is empty, wrong with nothing extracted if the response gives no text.
+
+        >>> ExactOptions(marker="Answer:", ignore_case=True).verify("I think so. Answer: New  york ", "New York")
+        Verdict(status='right', extracted='New york', detail='', seconds=0.0)
+        """
+        gold = " ".join(answer.split())
+        if not gold:
+            return Verdict("unknown", detail="the answer is empty")
+        found = " ".join(committed_text(completion, self.marker).split())
+        if not found:
+            return Verdict("wrong", detail="no answer given")
+        same = found.casefold() == gold.casefold() if self.ignore_case else found == gold
+        return Verdict("right" if same else "wrong", found)

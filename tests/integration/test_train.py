@@ -1,0 +1,247 @@
+import gzip
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lampo.batch import Batch, Row
+from lampo.config import load_config
+from lampo.optimizer import Optimizer
+from lampo.policy import Policy
+from lampo.report import read_groups
+from lampo.train import update
+from lampo.types import LampoError, NotFinite
+
+from ..conftest import sharpen, tiny_options
+from .helpers import curve, run_to_end, small_config
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def steps(path: Path, stage: str = "train") -> list[dict]:
+    return [record for record in curve(path) if record["stage"] == stage]
+
+
+def test_the_quickstart_learns(tmp_path: Path) -> None:
+    """The recipe itself, with a third of its steps."""
+    config = load_config(RECIPES / "quickstart.yaml", [
+        f"run.folder={tmp_path}", "training.steps=50", "evaluation.every=50", "evaluation.final_problems=256",
+    ])  # fmt: skip
+    path = run_to_end(config)
+    before, after = steps(path, "evaluation")
+    assert after["evaluation/low"] > before["evaluation/high"]
+    assert before["evaluation/accuracy"] < 0.35
+
+
+def test_same_seed_same_curve_bit_for_bit(tmp_path: Path) -> None:
+    first, second, other = (curve(run_to_end(small_config(tmp_path, run__seed=seed))) for seed in (1, 1, 2))
+    assert first == second
+    assert first != other
+
+
+def test_everything_is_logged(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path))
+    assert [record["step"] for record in steps(path)] == [1, 2, 3, 4, 5, 6]
+    assert [record["step"] for record in steps(path, "evaluation")] == [0, 3, 6]
+    assert [record["step"] for record in steps(path, "warmstart")] == [1, 2, 3, 4]
+    for record in steps(path):
+        assert record["reward/total"] == pytest.approx(record["reward/correctness"] + 0.5 * record["reward/rouge_l"])
+        assert all(math.isfinite(value) for key, value in record.items() if key != "stage")
+        groups = read_groups(path, record["step"])
+        assert len(groups) == 3
+        assert sum(rollout["length"] for group in groups for rollout in group["rollouts"]) == record["rollouts/tokens"]
+        advantages = [rollout["advantage"] for group in groups for rollout in group["rollouts"]]
+        assert sum(advantages) == pytest.approx(record["advantage/sum"], abs=1e-5)
+
+
+def test_ratio_is_one_at_the_first_update_and_moves_after_it(tmp_path: Path) -> None:
+    once = steps(run_to_end(small_config(tmp_path)))
+    assert all(abs(record[key] - 1) < 1e-4 for record in once for key in ("loss/ratio_min", "loss/ratio_max"))
+    twice = steps(run_to_end(small_config(tmp_path, training__updates_per_batch=2)))
+    assert twice[0]["loss/ratio_max"] > 1.001
+    assert twice[0]["loss/kl_old"] > 0
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_the_baselines_train(tmp_path: Path, name: str) -> None:
+    records = steps(run_to_end(small_config(tmp_path, advantage__name=name)))
+    assert len(records) == 6
+    assert all("advantage/saturation" not in record for record in records)
+
+
+def test_kl_is_measured_against_where_reinforcement_learning_began(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path, loss__kl_coefficient=0.1))
+    divergences = [record["loss/kl_ref"] for record in steps(path)]
+    assert divergences[0] == pytest.approx(0, abs=1e-6)
+    assert divergences[-1] > 1e-5
+    assert all(record["advantage/rows_without_gradient"] == 0 for record in steps(path))
+    without = run_to_end(small_config(tmp_path))
+    assert (path / "reference").is_dir()
+    assert not (without / "reference").exists()
+
+
+def test_checkpoints_load_in_transformers_as_they_are(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path))
+    folders = sorted(folder.name for folder in (path / "checkpoints").iterdir())
+    assert folders == ["train-000004", "train-000006"]
+    folder = path / "checkpoints" / "train-000006"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    output = model.generate(**tokenizer("12+34=", return_tensors="pt", return_token_type_ids=False), max_new_tokens=3)
+    assert tokenizer.decode(output[0]).startswith("12+34=")
+    assert [file.name for file in folder.glob("*.safetensors")] == ["model.safetensors"]  # all that vLLM would load
+
+
+def test_lora_trains_adapters_only_and_goes_on_from_them(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    path = run_to_end(small_config(tmp_path, model__lora={"rank": 2}))
+    folder = path / "checkpoints" / "train-000006"
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert not (folder / "model.safetensors").exists()
+    config = small_config(tmp_path, model__lora={"rank": 2})
+    again = Policy.load(config.model, seed=0, weights=folder)
+    assert all("lora" in name for name in again.trainable_parameters())
+    assert any(
+        parameter.abs().sum() > 0 for name, parameter in again.trainable_parameters().items() if "lora_B" in name
+    )
+
+
+def test_unverifiable_answers_are_masked_not_scored_zero(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [
+        {"prompt": f"{i}+1=", "answer": "many" if i % 2 else str(i + 1), "reference": f"={i + 1}"} for i in range(40)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {"name": "jsonl", "train": str(data), "heldout_fraction": 0.3, "reference": "reference"}
+    path = run_to_end(small_config(tmp_path, task=task))
+    records = steps(path)
+    assert any(0 < record["rollouts/unknown"] < 1 for record in records)
+    for record in records:
+        for group in read_groups(path, record["step"]):
+            for rollout in group["rollouts"]:
+                assert (rollout["status"] == "unknown") == (group["problem"]["answer"] == "many")
+                if rollout["status"] == "unknown":
+                    assert (rollout["correctness"], rollout["total"], rollout["advantage"]) == (None, None, 0.0)
+
+
+def test_divergence_stops_the_run_with_a_plain_message(tmp_path: Path) -> None:
+    with pytest.raises(NotFinite, match="not finite"):
+        run_to_end(small_config(tmp_path, optimizer__learning_rate=1e30, optimizer__max_gradient_norm=1e30))
+
+
+def test_nan_loss_stops_before_the_weights_are_touched_with_the_rollouts_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Policy.token_logprobs
+    calls = 0
+
+    def poisoned(self: Policy, *args: object, **kwargs: object):
+        nonlocal calls
+        logprobs, entropy = original(self, *args, **kwargs)  # pyright: ignore
+        if self.model.training or not torch.is_grad_enabled():
+            return logprobs, entropy
+        calls += 1
+        return (logprobs * float("nan") if calls == 10 else logprobs), entropy
+
+    monkeypatch.setattr(Policy, "token_logprobs", poisoned)
+    with pytest.raises(
+        NotFinite, match=r"Stopped at step \d+\. The loss is nan\. The rollouts of the step are in .*\.jsonl\.gz"
+    ):
+        run_to_end(small_config(tmp_path, training__tokens_per_microbatch=64))
+    path = tmp_path / "small"
+    last = sorted((path / "rollouts").iterdir())[-1]
+    assert len(gzip.decompress(last.read_bytes()).splitlines()) == 3
+    assert int(last.name[:6]) == len(steps(path)) + 1
+
+
+class Capture(Optimizer):
+    """Keeps the gradient instead of moving the weights."""
+
+    def step(self, step: int) -> dict[str, float]:
+        self.gradient = torch.cat(
+            [parameter.grad.flatten() for parameter in self._parameters.values() if parameter.grad is not None]
+        )
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        return {}
+
+
+def float64_policy(architecture: str) -> Policy:
+    policy = Policy.load(tiny_options(architecture), seed=3)
+    policy.model.double()
+    return sharpen(policy)
+
+
+def random_batch(policy: Policy) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for length in (3, 9, 1, 14, 6, 6, 11, 2):
+        completion = torch.randint(3, len(policy.tokenizer), (length,), generator=generator)
+        old = -3 * torch.rand(length, generator=generator)
+        rows.append(
+            Row(
+                torch.randint(3, 20, (4,), generator=generator),
+                completion,
+                old,
+                float(torch.randn((), generator=generator)),
+            )
+        )
+    return Batch(tuple(rows), num_rows=11, num_tokens=80)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3-tied", "phi3"])
+@pytest.mark.parametrize("aggregation", ["sequence", "token", "constant"])
+def test_gradient_is_the_same_for_every_split(tmp_path: Path, architecture: str, aggregation: str) -> None:
+    policy = float64_policy(architecture)
+    batch = random_batch(policy)
+    gradients, values = [], []
+    for budget in (1, 30, 100_000):
+        config = small_config(tmp_path, training__tokens_per_microbatch=budget, loss__aggregation=aggregation)
+        optimizer = Capture(policy, config.optimizer, 1)
+        values.append(update(policy, optimizer, batch, config, 1)["loss/value"])
+        gradients.append(optimizer.gradient)
+    for gradient, value in zip(gradients[1:], values[1:], strict=True):
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-6, atol=1e-6 * float(gradients[0].abs().max()))
+        assert value == pytest.approx(values[0], rel=1e-6)
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    gradients = []
+    for checkpointing in (False, True):
+        policy = sharpen(Policy.load(tiny_options(gradient_checkpointing=checkpointing), seed=3))
+        policy.model.double()
+        optimizer = Capture(policy, config.optimizer, 1)
+        update(policy, optimizer, random_batch(policy), config, 1)
+        gradients.append(optimizer.gradient)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-12)
+
+
+def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy.load(tiny_options(), seed=3)
+    config = small_config(tmp_path)
+    monkeypatch.setattr(Policy, "token_logprobs", lambda *_, **__: pytest.fail("a forward pass was made"))
+    assert update(policy, Optimizer(policy, config.optimizer, 1), Batch((), 12, 100), config, 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling__max_new_tokens": 64}, "the model's context holds only 64 tokens"),
+        ({"sampling__max_new_tokens": 60}, r"\d+ prompts are too long for the model: problem 'arithmetic/"),
+        ({"task": {"name": "jsonl", "train": "missing.jsonl", "heldout_fraction": 0.5}}, r"missing\.jsonl"),
+        ({"model__device": "cuda:7"}, "model.device is 'cuda:7'"),
+        ({"model": {"path": "no/such-model"}}, "Cannot load the model 'no/such-model'"),
+        ({"model": {"path": "weights.gguf"}}, r"There is no GGUF file .*weights\.gguf"),
+        ({"model": {"path": "package:no_such_package/x.gguf"}}, "pip install --no-deps no-such-package"),
+        ({"model__config__model_type": "qwen33"}, "Cannot build a model from model.config"),
+        ({"prompt__chat": True}, "the tokenizer has no chat template"),
+        ({"run__trackers": ["tensorbord"]}, "did you mean 'tensorboard'"),
+    ],
+)  # fmt: skip
+def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(LampoError, match=message):
+        run_to_end(small_config(tmp_path, **changes))

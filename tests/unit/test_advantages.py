@@ -1,0 +1,596 @@
+"""Every fact that docs/method.md claims of the estimators, and an independent slow-loop reference in plain floats."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lampo.advantages import (
+    GROUP_STD_EPSILON,
+    group_statistics,
+    grpo_advantages,
+    pair_statistics,
+    pairwise_advantages,
+    pairwise_terms,
+    rloo_advantages,
+    sequence_scores,
+)
+
+WEIGHTS = ("policy", "lambdarank", "better", "uniform")
+TEMPERATURES = ("auto", 0.7)
+NORMALIZERS = ("peers", "weights")
+SCALES = ("none", "group_std")
+OPTIONS: list[dict[str, Any]] = [
+    dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
+    for values in itertools.product(WEIGHTS, TEMPERATURES, NORMALIZERS, SCALES)
+]
+every_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+
+Estimator = Callable[..., Tensor]
+
+
+def grpo(rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, **options: Any) -> Tensor:
+    return grpo_advantages(rewards_N, group_ids_N, **options)
+
+
+def rloo(rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, **options: Any) -> Tensor:
+    return rloo_advantages(rewards_N, group_ids_N, **options)
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "grpo": grpo,
+    "grpo without std": partial(grpo, std=False),
+    "rloo": rloo,
+    **{
+        f"pairwise {weight} {normalizer} {scale}": partial(
+            pairwise_advantages, weight=weight, normalizer=normalizer, scale=scale
+        )
+        for weight, normalizer, scale in itertools.product(WEIGHTS, NORMALIZERS, SCALES)
+    },
+}
+every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+
+
+# A slow reference: the formulas of docs/method.md, pair by pair, on Python floats
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def slow_weight(weight: str, reward_gap: float, score_gap: float, temperature: float) -> float:
+    sign = (reward_gap > 0) - (reward_gap < 0)
+    return {
+        "policy": sigmoid(score_gap / temperature),
+        "lambdarank": sigmoid(-sign * score_gap / temperature),
+        "better": sigmoid(sign * score_gap / temperature),
+        "uniform": 0.5,
+    }[weight]
+
+
+def slow_temperature(scores: list[float], temperature: float | str) -> float:
+    if temperature != "auto":
+        return float(temperature)
+    squares = [(a - b) ** 2 for a, b in itertools.permutations(scores, 2)]
+    return max(math.sqrt(sum(squares) / len(squares)), 1e-6)
+
+
+def slow_pairwise(
+    rewards: list[float],
+    scores: list[float],
+    group_ids: list[int],
+    valid: list[bool],
+    weight: str,
+    temperature: float | str,
+    normalizer: str,
+    scale: str,
+) -> list[float]:
+    advantages = [0.0] * len(rewards)
+    for i in range(len(rewards)):
+        members = [j for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]
+        if not valid[i] or len(members) < 2:
+            continue
+        tau = slow_temperature([scores[j] for j in members], temperature)
+        weighted_gaps = sum_of_weights = 0.0
+        for j in members:
+            if j != i:
+                w = slow_weight(weight, rewards[i] - rewards[j], scores[i] - scores[j], tau)
+                weighted_gaps += w * (rewards[i] - rewards[j])
+                sum_of_weights += w
+        advantages[i] = weighted_gaps / (len(members) - 1 if normalizer == "peers" else sum_of_weights)
+        if scale == "group_std":
+            advantages[i] /= statistics.stdev(rewards[j] for j in members) + GROUP_STD_EPSILON
+    return advantages
+
+
+def mixed_batch(seed: int) -> tuple[list[float], list[float], list[int], list[bool]]:
+    """Groups of 1 to 9 rollouts, ids negative and huge, rows shuffled, a fifth of them not valid, rewards with ties."""
+    generator = random.Random(seed)
+    ids = [-(2**62), -3, 0, 5, 6, 2**62, 2**62 + 1]
+    sizes = [1, 2, 4, 4, 4, 7, 9]
+    group_ids = [group_id for group_id, size in zip(ids, sizes, strict=True) for _ in range(size)]
+    generator.shuffle(group_ids)
+    rewards = [generator.choice([0.0, 1.0, generator.gauss(0, 1)]) for _ in group_ids]
+    scores = [generator.gauss(-2, 1.5) for _ in group_ids]
+    valid = [generator.random() > 0.2 for _ in group_ids]
+    return rewards, scores, group_ids, valid
+
+
+def float64(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def random_group(group_size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    rewards_N = torch.randn(group_size, generator=generator, dtype=torch.float64)
+    scores_N = torch.randn(group_size, generator=generator, dtype=torch.float64)
+    return rewards_N, scores_N, torch.zeros(group_size, dtype=torch.int64)
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+# Against the reference
+
+
+@every_option
+def test_pairwise_equals_the_slow_loop(options: dict[str, Any]) -> None:
+    for seed in range(4):
+        rewards, scores, group_ids, valid = mixed_batch(seed)
+        advantages_N = pairwise_advantages(
+            float64(rewards), float64(scores), torch.tensor(group_ids), valid_N=torch.tensor(valid), **options
+        )
+        assert_close(advantages_N, float64(slow_pairwise(rewards, scores, group_ids, valid, **options)))
+
+
+@every_option
+def test_pairwise_terms_take_the_advantages_apart(options: dict[str, Any]) -> None:
+    rewards_G, scores_G, group_ids_G = random_group(7)
+    valid_G = torch.tensor([True, True, False, True, True, False, True])
+    terms_GG = pairwise_terms(rewards_G, scores_G, valid_N=valid_G, **options)
+
+    rewards, scores = rewards_G.tolist(), scores_G.tolist()
+    members = [i for i in range(7) if valid_G[i]]
+    tau = slow_temperature([scores[i] for i in members], options["temperature"])
+    weights_GG = torch.zeros_like(terms_GG)
+    expected_GG = torch.zeros_like(terms_GG)
+    for i, j in itertools.permutations(members, 2):
+        weights_GG[i, j] = slow_weight(options["weight"], rewards[i] - rewards[j], scores[i] - scores[j], tau)
+        expected_GG[i, j] = weights_GG[i, j] * (rewards[i] - rewards[j])
+    if options["scale"] == "group_std":
+        expected_GG /= statistics.stdev(rewards[i] for i in members) + GROUP_STD_EPSILON
+    assert_close(terms_GG, expected_GG)
+    assert torch.equal(terms_GG == 0, expected_GG == 0)
+
+    normalizer_G = weights_GG.sum(1) if options["normalizer"] == "weights" else torch.full((7,), len(members) - 1.0)
+    advantages_G = pairwise_advantages(rewards_G, scores_G, group_ids_G, valid_N=valid_G, **options)
+    assert_close(terms_GG.sum(1)[members] / normalizer_G[members], advantages_G[members])
+
+
+def test_pairwise_terms_of_a_group_without_a_pair_are_zero() -> None:
+    rewards_G, scores_G = float64([1.0, 0.0]), float64([0.0, math.nan])
+    assert torch.equal(
+        pairwise_terms(rewards_G, scores_G, valid_N=torch.tensor([True, False])), torch.zeros(2, 2).double()
+    )
+    assert pairwise_terms(torch.zeros(0), torch.zeros(0)).shape == (0, 0)
+
+
+def test_grpo_equals_the_formula() -> None:
+    rewards, _, group_ids, valid = mixed_batch(3)
+    for std in (True, False):
+        actual_N = grpo_advantages(float64(rewards), torch.tensor(group_ids), valid_N=torch.tensor(valid), std=std)
+        for i, advantage in enumerate(actual_N.tolist()):
+            peers = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]
+            if not valid[i] or len(peers) < 2:
+                assert advantage == 0
+                continue
+            deviation = rewards[i] - statistics.mean(peers)
+            expected = deviation / (statistics.stdev(peers) + 1e-4) if std else deviation
+            assert advantage == pytest.approx(expected, abs=1e-12)
+
+
+def test_rloo_equals_the_formula() -> None:
+    rewards, _, group_ids, valid = mixed_batch(4)
+    actual_N = rloo_advantages(float64(rewards), torch.tensor(group_ids), valid_N=torch.tensor(valid))
+    for i, advantage in enumerate(actual_N.tolist()):
+        others = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j] and j != i]
+        expected = rewards[i] - statistics.mean(others) if valid[i] and others else 0.0
+        assert advantage == pytest.approx(expected, abs=1e-12)
+
+
+# What it reduces to
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize(("normalizer", "share_of_rloo"), [("peers", 1 / 2), ("weights", 1)])
+def test_infinite_temperature_gives_rloo(weight: Any, normalizer: Any, share_of_rloo: float) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    advantages_N = pairwise_advantages(
+        rewards_N, scores_N, group_ids_N, weight=weight, temperature=1e300, normalizer=normalizer
+    )
+    assert_close(advantages_N, share_of_rloo * rloo_advantages(rewards_N, group_ids_N))
+
+
+def test_uniform_scaled_by_the_std_is_a_multiple_of_grpo() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, weight="uniform", scale="group_std")
+    assert_close(advantages_N, 8 / (2 * 7) * grpo_advantages(rewards_N, group_ids_N))
+
+
+@pytest.mark.parametrize("weight", ["lambdarank", "better", "uniform"])
+def test_sum_is_zero(weight: Any) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    assert pairwise_advantages(rewards_N, scores_N, group_ids_N, weight=weight).sum().abs() < 1e-14
+
+
+def test_sum_under_policy_is_the_tanh_formula() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    tau = 0.4
+    expected = sum(
+        float(rewards_N[i] - rewards_N[j]) * math.tanh(float(scores_N[i] - scores_N[j]) / (2 * tau))
+        for i, j in itertools.combinations(range(8), 2)
+    ) / (8 - 1)
+    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=tau)
+    assert float(advantages_N.sum()) == pytest.approx(expected, abs=1e-12)
+    assert abs(expected) > 0.1
+
+
+def test_auto_temperature_is_sqrt_2_times_the_standard_deviation() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(6)
+    tau = math.sqrt(2) * statistics.stdev(scores_N.tolist())
+    automatic_N = pairwise_advantages(rewards_N, scores_N, group_ids_N)
+    assert_close(automatic_N, pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=tau))
+
+
+# Invariances
+
+
+@every_estimator
+def test_shift_and_scale(estimator: Estimator) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    advantages_N = estimator(rewards_N, scores_N, group_ids_N)
+    assert_close(estimator(rewards_N + 3.0, scores_N, group_ids_N), advantages_N)
+    assert_close(estimator(rewards_N, scores_N - 40.0, group_ids_N), advantages_N)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_scaling_the_rewards_scales_the_advantages(weight: Any, normalizer: Any) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    estimator = partial(pairwise_advantages, weight=weight, normalizer=normalizer)
+    assert_close(estimator(3.0 * rewards_N, scores_N, group_ids_N), 3.0 * estimator(rewards_N, scores_N, group_ids_N))
+
+
+@every_estimator
+def test_permuting_rows_permutes_advantages(estimator: Estimator) -> None:
+    rewards, scores, group_ids, valid = mixed_batch(5)
+    inputs = float64(rewards), float64(scores), torch.tensor(group_ids)
+    valid_N = torch.tensor(valid)
+    order_N = torch.randperm(len(rewards), generator=torch.Generator().manual_seed(0))
+    advantages_N = estimator(*inputs, valid_N=valid_N)
+    permuted_N = estimator(*(tensor[order_N] for tensor in inputs), valid_N=valid_N[order_N])
+    assert_close(permuted_N, advantages_N[order_N])
+
+
+@every_estimator
+def test_a_group_does_not_notice_the_others(estimator: Estimator) -> None:
+    rewards, scores, group_ids, valid = mixed_batch(6)
+    rewards_N, scores_N, group_ids_N, valid_N = (
+        float64(rewards),
+        float64(scores),
+        torch.tensor(group_ids),
+        torch.tensor(valid),
+    )
+    advantages_N = estimator(rewards_N, scores_N, group_ids_N, valid_N=valid_N)
+    for group_id in group_ids_N.unique():
+        rows = group_ids_N == group_id
+        alone = estimator(rewards_N[rows], scores_N[rows], group_ids_N[rows], valid_N=valid_N[rows])
+        assert_close(alone, advantages_N[rows])
+
+
+@every_estimator
+def test_masked_is_absent(estimator: Estimator) -> None:
+    rewards, scores, group_ids, valid = mixed_batch(7)
+    rewards_N, scores_N, group_ids_N, valid_N = (
+        float64(rewards),
+        float64(scores),
+        torch.tensor(group_ids),
+        torch.tensor(valid),
+    )
+    rewards_N[~valid_N], scores_N[~valid_N] = math.nan, math.inf
+    advantages_N = estimator(rewards_N, scores_N, group_ids_N, valid_N=valid_N)
+    assert torch.equal(advantages_N[~valid_N], torch.zeros_like(advantages_N[~valid_N]))
+    assert torch.equal(advantages_N[valid_N], estimator(rewards_N[valid_N], scores_N[valid_N], group_ids_N[valid_N]))
+
+
+@every_estimator
+def test_exact_zeros(estimator: Estimator) -> None:
+    # a mean of 0.1s is not 0.1 in floating point; the third group has one valid rollout, the fourth none
+    rewards_N = torch.tensor([0.1] * 7 + [1 / 3] * 3 + [1.0, 0.0] + [1.0, 1.0])
+    scores_N = torch.linspace(-5, 5, 14)
+    group_ids_N = torch.tensor([0] * 7 + [1] * 3 + [2] * 2 + [3] * 2)
+    valid_N = torch.tensor([True] * 10 + [True, False] + [False, False])
+    assert torch.equal(estimator(rewards_N, scores_N, group_ids_N, valid_N=valid_N), torch.zeros(14))
+
+
+@every_estimator
+def test_empty_input(estimator: Estimator) -> None:
+    empty_N = torch.zeros(0)
+    assert torch.equal(estimator(empty_N, empty_N, torch.zeros(0, dtype=torch.int64)), empty_N)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.floats(-100, 100),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.sampled_from([-(2**63), -1, 0, 2**63 - 1]),
+            st.booleans(),
+        ),
+        max_size=24,
+    ),
+    weight=st.sampled_from(WEIGHTS),
+    temperature=st.one_of(st.just("auto"), st.floats(min_value=0, exclude_min=True, allow_infinity=False)),
+    normalizer=st.sampled_from(NORMALIZERS),
+)
+def test_advantages_are_bounded_by_the_largest_gap(
+    rows: list[tuple[float, float, int, bool]], weight: Any, temperature: Any, normalizer: Any
+) -> None:
+    rewards, scores, group_ids, valid = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
+    advantages_N = pairwise_advantages(
+        float64(rewards),
+        float64(scores),
+        torch.tensor(group_ids, dtype=torch.int64),
+        valid_N=torch.tensor(valid, dtype=torch.bool),
+        weight=weight,
+        temperature=temperature,
+        normalizer=normalizer,
+    )
+    for i, advantage in enumerate(advantages_N.tolist()):
+        peers = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]
+        largest_gap = max(peers) - min(peers) if valid[i] else 0.0
+        assert abs(advantage) <= largest_gap * (1 + 1e-12)
+
+
+# Numerics
+
+
+@every_option
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extreme_scores_give_finite_bounded_advantages(options: dict[str, Any], dtype: torch.dtype) -> None:
+    largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).smallest_normal
+    groups = [
+        [largest, -largest, 0.0, 1.0],
+        [largest, largest, largest, -largest],
+        [-largest, -largest, -largest, -largest],
+        [0.0, -1e4, -2e4, -3e4],
+        [smallest, 0.0, -smallest, smallest / 2],
+        [1.0, 1.0, 1.0, 1.0],
+    ]
+    scores_N = torch.tensor(groups, dtype=dtype).flatten()
+    rewards_N = torch.tensor([1.0, 0.0, 0.5, 0.0], dtype=dtype).repeat(len(groups))
+    group_ids_N = torch.arange(len(groups)).repeat_interleave(4)
+    for temperature in (options["temperature"], 1e-320, 1e-300, 1e300, 1.7e308):
+        choice = {**options, "temperature": temperature}
+        advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, **choice)
+        assert advantages_N.isfinite().all()
+        if options["scale"] == "none":
+            assert advantages_N.abs().max() <= 1.0
+        assert all(math.isfinite(x) for x in pair_statistics(rewards_N, scores_N, group_ids_N, **choice).values())
+        for row in range(0, len(scores_N), 4):
+            terms_GG = pairwise_terms(rewards_N[row : row + 4], scores_N[row : row + 4], **choice)
+            assert terms_GG.isfinite().all()
+
+
+def test_auto_temperature_does_not_overflow() -> None:
+    rewards_N = float64([1.0, 0.0, 0.0])
+    group_ids_N = torch.zeros(3, dtype=torch.int64)
+    small_N = float64([1.0, -1.0, 0.5])
+    assert_close(
+        pairwise_advantages(rewards_N, small_N * 1.7e308, group_ids_N),
+        pairwise_advantages(rewards_N, small_N, group_ids_N),
+    )
+
+
+def test_saturated_weights_prefer_the_nearest_peer() -> None:
+    # row 0 is far less likely than both: 0 / 0 if weights were formed first; in the limit only row 1 is left
+    rewards_N, scores_N = float64([1.0, 0.25, 0.0]), float64([-3e5, -2e5, -1e5])
+    advantages_N = pairwise_advantages(
+        rewards_N, scores_N, torch.zeros(3, dtype=torch.int64), temperature=1.0, normalizer="weights"
+    )
+    assert float(advantages_N[0]) == pytest.approx(1.0 - 0.25)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that any operation returns."""
+
+    num_elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.num_elements = max([self.num_elements, *sizes])
+        return result
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_memory_of_a_large_group_is_bounded(normalizer: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rewards_N, scores_N = torch.rand(2, 4096, generator=generator)
+    group_ids_N = torch.zeros(4096, dtype=torch.int64)
+    with LargestTensor() as largest:
+        advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, normalizer=normalizer, weight="better")
+        pair_statistics(rewards_N, scores_N, group_ids_N)
+    assert 4096 <= largest.num_elements <= 2**21
+
+    row = 3000
+    margins_G = (rewards_N[row] - rewards_N).sign() * (scores_N[row] - scores_N) / (math.sqrt(2) * scores_N.std())
+    weights_G = margins_G.sigmoid()
+    weights_G[row] = 0
+    total = weights_G.sum() if normalizer == "weights" else 4095
+    expected = (weights_G * (rewards_N[row] - rewards_N)).sum() / total
+    assert_close(advantages_N[row], expected, tolerance=1e-5)
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    ("rewards_dtype", "scores_dtype", "expected"),
+    [
+        (torch.float64, torch.float64, torch.float64),
+        (torch.float32, torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16, torch.float32),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float64, torch.bfloat16, torch.float64),
+        (torch.int64, torch.float32, torch.float32),
+    ],
+)
+def test_dtypes(
+    estimator: Estimator, rewards_dtype: torch.dtype, scores_dtype: torch.dtype, expected: torch.dtype
+) -> None:
+    rewards_N, scores_N = float64([1, 0, 0]), float64([-1.0, -0.5, -2.0])  # exact in every dtype
+    group_ids_N = torch.zeros(3, dtype=torch.int32)
+    advantages_N = estimator(rewards_N.to(rewards_dtype), scores_N.to(scores_dtype), group_ids_N)
+    assert advantages_N.dtype == expected
+    assert_close(advantages_N.double(), estimator(rewards_N, scores_N, group_ids_N), 1e-6)
+
+
+@every_estimator
+def test_no_gradient_flows(estimator: Estimator) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(4)
+    assert not estimator(rewards_N.requires_grad_(), scores_N.requires_grad_(), group_ids_N).requires_grad
+    assert not sequence_scores(scores_N[None], torch.ones(1, 4, dtype=torch.bool)).requires_grad
+
+
+# Scores
+
+
+@pytest.mark.parametrize(("reduce", "expected"), [("mean", [(-1 - 2 - 6) / 3, -4, 0]), ("sum", [-1 - 2 - 6, -4, 0])])
+def test_sequence_scores(reduce: Any, expected: list[float]) -> None:
+    logprobs_NT = float64([-1, -2, -6, -4, math.nan, math.inf, math.nan, -math.inf, 7]).view(3, 3)
+    mask_NT = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
+    for mask in (mask_NT, mask_NT.bool(), mask_NT.float()):
+        assert torch.equal(sequence_scores(logprobs_NT, mask, reduce=reduce), float64(expected))
+
+
+def test_sequence_scores_of_half_precision_are_summed_in_float32() -> None:
+    logprobs_NT = torch.full((1, 1000), -1.0, dtype=torch.bfloat16)
+    assert sequence_scores(logprobs_NT, torch.ones(1, 1000), reduce="sum").tolist() == [-1000.0]
+
+
+# Statistics
+
+
+def test_group_statistics() -> None:
+    rewards_N = torch.tensor([1.0, 0.0, 0.5, 0.5, 1.0, math.nan, math.nan])
+    group_ids_N = torch.tensor([9, 9, -4, -4, 2, 2, 3])
+    valid_N = torch.tensor([True, True, True, True, True, False, False])
+    assert group_statistics(rewards_N, group_ids_N, valid_N=valid_N) == {
+        "num_groups": 4,
+        "groups_without_peer": 2,
+        "share_without_spread": 1 / 2,
+    }
+    assert set(group_statistics(rewards_N[:0], group_ids_N[:0]).values()) == {0}
+
+
+def test_pair_statistics() -> None:
+    rewards_N = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
+    scores_N = torch.tensor([0.0, 1.0, 11.0, 0.0, 2.0, 5.0])
+    group_ids_N = torch.tensor([0, 0, 0, 1, 1, 2])
+    fixed = pair_statistics(rewards_N, scores_N, group_ids_N, temperature=2.0)
+    # |0 - 11| / 2 = 5.5 is saturated; |1 - 11| / 2 = 5 is not
+    assert fixed["share_saturated"] == 2 / (3 * 2 + 2 * 1)
+    assert fixed["mean_temperature"] == 2.0
+    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=2.0)
+    assert fixed["advantage_sum"] == float(advantages_N.sum())
+
+    automatic = pair_statistics(rewards_N, scores_N, group_ids_N)
+    expected = (math.sqrt((1**2 + 10**2 + 11**2) / 3) + 2.0) / 2
+    assert automatic["mean_temperature"] == pytest.approx(expected, rel=1e-6)
+    assert set(pair_statistics(rewards_N[:1], scores_N[:1], group_ids_N[:1]).values()) == {0}
+
+
+# Refusals
+
+
+@every_estimator
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_valid_reward_that_is_not_finite_is_refused(estimator: Estimator, value: float) -> None:
+    rewards_N = torch.tensor([1.0, 0.0, value])
+    with pytest.raises(ValueError, match=rf"rewards_N\[2\] is {value}, which is not finite"):
+        estimator(rewards_N, torch.zeros(3), torch.tensor([1, 1, 2]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_valid_score_that_is_not_finite_is_refused(value: float) -> None:
+    scores_N = torch.tensor([1.0, value, 0.0])
+    for function in (pairwise_advantages, pair_statistics):
+        with pytest.raises(ValueError, match=rf"scores_N\[1\] is {value}"):
+            function(torch.zeros(3), scores_N, torch.tensor([1, 1, 2]))
+    with pytest.raises(ValueError, match=rf"scores_G\[1\] is {value}"):
+        pairwise_terms(torch.zeros(3), scores_N)
+
+
+@every_estimator
+def test_a_reward_too_large_for_its_gaps_is_refused(estimator: Estimator) -> None:
+    with pytest.raises(ValueError, match=r"rewards_N\[0\] is .*, which is too large"):
+        estimator(torch.tensor([3e38, -3e38]), torch.zeros(2), torch.tensor([1, 1]))
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    ("group_ids_N", "valid_N", "message"),
+    [
+        (torch.tensor([0, 0]), None, r"rewards_N \(3,\).*group_ids_N \(2,\)"),
+        (torch.tensor([[0, 0, 0]]), None, r"group_ids_N \(1, 3\)"),
+        (torch.tensor([0, 0, 0]), torch.tensor([True]), r"valid_N \(1,\)"),
+        (torch.zeros(3), None, "must hold integers, not torch.float32"),
+    ],
+)
+def test_shapes_and_ids_are_refused(
+    estimator: Estimator, group_ids_N: Tensor, valid_N: Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimator(torch.zeros(3), torch.zeros(3), group_ids_N, valid_N=valid_N)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": "Policy"}, "weight must be one of policy, lambdarank, better, uniform; not 'Policy'"),
+        ({"normalizer": "group"}, "normalizer must be one of peers, weights; not 'group'"),
+        ({"scale": "std"}, "scale must be one of none, group_std; not 'std'"),
+        *(
+            ({"temperature": temperature}, 'temperature must be "auto" or a finite positive number')
+            for temperature in (0, -1.0, math.nan, math.inf, True, "cold")
+        ),
+    ],
+)
+def test_options_are_refused(options: dict[str, Any], message: str) -> None:
+    rewards_N, scores_N, group_ids_N = random_group(3)
+    for function in (pairwise_advantages, pair_statistics):
+        with pytest.raises(ValueError, match=message):
+            function(rewards_N, scores_N, group_ids_N, **options)
+    with pytest.raises(ValueError, match=message):
+        pairwise_terms(rewards_N, scores_N, **options)
+
+
+def test_sequence_scores_refuse() -> None:
+    with pytest.raises(ValueError, match="reduce must be one of mean, sum; not 'max'"):
+        sequence_scores(torch.zeros(1, 2), torch.ones(1, 2), reduce="max")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"\(1, 2\) and \(1, 3\)"):
+        sequence_scores(torch.zeros(1, 2), torch.ones(1, 3))
