@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import safetensors.torch
+from safetensors import SafetensorError
 
 from .files import damage, write_folder
 from .optimizer import Optimizer
 from .policy import Policy
+from .types import LampoError
 
 Stage = Literal["warmstart", "train"]
 _NAME = re.compile(r"(warmstart|train)-(\d+)")
@@ -44,6 +46,9 @@ def save_checkpoint(folder: Path, place: Place, policy: Policy, optimizer: Optim
 
     The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
     subfolder `training`. Schedule, order of problems and random numbers are functions of the place and the seed.
+
+    Raises:
+        LampoError: the disk is full or cannot be written.
     """
 
     def fill(aside: Path) -> None:
@@ -57,8 +62,14 @@ def save_checkpoint(folder: Path, place: Place, policy: Policy, optimizer: Optim
         )
 
     path = folder / f"{place.stage}-{place.step:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_folder(path, fill)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_folder(path, fill)
+    except (OSError, SafetensorError) as error:
+        raise LampoError(
+            f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole; "
+            "make room and go on with --resume."
+        ) from None
     for old in _folders(folder)[:-keep]:
         shutil.rmtree(old)
     return path

@@ -65,7 +65,9 @@ class Policy:
         else:
             model, tokenizer = from_scratch(options, dtype, seed)
         if options.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # the second is its name in older releases of transformers
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         if options.lora is not None:
             model = _with_lora(model, options.lora, seed, weights)
         return cls(model, tokenizer, device=device, autocast=precision == "mixed")

@@ -115,7 +115,7 @@ def test_unverifiable_answers_are_masked_not_scored_zero(tmp_path: Path) -> None
         {"prompt": f"{i}+1=", "answer": "many" if i % 2 else str(i + 1), "reference": f"={i + 1}"} for i in range(40)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {"name": "jsonl", "train": str(data), "heldout_fraction": 0.3, "reference": "reference"}
+    task = {"name": "jsonl", "train": str(data), "heldout_fraction": 0.3, "columns": {"reference": "reference"}}
     path = run_to_end(small_config(tmp_path, task=task))
     records = steps(path)
     assert any(0 < record["rollouts/unknown"] < 1 for record in records)
@@ -141,8 +141,6 @@ def test_nan_loss_stops_before_the_weights_are_touched_with_the_rollouts_saved(
     def poisoned(self: Policy, *args: object, **kwargs: object):
         nonlocal calls
         logprobs, entropy = original(self, *args, **kwargs)  # pyright: ignore
-        if self.model.training or not torch.is_grad_enabled():
-            return logprobs, entropy
         calls += 1
         return (logprobs * float("nan") if calls == 10 else logprobs), entropy
 
@@ -150,7 +148,7 @@ def test_nan_loss_stops_before_the_weights_are_touched_with_the_rollouts_saved(
     with pytest.raises(
         NotFinite, match=r"Stopped at step \d+\. The loss is nan\. The rollouts of the step are in .*\.jsonl\.gz"
     ):
-        run_to_end(small_config(tmp_path, training__tokens_per_microbatch=64))
+        run_to_end(small_config(tmp_path, warmstart__steps=0, training__tokens_per_microbatch=64))
     path = tmp_path / "small"
     last = sorted((path / "rollouts").iterdir())[-1]
     assert len(gzip.decompress(last.read_bytes()).splitlines()) == 3
