@@ -106,10 +106,11 @@ def evaluate_command(
         record = evaluate(
             policy, native_sampler(policy, config), task.heldout[:problems], config, on_progress=progress.tokens
         )
+    share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     typer.echo(
-        f"accuracy {record['evaluation/accuracy']:.1%} (95 % interval {record['evaluation/low']:.1%} to {record['evaluation/high']:.1%}, "
-        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples, temperature {config.sampling.temperature:g}); "
-        f"truncated {record['evaluation/truncated']:.1%}, unknown {record['evaluation/unknown']:.1%}, "
+        f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
+        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples at temperature "
+        f"{config.sampling.temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
         f"mean length {record['evaluation/length_mean']:.0f} tokens"
     )
 

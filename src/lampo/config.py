@@ -30,9 +30,9 @@ from .verify import NumericOptions, VerifierOptions
 class LoraOptions(Options):
     """Low-rank adapters through PEFT (arXiv 2106.09685); needs the extra `lora`."""
 
-    rank: int = Field(16, gt=0)
+    rank: int = Field(default=16, gt=0)
     """Rank of the update."""
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(default=32, gt=0)
     """The update is scaled by alpha / rank."""
     target_modules: str | list[str] = "all-linear"
     """Names of the layers to adapt, as PEFT takes them."""
@@ -50,7 +50,8 @@ class ModelOptions(Options):
     characters: str | None = None
     """Alphabet of a character tokenizer, for a model from scratch."""
     dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
-    """mixed: float32 weights, bfloat16 arithmetic. bfloat16: weights too, which rounds small updates away. auto: mixed on CUDA, else float32."""
+    """mixed: float32 weights, bfloat16 arithmetic. bfloat16: weights too, which rounds small updates away. auto: mixed on
+    CUDA, else float32."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps. auto: CUDA if there is one, then MPS, then CPU."""
     attention: str = "auto"
@@ -95,26 +96,26 @@ class PromptOptions(Options):
 class OptimizerOptions(Options):
     """AdamW (arXiv 1711.05101) with warm-up and a schedule."""
 
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: constant, or cosine down to 0 at the last step."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the two moments."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
-    max_gradient_norm: float = Field(1.0, gt=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
 
 
 class WarmstartOptions(Options):
     """Supervised steps on worked solutions before reinforcement learning: small models need the answer format first."""
 
-    steps: int = Field(0, ge=0)
+    steps: int = Field(default=0, ge=0)
     """Optimiser steps; 0 leaves the stage out."""
-    rows_per_step: int = Field(64, gt=0)
+    rows_per_step: int = Field(default=64, gt=0)
     """Solutions in one step."""
     optimizer: OptimizerOptions = OptimizerOptions(learning_rate=1e-5)
     """Optimiser of this stage."""
@@ -123,53 +124,53 @@ class WarmstartOptions(Options):
 class SamplingOptions(Options):
     """How rollouts are drawn: at a temperature, from the policy itself."""
 
-    problems_per_step: int = Field(16, gt=0)
+    problems_per_step: int = Field(default=16, gt=0)
     """P: problems in one training step."""
-    group_size: int = Field(8, gt=1)
+    group_size: int = Field(default=8, gt=1)
     """G: rollouts of one problem."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Temperature of the sampling distribution; the update uses the same."""
-    max_new_tokens: int = Field(256, gt=0)
+    max_new_tokens: int = Field(default=256, gt=0)
     """Longest completion; a longer one is cut and counted as truncated."""
-    rows_at_once: int = Field(256, gt=0)
+    rows_at_once: int = Field(default=256, gt=0)
     """Most rollouts whose cache is held in memory at once."""
 
 
 class LossOptions(Options):
     """The clipped surrogate (PPO, arXiv 1707.06347)."""
 
-    clip_low: float = Field(0.2, gt=0, le=1)
+    clip_low: float = Field(default=0.2, gt=0, le=1)
     """Ratios below 1 - clip_low give no gradient where the advantage is negative."""
-    clip_high: float = Field(0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0)
     """Ratios above 1 + clip_high give no gradient where the advantage is positive (0.28 in DAPO, arXiv 2503.14476)."""
     aggregation: Literal["sequence", "token", "constant"] = "sequence"
     """sequence: mean over rows of the mean over tokens (GRPO); token: mean over all tokens (DAPO); constant: as token, but divided
     by rows x max_new_tokens (Dr.GRPO)."""
-    kl_coefficient: float = Field(0.0, ge=0)
+    kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
 
 
 class TrainingOptions(Options):
     """The reinforcement-learning stage."""
 
-    steps: int = Field(100, gt=0)
+    steps: int = Field(default=100, gt=0)
     """Training steps; each samples P x G rollouts."""
-    updates_per_batch: int = Field(1, gt=0)
+    updates_per_batch: int = Field(default=1, gt=0)
     """Optimiser steps on the same rollouts; the old log-probabilities are kept."""
-    tokens_per_microbatch: int = Field(16384, gt=0)
+    tokens_per_microbatch: int = Field(default=16384, gt=0)
     """Most tokens, padding included, in one forward and backward pass; never changes the gradient."""
 
 
 class EvaluationOptions(Options):
     """Sampled accuracy on held-out problems, at the temperature of training."""
 
-    every: int = Field(20, gt=0)
+    every: int = Field(default=20, gt=0)
     """Training steps between evaluations; also done before the first and after the last."""
-    problems: int = Field(128, gt=0)
+    problems: int = Field(default=128, gt=0)
     """Held-out problems used during training."""
-    final_problems: int | None = Field(None, gt=0)
+    final_problems: int | None = Field(default=None, gt=0)
     """Held-out problems before the first and after the last step. Unset: the same as `problems`."""
-    samples: int = Field(1, gt=0)
+    samples: int = Field(default=1, gt=0)
     """Responses per problem."""
 
 
@@ -182,11 +183,11 @@ class RunOptions(Options):
     """The run directory is made here."""
     seed: int = 0
     """Every random number of the run follows from it."""
-    checkpoint_every: int = Field(50, gt=0)
+    checkpoint_every: int = Field(default=50, gt=0)
     """Steps between checkpoints; there is one after the warm start, at the end and on Ctrl-C too."""
-    keep_checkpoints: int = Field(2, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
     """Older ones are deleted; at least 2 lets a run survive a damaged one."""
-    threads: int | None = Field(None, gt=0)
+    threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
     trackers: list[str] = Field(default_factory=list)
     """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""

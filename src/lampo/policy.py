@@ -25,6 +25,7 @@ class Policy:
         tokenizer: its tokenizer.
         device: where it lives.
         end_ids: token ids that end a completion.
+        head: the linear layer from hidden states to logits.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Policy:
         self.end_ids = _end_ids(model, tokenizer)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.end_ids[0]
-        self._refuse_unusual_head()
+        self.head = self._plain_head()
 
     @classmethod
     def load(cls, options: ModelOptions, *, seed: int = 0, weights: Path | None = None) -> Policy:
@@ -98,7 +99,7 @@ class Policy:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., V) float32 logits of (..., D) hidden states."""
-        return self.core.get_output_embeddings()(hidden).float()
+        return self.head(hidden).float()
 
     def token_logprobs(self, batch: MicroBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the completion tokens under the sampling distribution softmax(logits / temperature).
@@ -118,10 +119,13 @@ class Policy:
             rows, columns = batch.mask_NT.nonzero(as_tuple=True)
             states = hidden[rows, batch.prompt_lengths[rows] + columns - 1]
             targets = batch.target_ids[rows, columns]
-            head = self.core.get_output_embeddings()
-            dtype = torch.bfloat16 if self._autocast else head.weight.dtype
             logprobs, entropy = linear_logprobs(
-                states, head.weight, head.bias, targets, temperature=temperature, dtype=dtype
+                states,
+                self.head.weight,
+                self.head.bias,
+                targets,
+                temperature=temperature,
+                dtype=torch.bfloat16 if self._autocast else self.head.weight.dtype,
             )
         self.model.eval()
         shape = batch.mask_NT.shape
@@ -149,21 +153,23 @@ class Policy:
         return self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     @torch.no_grad()
-    def _refuse_unusual_head(self) -> None:
-        """A model whose logits are more than a linear layer of its states (soft caps, scales) would be trained on the wrong ones."""
-        if type(self.core.get_output_embeddings()) is not nn.Linear:
+    def _plain_head(self) -> nn.Linear:
+        """The language-model head; a model whose logits are more than its output would be trained on the wrong ones."""
+        head = self.core.get_output_embeddings()
+        if type(head) is not nn.Linear:
             raise LampoError(
                 f"The language-model head of {type(self.core).__name__} is not a plain linear layer, which is not supported "
                 "(model.lora.target_modules must not name it)."
             )
         probe = torch.tensor([[self.end_ids[0]] * 2], device=self.device)
-        ours = self.logits(self.hidden_states(probe, use_cache=False))
+        ours = head(self.hidden_states(probe, use_cache=False)).float()
         theirs = self.model(input_ids=probe, use_cache=False).logits.float()
         if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
             raise LampoError(
                 f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale), "
                 "which is not supported: choose a model whose logits are the head's output."
             )
+        return head
 
 
 def choose_device(name: str) -> torch.device:
@@ -181,7 +187,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    def flat(value: int | list[int] | None) -> Iterator[int]:
+    def flat(value: Any) -> Iterator[int]:
         if value is not None:
             yield from value if isinstance(value, list) else [value]
 

@@ -21,7 +21,7 @@ _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
 class RewardOptions(Options):
     """total = correctness + rouge_l x F1, with correctness 1 or 0."""
 
-    rouge_l: float = Field(0.0, ge=0, allow_inf_nan=False)
+    rouge_l: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Coefficient of the ROUGE-L F1 against the reference solution. 0: never computed."""
     rouge_scope: Literal["response", "trace"] = "response"
     """What is compared with the reference: the whole response, or only its thought (the text in <think> tags)."""

@@ -154,9 +154,7 @@ def growing_cache(config: Any) -> DynamicCache:
 class _GrowingLayer(DynamicLayer):
     """Keys and values in storage with room to spare; transformers' own layer copies all of them for every new token."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._storage: tuple[Tensor, Tensor] | None = None
+    _storage: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         old = self.get_seq_length()
@@ -165,12 +163,7 @@ class _GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         if self._storage is None or self._storage[0].shape[-2] < new:
             room = max(64, new + new // 2)
-            self._storage = tuple(  # pyright: ignore[reportAttributeAccessIssue]
-                states.new_empty(*states.shape[:-2], room, states.shape[-1]) for states in (key_states, value_states)
-            )
-            if old:
-                self._storage[0][..., :old, :] = self.keys
-                self._storage[1][..., :old, :] = self.values
+            self._storage = _roomy(self.keys, key_states, room), _roomy(self.values, value_states, room)
         keys, values = self._storage
         keys[..., old:new, :] = key_states
         values[..., old:new, :] = value_states
@@ -184,3 +177,11 @@ class _GrowingLayer(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self._storage = None
+
+
+def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:
+    """Storage like the states with this many positions, what is held so far at its beginning."""
+    storage = states.new_empty(*states.shape[:-2], room, states.shape[-1])
+    if held is not None and held.numel():
+        storage[..., : held.shape[-2], :] = held
+    return storage

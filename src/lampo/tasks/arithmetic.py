@@ -27,17 +27,17 @@ class ArithmeticOptions(TaskOptions):
 
     name: Literal["arithmetic"] = "arithmetic"
     """Selects this task."""
-    operations: list[Operation] = Field(["add"], min_length=1)
+    operations: list[Operation] = Field(default=["add"], min_length=1)
     """What is asked, in equal shares: add, multiply."""
-    digits: int = Field(3, ge=1, le=100)
+    digits: int = Field(default=3, ge=1, le=100)
     """Digits of both summands, and of the first factor: exactly this many."""
-    multiplier_digits: int = Field(1, ge=1, le=100)
+    multiplier_digits: int = Field(default=1, ge=1, le=100)
     """Digits of the second factor: exactly this many."""
-    num_train: int = Field(20_000, gt=0)
+    num_train: int = Field(default=20_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
-    num_heldout: int = Field(500, gt=0)
+    num_heldout: int = Field(default=500, gt=0)
     """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
-    demonstration_noise: float = Field(0.0, ge=0, le=1)
+    demonstration_noise: float = Field(default=0.0, ge=0, le=1)
     """Probability of a slip in each column of the solutions that the warm start imitates; the references stay right."""
     seed: int = 0
     """Chooses the problems, and the slips."""

@@ -21,7 +21,7 @@ class JsonlOptions(TaskOptions):
     """File of the problems to train on (.jsonl or .parquet)."""
     heldout: str | None = None
     """File of the problems to measure on."""
-    heldout_fraction: float | None = Field(None, gt=0, lt=1)
+    heldout_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Without `heldout`: the share of `train` that is held out, chosen by a hash of the prompt's text."""
     columns: Columns = Columns()
     """Names of the columns."""

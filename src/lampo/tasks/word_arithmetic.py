@@ -32,15 +32,15 @@ class WordArithmeticOptions(TaskOptions):
 
     name: Literal["word_arithmetic"] = "word_arithmetic"
     """Selects this task."""
-    operations: list[Operation] = Field(["add", "multiply"], min_length=1)
+    operations: list[Operation] = Field(default=["add", "multiply"], min_length=1)
     """What is asked, in equal shares while there are problems left: add, subtract (never below 0), multiply."""
-    largest: int = Field(20, ge=2, le=10_000)
+    largest: int = Field(default=20, ge=2, le=10_000)
     """Largest operand of sums and differences; the smallest is 1."""
-    largest_factor: int = Field(12, ge=2, le=10_000)
+    largest_factor: int = Field(default=12, ge=2, le=10_000)
     """Largest operand of products; the smallest is 1."""
-    num_train: int = Field(2_000, gt=0)
+    num_train: int = Field(default=2_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
-    num_heldout: int = Field(200, gt=0)
+    num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
     seed: int = 0
     """Chooses the problems."""

@@ -13,7 +13,7 @@ THOUGHT_BEGIN, THOUGHT_END = "<think>", "</think>"
 class Verifier(Options):
     """Settings common to all verifiers; a verifier adds a `name` and its own."""
 
-    marker: str | None = Field(None, min_length=1)
+    marker: str | None = Field(default=None, min_length=1)
     """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
 
     def verify(self, completion: str, answer: str) -> Verdict:

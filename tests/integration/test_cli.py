@@ -1,0 +1,153 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lampo import cli
+from lampo.config import dump_config
+from lampo.policy import Policy
+
+from ..conftest import TINY, tiny_options
+from .helpers import small_config
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def lampo(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["lampo", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_config(small_config(tmp_path / "runs")))
+    return path
+
+
+def test_train_then_eval(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert lampo(monkeypatch, "train", recipe, "--set", "training.steps=2") == 0
+    run = tmp_path / "runs" / "small"
+    output = capfd.readouterr().out
+    assert "held-out accuracy" in output
+    assert f"report: {run / 'report.html'}" in output
+    assert (run / "report.html").stat().st_size > 10_000
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["command"] == f"lampo train {recipe} --set training.steps=2"
+    assert {"torch", "transformers", "lampo"} <= manifest["versions"].keys()
+
+    assert lampo(monkeypatch, "eval", run, "--problems", "8") == 0
+    assert lampo(monkeypatch, "eval", recipe, "--set", "evaluation.samples=2") == 0
+    first, second = [line for line in capfd.readouterr().out.splitlines() if line.startswith("accuracy")]
+    assert "8 problems x 1 samples at temperature 1" in first
+    assert "16 problems x 2 samples" in second
+
+
+def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert lampo(monkeypatch, "train", recipe, "--set", "training.steps=1") == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["small", "small-2"]
+    (tmp_path / "runs" / "small-2" / "report.html").unlink()
+    assert lampo(monkeypatch, "train", recipe, "--resume") == 0
+    assert (tmp_path / "runs" / "small-2" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "missing.yaml"], "Cannot read the recipe missing.yaml"),
+        (["train", "{recipe}", "--set", "optimizer.lr=1"], "optimizer.lr is not a setting"),
+        (["train", "{recipe}", "--resume"], "There is no run 'small'"),
+        (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "leave --set out"),
+        (["eval", "{folder}"], "Cannot read the recipe"),
+        (["train", "{recipe}", "--set", "task.name=gsm8k", "--set", "task.train=no.jsonl", "--set", "task.heldout=no.jsonl"],
+         "no.jsonl"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_message_and_no_traceback(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    arguments = [argument.format(recipe=recipe, folder=recipe.parent) for argument in arguments]
+    assert lampo(monkeypatch, *arguments) == 1
+    captured = capfd.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert lampo(monkeypatch, "config", recipe, "--set", "optimizer.learning_rate=2e-6") == 0
+    assert "learning_rate: 2e-06" in capfd.readouterr().out
+    assert lampo(monkeypatch, "tasks") == 0
+    output = capfd.readouterr().out
+    assert all(name in output for name in ("arithmetic", "gsm8k", "jsonl", "word_arithmetic"))
+
+
+def test_ctrl_c_in_the_shell(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_config(small_config(tmp_path / "runs", training__steps=10_000)))
+    command = [sys.executable, "-m", "lampo", "train", str(recipe)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    rollouts = tmp_path / "runs" / "small" / "rollouts"
+    deadline = time.monotonic() + 120
+    while not (rollouts.is_dir() and len(list(rollouts.glob("*.gz"))) > 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert f"Go on with: lampo train {rollouts.parent} --resume" in output
+    (step,) = re.findall(r"Stopped after step (\d+) of the train stage", output)
+    assert (rollouts.parent / "checkpoints" / f"train-{int(step):06d}").is_dir()
+
+
+def gsm8k_files(folder: Path) -> list[str]:
+    """Local files in GSM8K's published format, with problems of our own."""
+    settings = []
+    for side, numbers in (("train", range(2, 40)), ("heldout", range(50, 58))):
+        rows = [
+            {
+                "question": f"mia has {n} pens and buys 3. how many now?",
+                "answer": f"{n}+3=<<{n}+3={n + 3}>>{n + 3}\n#### {n + 3}",
+            }
+            for n in numbers
+        ]
+        path = folder / f"{side}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        settings += ["--set", f"task.{side}={path}"]
+    return settings
+
+
+@pytest.mark.parametrize("recipe_name", ["qwen3-1.7b-gsm8k", "smollm2-135m-gsm8k"])
+def test_gpu_recipes_run_with_a_tiny_model_put_in(
+    recipe_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tiny = tiny_options().model_copy(
+        update={"config": {**TINY, "model_type": "qwen3", "head_dim": 8, "max_position_embeddings": 256}}
+    )
+    Policy.load(tiny).save(tmp_path / "tiny")
+    small = {
+        "model.path": tmp_path / "tiny",
+        "run.folder": tmp_path / "runs",
+        "sampling.problems_per_step": 2,
+        "sampling.max_new_tokens": 16,
+        "training.steps": 2,
+        "warmstart.steps": 1,
+        "evaluation.problems": 4,
+        "evaluation.final_problems": 4,
+    }
+    settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+    assert lampo(monkeypatch, "train", RECIPES / f"{recipe_name}.yaml", *settings, *gsm8k_files(tmp_path)) == 0
+    assert "report: " in capfd.readouterr().out
