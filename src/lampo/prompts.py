@@ -33,7 +33,8 @@ def refuse_long_prompts(
             f"sampling.max_new_tokens is {max_new_tokens}, but the model's context holds only {policy.context_length} tokens."
         )
     frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
-    suspects = [problem for problem in problems if len(problem.prompt.encode()) + frame > room]
+    repeats = options.template.count("{prompt}")
+    suspects = [problem for problem in problems if len(problem.prompt.encode()) * repeats + frame > room]
     lengths = {problem.id: len(_encode(problem, policy, options)) for problem in suspects}
     too_long = {name: length for name, length in lengths.items() if length > room}
     if too_long:

@@ -17,12 +17,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -196,32 +193,6 @@ def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> I
             row += 1
         problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
         yield {"step": step, "problem": problem, "rollouts": rollouts}
-
-
-class Interrupt:
-    """Whether the user asked to stop; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    @contextmanager
-    def watch(self) -> Iterator[Interrupt]:
-        """Take Ctrl-C and SIGTERM as a wish to stop after the current step."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-
-        def ask(number: int, _frame: object) -> None:
-            if self.requested:
-                raise KeyboardInterrupt
-            self.requested = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _manifest() -> dict[str, Any]:

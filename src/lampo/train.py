@@ -14,13 +14,14 @@ from .console import Progress
 from .estimate import estimate_advantages
 from .evaluate import evaluate
 from .files import write_folder
+from .interrupt import Interrupt
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
 from .objective import clipped_loss, merge_statistics
 from .optimizer import Optimizer
 from .policy import Policy
 from .prompts import encode_prompts, refuse_long_prompts
 from .rewards import score
-from .run import Interrupt, Run
+from .run import Run
 from .sample import NativeSampler, Sampler
 from .seeds import derive_seed
 from .tasks.base import Task

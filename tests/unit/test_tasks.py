@@ -127,7 +127,7 @@ def test_slips_are_as_frequent_as_asked_and_the_rest_follows_from_them():
         a, _, b = operands(problem)
         for place, (line, carry) in enumerate(zip(lines, carries, strict=False)):
             terms = [a // 10**place % 10, b // 10**place % 10]
-            assert line.rpartition("=")[0] == "+".join(map(str, [carry] * (carry > 0) + terms))
+            assert line.rpartition("=")[0] == "+".join(map(str, [carry, *terms]))
         number = carries[-1] * 10**3 + sum(result % 10 * 10**place for place, result in enumerate(results))
         assert last == f"={number}"
         slips = [line for line in lines if not line_holds(line)]
@@ -149,8 +149,8 @@ def test_noise_of_one_makes_every_column_wrong():
 
 
 def test_a_product_is_worked_in_partial_products_and_sums():
-    partials = ["2*5=10 1+1*5=6 =60", "2*4=8 1*4=4 =480", "2*3=6 1*3=3 =3600"]
-    sums = ["0+0=0 6+8=14 1+0+4=5 =540", "0+0=0 4+0=4 5+6=11 1+0+3=4 =4140"]
+    partials = ["0+2*5=10 1+1*5=06 =60", "0+2*4=08 0+1*4=04 =480", "0+2*3=06 0+1*3=03 =3600"]
+    sums = ["0+0+0=00 0+6+8=14 1+0+4=05 =540", "0+0+0=00 0+4+0=04 0+5+6=11 1+0+3=04 =4140"]
     lines = [partials[0], partials[1], sums[0], partials[2], sums[1]]
     assert worked_solution("multiply", 12, 345).split() == " ".join(lines).split()
 

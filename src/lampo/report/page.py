@@ -128,7 +128,11 @@ CHARTS = (
     Chart(
         "Tokens per second", "Sampled tokens over the time of a step.", (Curve("time/tokens_per_s", "tokens/s"),), ".4g"
     ),
-    Chart("Memory", "Peak of the accelerator, or of the process where there is none, in GiB.", (Curve("memory/peak_gib", "peak"),)),
+    Chart(
+        "Memory",
+        "Peak of the accelerator, or of the process where there is none, in GiB.",
+        (Curve("memory/peak_gib", "peak"),),
+    ),
     Chart("Warm-start loss", "Before the first rollout.", (Curve("loss/value", "loss"),), stage="warmstart"),
 )
 

@@ -92,11 +92,11 @@ def worked_solution(operation: Operation, a: int, b: int, write: Write = _as_is)
     `write` may put down another result for a column: all that follows then builds on what was written.
 
     >>> worked_solution("add", 347, 685)
-    '7+5=12\n1+4+8=13\n1+3+6=10\n=1032'
+    '0+7+5=12\n1+4+8=13\n1+3+6=10\n=1032'
     >>> worked_solution("multiply", 47, 36)
-    '7*6=42\n4+4*6=28\n=282\n7*3=21\n2+4*3=14\n=1410\n2+0=2\n8+1=9\n2+4=6\n0+1=1\n=1692'
+    '0+7*6=42\n4+4*6=28\n=282\n0+7*3=21\n2+4*3=14\n=1410\n0+2+0=02\n0+8+1=09\n0+2+4=06\n0+0+1=01\n=1692'
     >>> worked_solution("add", 47, 35, lambda result, largest: 19 if result == 12 else result)
-    '7+5=19\n1+4+3=8\n=89'
+    '0+7+5=19\n1+4+3=08\n=89'
     """
     lines, result = _add(a, b, write) if operation == "add" else _multiply(a, b, write)
     return "\n".join([*lines, f"={result}"])
@@ -126,12 +126,15 @@ def _multiply(a: int, b: int, write: Write) -> tuple[list[str], int]:
 
 
 def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[list[str], int]:
-    """Columns (text, value without the carry) from the right -> a line for each, and the number their digits form."""
+    """Columns (text, value without the carry) from the right -> a line for each, and the number their digits form.
+
+    Every line has the same width, carry and two-digit result included, so that a small model finds the digits by their distance.
+    """
     lines: list[str] = []
     carry = result = 0
     for place, (text, value) in enumerate(columns):
         written = write(carry + value, largest)
-        lines.append(f"{carry}+{text}={written}" if carry else f"{text}={written}")
+        lines.append(f"{carry}+{text}={written:02d}")
         carry, digit = divmod(written, 10)
         result += digit * 10**place
     return lines, result + carry * 10 ** len(columns)
