@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ import torch
 from .checkpoint import Place, Stage, latest_checkpoint, load_optimizer, read_place, save_checkpoint
 from .config import TrainConfig, dump_config, load_config
 from .estimate import Estimate
-from .files import sync_folder, write_file
+from .files import write_file
 from .optimizer import Optimizer
 from .policy import Policy
 from .seeds import generator
@@ -144,10 +145,14 @@ class Run:
             self.path / "checkpoints", self.place, policy, optimizer, keep=self.config.run.keep_checkpoints
         )
 
+    def discard_unused(self) -> None:
+        """Delete the directory of a run that failed before anything happened in it."""
+        if self._metrics.tell() == 0 and self._checkpoint is None:
+            shutil.rmtree(self.path)
+
     def close(self) -> None:
         """Let go of the files."""
         self._metrics.close()
-        sync_folder(self.path)
 
 
 def find_run(folder: Path, name: str) -> Path | None:

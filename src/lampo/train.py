@@ -57,7 +57,11 @@ def train(run: Run, progress: Progress) -> None:
     """
     with ExitStack() as stack:
         stack.callback(run.close)
-        session = open_session(run, progress, stack)
+        try:
+            session = open_session(run, progress, stack)
+        except LampoError:
+            run.discard_unused()
+            raise
         warm_start(session)
         reinforce(session)
 

@@ -243,3 +243,4 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
 def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(LampoError, match=message):
         run_to_end(small_config(tmp_path, **changes))
+    assert not (tmp_path / "small").exists()
