@@ -100,6 +100,7 @@ def evaluate_command(
     task = config.task.load()
     policy = load_policy(config, weights)
     with Progress("evaluation") as progress:
+        progress.stage("evaluation", total=1)
         progress.note(
             f"evaluating {weights or config.model.path or 'the untrained model'} on {len(task.heldout[:problems])} held-out problems"
         )

@@ -101,8 +101,12 @@ class Progress:
             self._line(text)
 
     def within(self, text: str) -> None:
-        """What a long step is doing now; shown on a terminal only."""
+        """What a long step is doing now; without a terminal, a line of its own every half minute."""
         self._within = text
+        now = time.monotonic()
+        if self._live is None and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._line(f"{self._stage}: {text}")
 
     def tokens(self, count: int) -> None:
         """A long step has sampled so many tokens by now."""

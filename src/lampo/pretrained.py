@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
+import transformers
+from packaging.version import Version
 from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -161,6 +163,11 @@ def _converted(file: Path) -> Path:
         return target
     if importlib.util.find_spec("gguf") is None:
         raise LampoError("Reading a GGUF file needs the package gguf. Install it with: pip install 'lampo[gguf]'")
+    if Version(transformers.__version__) < Version("5.18"):
+        raise LampoError(
+            f"transformers {transformers.__version__} takes a GGUF file's beginning-of-sequence token for its end. "
+            "Update it: pip install 'transformers>=5.18'"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / f".{target.name}.lock").open("w") as lock:

@@ -131,3 +131,16 @@ def test_the_final_table_names_the_report(tmp_path):
     empty = console(terminal=False)
     final_table([], console=empty)
     assert output(empty) == ""
+
+
+def test_a_slow_step_tells_what_it_does_every_half_minute(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    plain = console(terminal=False)
+    with Progress("slow", console=plain) as progress:
+        progress.stage("evaluation", 1)
+        for count in range(1, 8):
+            now[0] += 10.0
+            progress.tokens(1000 * count)
+    lines = [line for line in output(plain).splitlines() if "sampled" in line]
+    assert lines == ["[0:00:30] evaluation: sampled 3,000 tokens", "[0:01:00] evaluation: sampled 6,000 tokens"]

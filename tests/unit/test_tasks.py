@@ -314,17 +314,21 @@ def test_jsonl_wants_one_source_of_heldout_problems():
 HUB_ROW = {"question": "48 and half?", "answer": "48/2 = <<48/2=24>>24\nSo $<<48+24=1072>>1,072\n#### $1,072"}
 
 
-def test_gsm8k_from_the_hub(monkeypatch):
-    calls = []
-
-    def load_dataset(path, config, split):
-        calls.append((path, config, split))
-        return datasets.Dataset.from_list([HUB_ROW | {"question": f"{split}?"}])
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    task = Gsm8kOptions().load()
+def test_gsm8k_as_it_lies_on_the_hub(tmp_path, monkeypatch):
+    """A folder laid out like the hub's repository, read by the real loader."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    repository = tmp_path / "gsm8k"
+    (repository / "main").mkdir(parents=True)
+    (repository / "README.md").write_text(
+        "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: main/train-*\n"
+        "  - split: test\n    path: main/test-*\n---\n"
+    )
+    for split in ("train", "test"):
+        rows = [HUB_ROW | {"question": f"{split}?"}]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), repository / "main" / f"{split}-00000-of-00001.parquet")
+    task = Gsm8kOptions(path=str(repository)).load()
     check_task(task)
-    assert calls == [("openai/gsm8k", "main", "train"), ("openai/gsm8k", "main", "test")]
+    assert [problem.prompt for problem in task.train] == ["train?"]
     (problem,) = task.heldout
     assert (problem.id, problem.prompt, problem.answer) == ("gsm8k/test/1", "test?", "1072")
     assert problem.reference == "48/2 = 24\nSo $1,072\n#### 1072"

@@ -13,6 +13,8 @@ from transformers.cache_utils import DynamicLayer
 from ..policy import Policy
 from ..types import NotFinite, Rollout
 
+POSITIONS_BETWEEN_REPORTS = 16
+
 
 class NativeSampler:
     """Samples from the policy at a temperature, in one process.
@@ -45,18 +47,21 @@ class NativeSampler:
         problems_at_once = max(1, self._rows_at_once // group_size)
         rollouts_PG: list[list[Rollout]] = []
         num_tokens = 0
+
+        def count(drawn: int, *, tell: bool) -> None:
+            nonlocal num_tokens
+            num_tokens += drawn
+            if tell and on_progress is not None:
+                on_progress(num_tokens)
+
         for start in range(0, len(prompts_P), problems_at_once):
             prompts = prompts_P[start : start + problems_at_once]
             rows = slice(start * group_size, (start + len(prompts)) * group_size)
-            for group in self._sample_together(prompts, group_size, uniforms_NT[rows]):
-                rollouts_PG.append(group)
-                num_tokens += sum(len(rollout.completion_ids) for rollout in group)
-            if on_progress is not None:
-                on_progress(num_tokens)
+            rollouts_PG += self._sample_together(prompts, group_size, uniforms_NT[rows], count)
         return rollouts_PG
 
     def _sample_together(
-        self, prompts_P: Sequence[Tensor], group_size: int, uniforms_NT: Tensor
+        self, prompts_P: Sequence[Tensor], group_size: int, uniforms_NT: Tensor, count: Callable[..., None]
     ) -> list[list[Rollout]]:
         policy, device = self._policy, self._policy.device
         uniforms_NT = uniforms_NT.to(device) if device.type != "mps" else uniforms_NT.float().to(device)
@@ -80,6 +85,7 @@ class NativeSampler:
 
             live = torch.arange(N, device=device)  # the rows still in the batch
             for t in range(T):
+                count(len(live), tell=t % POSITIONS_BETWEEN_REPORTS == 0)
                 logprobs = torch.log_softmax(policy.logits(hidden) / self._temperature, dim=-1)
                 tokens = draw(logprobs, uniforms_NT[live, t])
                 tokens_NT[live, t] = tokens
@@ -99,6 +105,7 @@ class NativeSampler:
                     tokens[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
                 )[:, -1]
 
+        count(0, tell=True)
         if not logprobs_NT.isfinite().all():
             raise NotFinite(
                 "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
