@@ -147,7 +147,9 @@ class Run:
 
     def discard_unused(self) -> None:
         """Delete the directory of a run that failed before anything happened in it."""
-        if self._metrics.tell() == 0 and self._checkpoint is None:
+        if (
+            self._metrics.tell() == 0 and not (self.path / "checkpoints").exists()
+        ):  # damaged ones are the user's to judge
             shutil.rmtree(self.path)
 
     def close(self) -> None:

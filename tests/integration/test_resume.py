@@ -219,3 +219,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         LampoError, match=r"Cannot make a run directory in .*file/runs: Not a directory.*--set run\.folder"
     ):
         Run.create(small_config(tmp_path / "file" / "runs"))
+
+
+def test_a_resumed_run_that_cannot_start_deletes_nothing(tmp_path: Path, uninterrupted: Path) -> None:
+    path = tmp_path / "small"
+    shutil.copytree(uninterrupted, path)
+    for weights in (path / "checkpoints").glob("*/model.safetensors"):
+        weights.write_bytes(b"damaged")
+    recipe = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(recipe.replace("device: auto", "device: cuda:7"))
+    with pytest.raises(LampoError, match="cuda:7"):
+        resume(path)
+    assert len(list((path / "checkpoints").iterdir())) == 2
