@@ -24,7 +24,7 @@ from .options import Options
 from .rewards import RewardOptions
 from .tasks import AnyTask
 from .types import LampoError
-from .verify import NumericOptions, VerifierOptions
+from .verify import AnyVerifier, NumericOptions
 
 
 class LoraOptions(Options):
@@ -204,7 +204,7 @@ class TrainConfig(Options):
     """Where the problems come from."""
     prompt: PromptOptions = PromptOptions()
     """From problem to prompt."""
-    verifier: Annotated[VerifierOptions, Field(discriminator="name")] = NumericOptions(name="numeric")
+    verifier: AnyVerifier = NumericOptions(name="numeric")
     """Who decides what is right."""
     rewards: RewardOptions = RewardOptions()
     """From verdict and text to reward."""

@@ -11,8 +11,8 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from .options import Options
-from .types import Group, Problem, Reward, Rollout, Verdict
-from .verify import THOUGHT_BEGIN, THOUGHT_END, Verifier, judge
+from .types import Group, Problem, Reward, Rollout, Verdict, Verifier
+from .verify import THOUGHT_BEGIN, THOUGHT_END, judge
 
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
 _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)

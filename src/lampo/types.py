@@ -17,10 +17,11 @@ A later stage builds the next type and never edits an earlier one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # verifiers run in processes of their own, which have no use for torch
+    import torch
+    from torch import Tensor
 
 Status = Literal["right", "wrong", "unknown"]
 
@@ -34,29 +35,6 @@ class LampoError(Exception):
 
 class NotFinite(LampoError):
     """A loss or gradient is NaN or infinite; the weights are as they were before the step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A question whose answer can be checked.
-
-    Attributes:
-        id: unique inside its task.
-        prompt: the question in plain text, before any template.
-        answer: what a verifier compares a completion with.
-        reference: a worked solution, for the ROUGE-L reward; None where there is none.
-        demonstration: what the warm start imitates; None means the reference.
-    """
-
-    id: str
-    prompt: str
-    answer: str
-    reference: str | None = None
-    demonstration: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.prompt:
-            raise ValueError(f"Problem.prompt is empty (problem {self.id!r})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +59,39 @@ class Verdict:
     def __post_init__(self) -> None:
         if self.status not in ("right", "wrong", "unknown"):
             raise ValueError(f"Verdict.status must be right, wrong or unknown, not {self.status!r}")
+
+
+class Verifier(Protocol):
+    """Who decides what is right; those of this package are in `lampo.verify`."""
+
+    def verify(self, completion: str, answer: str) -> Verdict:
+        """Compare what the completion gives with the answer. Pure; may be slow, and may raise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question whose answer can be checked.
+
+    Attributes:
+        id: unique inside its task.
+        prompt: the question in plain text, before any template.
+        answer: what a verifier compares a completion with.
+        reference: a worked solution, for the ROUGE-L reward; None where there is none.
+        demonstration: what the warm start imitates; None means the reference.
+        verifier: who decides what is right, where the problem has a verifier of its own; None leaves it to the recipe.
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    reference: str | None = None
+    demonstration: str | None = None
+    verifier: Verifier | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError(f"Problem.prompt is empty (problem {self.id!r})")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +191,7 @@ class MicroBatch:
             ("prompt_lengths", (N,)),
             ("advantages_N", (N,)),
         ):
-            if getattr(self, field).shape != torch.Size(shape):
+            if tuple(getattr(self, field).shape) != tuple(shape):
                 raise ValueError(
                     f"MicroBatch.{field} has shape {tuple(getattr(self, field).shape)}, expected {tuple(shape)}"
                 )

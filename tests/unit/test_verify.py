@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lampo.types import LampoError, Verdict
-from lampo.verify import VERIFIERS, ExactOptions, NumericOptions, Verifier, committed_text, judge, verify
+from lampo.verify import VERIFIERS, ExactOptions, NumericOptions, VerifierOptions, committed_text, judge, verify
 from lampo.verify.numeric import answer_number, first_number, last_number
 
 
@@ -185,7 +185,7 @@ def test_committed_text_of_reopened_thoughts():
     assert committed_text("<think>a</think>b<think>c") == ""
 
 
-class Failing(Verifier):
+class Failing(VerifierOptions):
     def verify(self, completion: str, answer: str) -> Verdict:
         raise RecursionError("too deep")
 

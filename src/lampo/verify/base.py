@@ -10,15 +10,44 @@ from ..types import Verdict
 THOUGHT_BEGIN, THOUGHT_END = "<think>", "</think>"
 
 
-class Verifier(Options):
-    """Settings common to all verifiers; a verifier adds a `name` and its own."""
+class VerifierOptions(Options):
+    """A verifier: its settings, and the pure function of (completion, answer) that they make.
 
-    marker: str | None = Field(default=None, min_length=1)
-    """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
+    Time and memory of a verifier that derives from this class are bounded by the length of the texts, so it runs where
+    it is called. One that may hang or eat memory derives from `UnboundedVerifier`.
+    """
 
     def verify(self, completion: str, answer: str) -> Verdict:
-        """Compare what the completion gives with the answer. Pure; may raise on what it cannot handle."""
+        """Compare what the completion gives with the answer. Pure; may raise on what it cannot handle.
+
+        Returns:
+            right or wrong; unknown where the answer makes no sense to this verifier, or nothing can be said.
+        """
         raise NotImplementedError
+
+    def at_once(self, completion: str, answer: str) -> Verdict | None:
+        """The verdict, if it takes bounded time and memory; None if it takes a worker."""
+        return self.verify(completion, answer)
+
+    def commit(self, answer: str) -> str | None:
+        """A response that commits to this answer and is right: how a task's answers are checked against themselves.
+
+        None where such a response cannot be written down.
+        """
+        return answer
+
+
+class UnboundedVerifier(VerifierOptions):
+    """A verifier that may be slow, hang, crash or eat memory: `VerifierPool` runs it in a worker, under these limits."""
+
+    timeout_s: float = Field(default=5.0, gt=0)
+    """Most seconds of wall-clock time for one verification; then it is killed and the verdict unknown."""
+    memory_mib: int = Field(default=2048, ge=256)
+    """Most memory of one verification in MiB (address space, Python and its libraries included); then it is unknown."""
+
+    def at_once(self, completion: str, answer: str) -> Verdict | None:
+        """See `VerifierOptions.at_once`; None, unless a verifier knows cases that are cheap."""
+        return None
 
 
 def committed_text(completion: str, marker: str | None = None) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from ..types import Verdict
-from .base import Verifier, committed_text
+from .base import VerifierOptions, committed_text
 
 
-class ExactOptions(Verifier):
+class ExactOptions(VerifierOptions):
     """The whole response, or all that follows its last marker, compared as text; white space counts as one space."""
 
     name: Literal["exact"] = "exact"
     """Selects this verifier."""
+    marker: str | None = Field(default=None, min_length=1)
+    """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
     ignore_case: bool = False
     """Whether capitals and small letters are the same."""
 
@@ -33,3 +37,7 @@ class ExactOptions(Verifier):
             return Verdict("wrong", detail="no answer given")
         same = found.casefold() == gold.casefold() if self.ignore_case else found == gold
         return Verdict("right" if same else "wrong", found)
+
+    def commit(self, answer: str) -> str:
+        """See `VerifierOptions.commit`."""
+        return f"{self.marker or ''}{answer}"

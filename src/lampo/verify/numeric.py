@@ -7,8 +7,10 @@ from collections import deque
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
 from ..types import Verdict
-from .base import Verifier, committed_text
+from .base import VerifierOptions, committed_text
 
 MAX_NUMBER_LENGTH = 1000
 """A longer number has no value here: reading it could take minutes, and no answer needs it."""
@@ -45,11 +47,13 @@ class Number(NamedTuple):
     percent: bool
 
 
-class NumericOptions(Verifier):
+class NumericOptions(VerifierOptions):
     """The number that a response commits to, compared exactly."""
 
     name: Literal["numeric"] = "numeric"
     """Selects this verifier."""
+    marker: str | None = Field(default=None, min_length=1)
+    """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """Right if the response's number equals the answer: as fractions, never by closeness.
@@ -83,6 +87,10 @@ class NumericOptions(Verifier):
         if found.percent != gold.percent:
             return Verdict("wrong", extracted, "one is a percentage, the other is not")
         return Verdict("right" if found.value == gold.value else "wrong", extracted)
+
+    def commit(self, answer: str) -> str:
+        """See `VerifierOptions.commit`."""
+        return f"{self.marker or ''}{answer}"
 
 
 def last_number(text: str) -> Number | None:
