@@ -49,14 +49,18 @@ class Verdict:
         extracted: the answer the completion was taken to give; None if it gives none.
         detail: why, in a few words, where that is not obvious.
         seconds: how long the verification took.
+        score: share of the parts that are right, where the answer has parts (the tests of a program); None: it has none.
     """
 
     status: Status
     extracted: str | None = None
     detail: str = ""
     seconds: float = 0.0
+    score: float | None = None
 
     def __post_init__(self) -> None:
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise ValueError(f"Verdict.score must be from 0 to 1, not {self.score!r}")
         if self.status not in ("right", "wrong", "unknown"):
             raise ValueError(f"Verdict.status must be right, wrong or unknown, not {self.status!r}")
 

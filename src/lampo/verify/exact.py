@@ -27,7 +27,7 @@ class ExactOptions(VerifierOptions):
             unknown if the answer is empty, wrong with nothing extracted if the response gives no text.
 
         >>> ExactOptions(marker="Answer:", ignore_case=True).verify("I think so. Answer: New  york ", "New York")
-        Verdict(status='right', extracted='New york', detail='', seconds=0.0)
+        Verdict(status='right', extracted='New york', detail='', seconds=0.0, score=None)
         """
         gold = " ".join(answer.split())
         if not gold:
