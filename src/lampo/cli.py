@@ -87,6 +87,7 @@ def evaluate_command(
     from .console import Progress
     from .evaluate import evaluate
     from .train import load_policy, native_sampler
+    from .verify import VerifierPool
 
     weights = None
     if recipe.is_dir():
@@ -99,13 +100,13 @@ def evaluate_command(
     prepare(config)
     task = config.task.load()
     policy = load_policy(config, weights)
-    with Progress("evaluation") as progress:
+    with VerifierPool() as pool, Progress("evaluation") as progress:
         progress.stage("evaluation", total=1)
         progress.note(
             f"evaluating {weights or config.model.path or 'the untrained model'} on {len(task.heldout[:problems])} held-out problems"
         )
         record = evaluate(
-            policy, native_sampler(policy, config), task.heldout[:problems], config, on_progress=progress.tokens
+            policy, native_sampler(policy, config), task.heldout[:problems], config, pool, on_progress=progress.tokens
         )
     share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     typer.echo(

@@ -24,7 +24,7 @@ from .options import Options
 from .rewards import RewardOptions
 from .tasks import AnyTask
 from .types import LampoError
-from .verify import AnyVerifier, NumericOptions
+from .verify import AnyVerifier
 
 
 class LoraOptions(Options):
@@ -204,8 +204,8 @@ class TrainConfig(Options):
     """Where the problems come from."""
     prompt: PromptOptions = PromptOptions()
     """From problem to prompt."""
-    verifier: AnyVerifier = NumericOptions(name="numeric")
-    """Who decides what is right."""
+    verifier: AnyVerifier | None = None
+    """Who decides what is right. Unset: the task, where its problems need a certain verifier, else numeric."""
     rewards: RewardOptions = RewardOptions()
     """From verdict and text to reward."""
     warmstart: WarmstartOptions = WarmstartOptions()

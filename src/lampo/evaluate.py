@@ -10,8 +10,8 @@ from .policy import Policy
 from .prompts import encode_prompts
 from .sample import Sampler
 from .seeds import derive_seed
-from .types import LampoError, Problem
-from .verify import judge
+from .types import LampoError, Problem, Rollout, Verdict
+from .verify import VerifierPool, deciding
 
 
 def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tuple[float, float]:
@@ -31,11 +31,23 @@ def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tupl
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
+def verdicts_of(
+    problems_P: Sequence[Problem], rollouts_PG: Sequence[Sequence[Rollout]], config: TrainConfig, pool: VerifierPool
+) -> list[list[Verdict]]:
+    """What the recipe's verifier, or the problem's own, says of every rollout."""
+    futures_PG = [
+        [pool.submit(deciding(problem, config.verifier), rollout.text, problem.answer) for rollout in rollouts_G]
+        for problem, rollouts_G in zip(problems_P, rollouts_PG, strict=True)
+    ]
+    return [[future.result() for future in futures_G] for futures_G in futures_PG]
+
+
 def evaluate(
     policy: Policy,
     sampler: Sampler,
     problems: Sequence[Problem],
     config: TrainConfig,
+    pool: VerifierPool,
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
@@ -51,10 +63,7 @@ def evaluate(
     prompts_P = encode_prompts(problems, policy, config.prompt)
     seed = derive_seed(config.run.seed, "evaluate")
     rollouts_PG = sampler.sample(prompts_P, config.evaluation.samples, seed=seed, on_progress=on_progress)
-    verdicts_PG = [
-        [judge(config.verifier, rollout.text, problem.answer) for rollout in rollouts_G]
-        for problem, rollouts_G in zip(problems, rollouts_PG, strict=True)
-    ]
+    verdicts_PG = verdicts_of(problems, rollouts_PG, config, pool)
     known_PG = [
         [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
         for verdicts_G in verdicts_PG

@@ -11,8 +11,8 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from .options import Options
-from .types import Group, Problem, Reward, Rollout, Verdict, Verifier
-from .verify import THOUGHT_BEGIN, THOUGHT_END, judge
+from .types import Group, Problem, Reward, Rollout, Verdict
+from .verify import THOUGHT_BEGIN, THOUGHT_END
 
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
 _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
@@ -27,8 +27,10 @@ class RewardOptions(Options):
     """What is compared with the reference: the whole response, or only its thought (the text in <think> tags)."""
 
 
-def score(problem: Problem, rollouts_G: Sequence[Rollout], verifier: Verifier, options: RewardOptions) -> Group:
-    """Verify and reward all rollouts of one problem.
+def score(
+    problem: Problem, rollouts_G: Sequence[Rollout], verdicts_G: Sequence[Verdict], options: RewardOptions
+) -> Group:
+    """Reward all rollouts of one problem.
 
         R_i = correctness_i + rouge_l * F1_i
 
@@ -39,17 +41,17 @@ def score(problem: Problem, rollouts_G: Sequence[Rollout], verifier: Verifier, o
     Args:
         problem: the problem, with the answer and perhaps a reference solution.
         rollouts_G: its responses.
-        verifier: decides what is right; its failure gives "unknown".
+        verdicts_G: what the verifier says of them.
         options: the coefficient of F1, and what is compared with the reference.
 
-    >>> import torch; from lampo.verify import NumericOptions
+    >>> import torch
     >>> one = torch.ones(1)
     >>> rollouts_G = [Rollout(one.long(), one.long(), -one, True, text) for text in ("7+5=12", "7+5=13")]
-    >>> group = score(Problem("0", "7+5=", "12", "7+5=12"), rollouts_G, NumericOptions(), RewardOptions(rouge_l=0.6))
+    >>> verdicts_G = [Verdict("right"), Verdict("wrong")]
+    >>> group = score(Problem("0", "7+5=", "12", "7+5=12"), rollouts_G, verdicts_G, RewardOptions(rouge_l=0.6))
     >>> [round(reward.total, 6) for reward in group.rewards_G]  # 0.6 * 5/6 for five tokens of six
     [1.6, 0.5]
     """
-    verdicts_G = tuple(judge(verifier, rollout.text, problem.answer) for rollout in rollouts_G)
     if options.rouge_l > 0 and problem.reference is not None:
         reference = rouge_tokens(problem.reference)
         scope = reasoning_trace if options.rouge_scope == "trace" else str
@@ -59,7 +61,7 @@ def score(problem: Problem, rollouts_G: Sequence[Rollout], verifier: Verifier, o
     rewards_G = tuple(
         _reward(verdict, rouge, options.rouge_l) for verdict, rouge in zip(verdicts_G, rouge_G, strict=True)
     )
-    return Group(problem, tuple(rollouts_G), verdicts_G, rewards_G)
+    return Group(problem, tuple(rollouts_G), tuple(verdicts_G), rewards_G)
 
 
 def _reward(verdict: Verdict, rouge: float | None, coefficient: float) -> Reward:

@@ -12,7 +12,7 @@ from .checkpoint import Stage
 from .config import TrainConfig
 from .console import Progress
 from .estimate import estimate_advantages
-from .evaluate import evaluate
+from .evaluate import evaluate, verdicts_of
 from .files import write_folder
 from .interrupt import Interrupt
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
@@ -27,6 +27,7 @@ from .seeds import derive_seed
 from .tasks.base import Task
 from .trackers import Trackers, open_trackers
 from .types import LampoError, NotFinite
+from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
 
 
@@ -42,6 +43,7 @@ class Session:
     config: TrainConfig
     policy: Policy
     sampler: Sampler
+    pool: VerifierPool
     task: Task
     progress: Progress
     trackers: Trackers
@@ -85,10 +87,12 @@ def reinforce(session: Session) -> None:
             rollouts_PG = session.sampler.sample(
                 prompts_P, config.sampling.group_size, seed=seed, on_progress=session.progress.tokens
             )
+        with stopwatch("verify"):
+            verdicts_PG = verdicts_of(problems_P, rollouts_PG, config, session.pool)
         with stopwatch("score"):
             groups_P = [
-                score(problem, rollouts_G, config.verifier, config.rewards)
-                for problem, rollouts_G in zip(problems_P, rollouts_PG, strict=True)
+                score(problem, rollouts_G, verdicts_G, config.rewards)
+                for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
             ]
             estimate = estimate_advantages(groups_P, config.advantage)
             saved = run.save_groups(step, groups_P, estimate)
@@ -174,13 +178,15 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     config = run.config
     progress.note(f"run directory {run.path}")
     task = config.task.load()
-    policy = load_policy(config, run.weights)
     needed = [*task.train, *task.heldout]
+    prepare_verifiers(needed, config.verifier)
+    pool = stack.enter_context(VerifierPool())
+    policy = load_policy(config, run.weights)
     refuse_long_prompts(needed, policy, config.prompt, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    return Session(run, config, policy, native_sampler(policy, config), task, progress, trackers, interrupt)
+    return Session(run, config, policy, native_sampler(policy, config), pool, task, progress, trackers, interrupt)
 
 
 def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
@@ -221,6 +227,7 @@ def evaluate_policy(session: Session, step: int) -> None:
         session.sampler,
         session.task.heldout[:count],
         session.config,
+        session.pool,
         on_progress=session.progress.tokens,
     )
     line = session.run.log("evaluation", step, record | stopwatch.record())

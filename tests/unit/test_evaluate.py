@@ -10,6 +10,7 @@ from lampo.config import TrainConfig, parse_config
 from lampo.evaluate import evaluate, wilson_interval
 from lampo.policy import Policy
 from lampo.types import LampoError, Problem, Rollout, Status, Verdict
+from lampo.verify import NumericOptions, VerifierPool
 
 from ..conftest import CHARACTERS, tiny_options
 
@@ -99,7 +100,7 @@ def problems(*answers: str) -> list[Problem]:
 
 def test_accuracy_is_the_share_of_right_answers(policy: Policy) -> None:
     sampler = Said(policy, [["1"], ["so 3"], ["4..."], ["5"]])
-    record = evaluate(policy, sampler, problems("1", "2", "3", "5"), config())
+    record = evaluate(policy, sampler, problems("1", "2", "3", "5"), config(), VerifierPool())
     assert record["evaluation/accuracy"] == 2 / 4
     assert (record["evaluation/low"], record["evaluation/high"]) == wilson_interval(0.5, 4)
     assert record["evaluation/problems"] == 4
@@ -113,7 +114,9 @@ def test_several_samples_a_problem_are_averaged_inside_it_first(policy: Policy) 
     # the numeric verifier does not know a gold answer that is no number
     sampler = Said(policy, [["1", "1", "1", "0"], ["7", "2", "7", "7"], ["1", "2", "3", "4"]])
     counts: list[int] = []
-    record = evaluate(policy, sampler, problems("1", "2", "three"), config(samples=4), on_progress=counts.append)
+    record = evaluate(
+        policy, sampler, problems("1", "2", "three"), config(samples=4), VerifierPool(), on_progress=counts.append
+    )
     assert record["evaluation/accuracy"] == pytest.approx((3 / 4 + 1 / 4) / 2)
     assert record["evaluation/problems"] == 2
     assert record["evaluation/unknown"] == pytest.approx(4 / 12)
@@ -124,9 +127,9 @@ def test_several_samples_a_problem_are_averaged_inside_it_first(policy: Policy) 
 
 def test_an_unknown_verdict_counts_neither_for_nor_against(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     statuses: dict[str, Status] = {"r": "right", "w": "wrong", "u": "unknown"}
-    monkeypatch.setitem(evaluate.__globals__, "judge", lambda _verifier, text, _answer: Verdict(statuses[text]))
+    monkeypatch.setattr(NumericOptions, "verify", lambda _self, text, _answer: Verdict(statuses[text]))
     sampler = Said(policy, [["r", "u", "u", "w"], ["r", "r", "u", "r"], ["u", "u", "u", "u"]])
-    record = evaluate(policy, sampler, problems("1", "2", "3"), config(samples=4))
+    record = evaluate(policy, sampler, problems("1", "2", "3"), config(samples=4), VerifierPool())
     assert record["evaluation/accuracy"] == (1 / 2 + 3 / 3) / 2
     assert record["evaluation/problems"] == 2
     assert record["evaluation/unknown"] == pytest.approx((2 + 1 + 4) / 12)
@@ -134,12 +137,12 @@ def test_an_unknown_verdict_counts_neither_for_nor_against(policy: Policy, monke
 
 def test_nothing_but_unknown_verdicts_is_refused(policy: Policy) -> None:
     with pytest.raises(LampoError, match="Every verdict of the evaluation is unknown"):
-        evaluate(policy, Said(policy, [["1"], ["2"]]), problems("one", "two"), config())
+        evaluate(policy, Said(policy, [["1"], ["2"]]), problems("one", "two"), config(), VerifierPool())
 
 
 def test_every_evaluation_of_a_run_draws_the_same_numbers(policy: Policy) -> None:
     sampler = Said(policy, [["1"]])
     for seed in (0, 0, 1):
-        evaluate(policy, sampler, problems("1"), config(seed=seed))
+        evaluate(policy, sampler, problems("1"), config(seed=seed), VerifierPool())
     first, second, other = (seed for _, _, seed in sampler.calls)
     assert first == second != other

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import lampo.rewards
 from lampo.rewards import RewardOptions, reasoning_trace, rouge_l, rouge_tokens, score
 from lampo.types import Problem, Rollout
-from lampo.verify import NumericOptions
+from lampo.verify import NumericOptions, judge
 
 PROBLEM = Problem("0", "7+5=", "12", reference="7+5=12")
 
@@ -19,7 +19,10 @@ def rollout(text):
 
 
 def rewards_of(texts, options, problem=PROBLEM):
-    return score(problem, [rollout(text) for text in texts], NumericOptions(), options).rewards_G
+    rollouts = [rollout(text) for text in texts]
+    return score(
+        problem, rollouts, [judge(NumericOptions(), text, problem.answer) for text in texts], options
+    ).rewards_G
 
 
 def common_length(a, b):
@@ -81,7 +84,8 @@ def test_total_is_correctness_plus_coefficient_times_rouge():
 
 
 def test_unknown_is_masked_and_not_zero():
-    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], NumericOptions(), RewardOptions(rouge_l=1.0))
+    verdict = judge(NumericOptions(), "12", "twelve")
+    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], [verdict], RewardOptions(rouge_l=1.0))
     (reward,) = group.rewards_G
     assert group.verdicts_G[0].status == "unknown"
     assert reward.correctness is None

@@ -119,6 +119,7 @@ CHARTS = (
         "Seconds, by what they were spent on.",
         (
             Curve("time/sample", "sample", BLUE),
+            Curve("time/verify", "verify", GREY),
             Curve("time/score", "score", VERMILLION),
             Curve("time/update", "update", GREEN),
             Curve("time/evaluate", "evaluate", PURPLE),

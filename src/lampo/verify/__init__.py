@@ -1,43 +1,72 @@
 """(completion, answer) -> Verdict, one verifier per file.
 
-A verifier is a frozen group of options with a pure method `verify`. `judge` runs it in this process, times it, and turns
-its failure into the verdict "unknown".
+A verifier is a frozen group of options with a pure method `verify`. `VerifierPool` runs it in killable workers; `judge`
+and `verify` run it in this process, without limits. A failure inside it is the verdict "unknown".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from ..types import LampoError, Verdict, Verifier
+from ..types import LampoError, Problem, Verdict, Verifier
 from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
+from .choice import ChoiceOptions, lettered
 from .exact import ExactOptions
 from .numeric import NumericOptions
+from .pool import VerifierPool
+from .python import PythonOptions
+from .reward_function import reward_function
 
-AnyVerifier = Annotated[NumericOptions | ExactOptions, Field(discriminator="name")]
+
+def _own_function(values: Any) -> Any:
+    """{"name": "python:module.function"} is short for {"name": "python", "function": "module.function"}."""
+    if isinstance(values, dict) and str(values.get("name", "")).startswith("python:"):
+        return values | {"name": "python", "function": values["name"].removeprefix("python:")}
+    return values
+
+
+AnyVerifier = Annotated[
+    NumericOptions | ExactOptions | ChoiceOptions | PythonOptions,
+    Field(discriminator="name"),
+    BeforeValidator(_own_function),
+]
 """The section `verifier` of a recipe: a name, and the options of that verifier."""
 
-VERIFIERS: dict[str, type[VerifierOptions]] = {"numeric": NumericOptions, "exact": ExactOptions}
+VERIFIERS: dict[str, type[VerifierOptions]] = {
+    "numeric": NumericOptions,
+    "exact": ExactOptions,
+    "choice": ChoiceOptions,
+    "python": PythonOptions,
+}
 """All verifiers by name."""
 
-_ADAPTER: TypeAdapter[NumericOptions | ExactOptions] = TypeAdapter(AnyVerifier)
+_ADAPTER: TypeAdapter[VerifierOptions] = TypeAdapter(AnyVerifier)
 
 __all__ = [
     "THOUGHT_BEGIN",
     "THOUGHT_END",
     "VERIFIERS",
     "AnyVerifier",
+    "ChoiceOptions",
     "ExactOptions",
     "NumericOptions",
+    "PythonOptions",
     "UnboundedVerifier",
     "Verdict",
     "Verifier",
     "VerifierOptions",
+    "VerifierPool",
     "committed_text",
+    "deciding",
     "judge",
+    "lettered",
+    "prepare_verifiers",
+    "reward_function",
     "verifier",
     "verify",
 ]
@@ -58,6 +87,26 @@ def verifier(name: str, **options: Any) -> VerifierOptions:
         raise LampoError(
             f"The verifier {name!r} cannot be set up: {problems}. Known: {', '.join(VERIFIERS)}."
         ) from None
+
+
+def deciding(problem: Problem, chosen: VerifierOptions | None) -> VerifierOptions:
+    """Who decides on a problem: the verifier that was chosen for all, else the problem's own, else `numeric`."""
+    own = problem.verifier
+    return chosen or (own if isinstance(own, VerifierOptions) else NumericOptions())
+
+
+def prepare_verifiers(problems: Iterable[Problem], chosen: VerifierOptions | None) -> None:
+    """Refuse before the first problem is sampled what could not work later.
+
+    Raises:
+        LampoError: something that a verifier of these problems needs is missing.
+    """
+    prepared: list[VerifierOptions] = []
+    for problem in problems:
+        verifier = deciding(problem, chosen)
+        if verifier not in prepared:
+            verifier.prepare()
+            prepared.append(verifier)
 
 
 def verify(name: str, completion: str, answer: str, **options: Any) -> Verdict:

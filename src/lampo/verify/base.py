@@ -36,6 +36,17 @@ class VerifierOptions(Options):
         """
         return answer
 
+    def prepare(self) -> None:
+        """Refuse now what could not work later. Called once, before the first problem is sampled.
+
+        Raises:
+            LampoError: something that this verifier needs is missing; says how to get it.
+        """
+
+    @classmethod
+    def warm_up(cls) -> None:
+        """Import what verifying needs. Called once in the process that workers are forked from."""
+
 
 class UnboundedVerifier(VerifierOptions):
     """A verifier that may be slow, hang, crash or eat memory: `VerifierPool` runs it in a worker, under these limits."""

@@ -1,0 +1,259 @@
+"""The process that verification workers are forked from: `python -m lampo.verify.workers FD WORKERS`.
+
+It has one thread, imports what the verifiers need once, and forks a worker in milliseconds. It only passes bytes on: jobs
+come pickled from the caller, and verdicts go back as JSON, so that nothing a worker says is executed anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+
+from ..types import Verdict
+from . import judge
+
+PATIENCE_S = 0.5
+"""A verification that takes longer leaves its place to another, and goes on at the lowest priority."""
+SPARES = 8
+"""So many may have done so at once."""
+RECYCLE_AFTER = 2000
+"""A worker that has done so many verifications is replaced: libraries keep caches."""
+MIB = 2**20
+
+
+@dataclass(slots=True)
+class Job:
+    """One verification: its number, limits, and the pickled (verifier, completion, answer)."""
+
+    number: int
+    timeout_s: float
+    memory_mib: int
+    work: bytes
+    tried: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """A forked process, the pipe to it, and what it is doing."""
+
+    pid: int
+    pipe: Connection
+    job: Job | None = None
+    begin: float = 0.0
+    slow: bool = False
+    num_done: int = 0
+
+
+class Supervisor:
+    """Hands jobs to workers, and stops those that take too long."""
+
+    def __init__(self, client: Connection, num_workers: int) -> None:
+        self._client = client
+        self._num_workers = num_workers
+        self._jobs: deque[Job] = deque()
+        self._workers: dict[Connection, Worker] = {}
+        self._caller = os.getppid()
+
+    def run(self) -> None:
+        """Serve until the caller closes its end or is gone."""
+        while os.getppid() == self._caller:
+            for ready in wait([self._client, *self._workers], timeout=self._seconds_to_next_event()):
+                if ready is self._client:
+                    if not self._take_job():
+                        return
+                elif worker := self._workers.get(ready):  # pyright: ignore[reportArgumentType, reportCallIssue]
+                    self._worker_spoke(worker)
+            self._stop_late_ones()
+            self._hand_out()
+
+    def end(self) -> None:
+        """Stop every worker."""
+        for worker in list(self._workers.values()):
+            self._stop(worker)
+
+    def _take_job(self) -> bool:
+        try:
+            job = Job(*pickle.loads(self._client.recv_bytes()))
+        except (EOFError, OSError):
+            return False
+        if job.number == 0:
+            self._prepare(job.work)
+        else:
+            self._jobs.append(job)
+        return True
+
+    def _prepare(self, kind: bytes) -> None:
+        """Import what a kind of verifier needs, once and before workers are forked."""
+        with contextlib.suppress(Exception):
+            pickle.loads(kind).warm_up()
+            gc.collect()
+            gc.freeze()  # a worker's garbage collection then leaves the shared pages alone
+        for worker in [worker for worker in self._workers.values() if worker.job is None]:
+            self._stop(worker)
+
+    def _seconds_to_next_event(self) -> float:
+        now = time.monotonic()
+        events = [
+            worker.begin + (worker.job.timeout_s if worker.slow else min(PATIENCE_S, worker.job.timeout_s))
+            for worker in self._workers.values()
+            if worker.job
+        ]
+        return min([1.0, *(max(0.0, event - now) for event in events)])
+
+    def _hand_out(self) -> None:
+        while self._jobs:
+            busy = [worker for worker in self._workers.values() if worker.job]
+            num_slow = sum(worker.slow for worker in busy)
+            if len(busy) - num_slow >= self._num_workers or num_slow > SPARES:
+                return
+            worker = next((worker for worker in self._workers.values() if not worker.job), None) or self._fork()
+            job = self._jobs.popleft()
+            worker.job, worker.begin, worker.slow = job, time.monotonic(), False
+            try:
+                worker.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.work)
+            except OSError:  # it died while idle
+                self._stop(worker)
+                self._jobs.appendleft(job)
+
+    def _worker_spoke(self, worker: Worker) -> None:
+        try:
+            reply = worker.pipe.recv_bytes()
+            fields = json.loads(reply)
+        except (EOFError, OSError):
+            self._worker_died(worker)
+            return
+        assert worker.job is not None
+        self._answer(worker.job, fields)
+        worker.job = None
+        worker.num_done += 1
+        if worker.slow or worker.num_done >= RECYCLE_AFTER or fields["status"] == "unknown":
+            self._stop(
+                worker
+            )  # its priority cannot be raised again, and after a failure its memory is in an unknown state
+
+    def _worker_died(self, worker: Worker) -> None:
+        job, code = worker.job, self._stop(worker)
+        if job is None:
+            return
+        if not job.tried:  # perhaps it was killed for what another did: once more, in a fresh worker
+            job.tried = True
+            self._jobs.appendleft(job)
+            return
+        reason = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"left with status {code}"
+        self._answer(job, _unknown(f"the verifier's process {reason}", time.monotonic() - worker.begin))
+
+    def _stop_late_ones(self) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers.values()):
+            if worker.job is None:
+                continue
+            seconds = now - worker.begin
+            if seconds >= worker.job.timeout_s:
+                job = worker.job
+                if worker.pipe.poll():  # it spoke in the last moment
+                    self._worker_spoke(worker)
+                    continue
+                self._stop(worker)
+                self._answer(job, _unknown(f"took longer than {job.timeout_s:g} s and was stopped", seconds))
+            elif seconds >= PATIENCE_S and not worker.slow:
+                worker.slow = True
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, worker.pid, 19)
+
+    def _answer(self, job: Job, fields: dict[str, object]) -> None:
+        self._client.send_bytes(json.dumps([job.number, fields]).encode())
+
+    def _fork(self) -> Worker:
+        ours, theirs = Pipe()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                for pipe in (ours, self._client, *self._workers):
+                    pipe.close()
+                serve(theirs)
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        worker = self._workers[ours] = Worker(pid, ours)
+        return worker
+
+    def _stop(self, worker: Worker) -> int:
+        """Kill a worker and what it started in its process group; returns its exit code, negative for a signal."""
+        del self._workers[worker.pipe]
+        worker.pipe.close()
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                kill(worker.pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+
+
+def serve(pipe: Connection) -> None:
+    """A worker's life: take a job, judge, answer, until the pipe ends."""
+    os.setpgid(0, 0)
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  for the rest of its life
+    for standard in (1, 2):
+        os.dup2(sys.stdout.fileno(), standard)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        limit = int.from_bytes(message[:8], "big") * MIB
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        pipe.send_bytes(json.dumps(_judge(message[8:])).encode())
+
+
+def _judge(work: bytes) -> dict[str, object]:
+    begin = time.perf_counter()
+    try:
+        verdict = dataclasses.asdict(judge(*pickle.loads(work)))
+        json.dumps(verdict)
+        return verdict
+    except BaseException as error:  # SystemExit, and what sympy's helpers raise beside Exception
+        return _unknown(f"{type(error).__name__}: {error}"[:500], time.perf_counter() - begin)
+
+
+def _unknown(detail: str, seconds: float) -> dict[str, object]:
+    return dataclasses.asdict(Verdict("unknown", detail=detail, seconds=seconds))
+
+
+def _die_with_parent() -> None:
+    """On Linux, a worker is killed when the process that forked it is gone, even in the middle of a loop."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> None:
+    """Entry point: the connection's file descriptor, and the number of workers."""
+    fd, num_workers = map(int, sys.argv[1:3])
+    supervisor = Supervisor(Connection(fd), num_workers)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        supervisor.run()
+    except (OSError, EOFError):
+        pass  # the caller is gone
+    finally:
+        supervisor.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lampo.verify import ChoiceOptions, lettered
+
+CAPITALS = json.dumps({"letter": "B", "options": ["Lyon", "Paris", "A city on the Rhone", "Nice or Cannes"]})
+
+
+@pytest.mark.parametrize(
+    ("completion", "status"),
+    [
+        ("Answer: B", "right"),
+        ("**Answer: B**", "right"),
+        ("**Answer:** (B)", "right"),
+        ("Answer: B.", "right"),
+        ("Answer: $B$", "right"),
+        ("Answer: B) Paris", "right"),
+        ("Answer: b", "right"),
+        ("Answer: Paris", "right"),
+        ("Answer: paris.", "right"),
+        ("Answer:\nB", "right"),
+        ("The correct answer is (B), because ...", "right"),
+        ("So the answer is option B.", "right"),
+        ("the correct option is B", "right"),
+        ("I would say \\boxed{B}.", "right"),
+        ("$\\boxed{\\text{(B)}}$", "right"),
+        ("$\\boxed{\\textbf{B}}$", "right"),
+        ("\\boxed{\\text{Paris}}", "right"),
+        ("A is wrong, C as well.\nB", "right"),
+        ("(B)", "right"),
+        ("First Answer: A. But no.\nAnswer: B", "right"),
+        ("<think>Answer: A</think>Answer: B", "right"),
+        ("Answer: A", "wrong"),
+        ("Answer: Lyon", "wrong"),
+        ("Answer: A city on the Rhone", "wrong"),
+        ("Answer: B or C", "wrong"),
+        ("Answer: A, B", "wrong"),
+        ("Answer: both A and B", "wrong"),
+        ("Answer: B, or possibly C", "wrong"),
+        ("\\boxed{A, B, C, D}", "wrong"),
+        ("\\boxed{B}, no, \\boxed{C}", "wrong"),
+        ("Answer: B) Lyon", "wrong"),
+        ("Answer: Nice or Cannes", "wrong"),
+        ("B is the capital, I think, or A.", "wrong"),
+        ("<think>Answer: B", "wrong"),
+        ("<think>Answer: B</think>", "wrong"),
+        ("Answer:", "wrong"),
+        ("", "wrong"),
+        ("A) Lyon\nB) Paris\nC) A city on the Rhone\nD) Nice or Cannes", "wrong"),
+        ("The answer is one of the letters", "wrong"),
+        ("Answer: $LETTER", "wrong"),
+        ("Answer: E", "wrong"),
+    ],
+)
+def test_what_a_response_commits_to(completion: str, status: str) -> None:
+    assert ChoiceOptions().verify(completion, CAPITALS).status == status
+
+
+def test_a_letter_is_enough_as_an_answer() -> None:
+    assert ChoiceOptions().verify("Answer: C", "C").status == "right"
+    assert ChoiceOptions().verify("Answer: C) the third", "(C)").status == "right"
+    assert ChoiceOptions().verify("Answer: B", "C").status == "wrong"
+    for nonsense in ("", "K", "42", "[]", '{"letter": "C", "options": ["one", "two"]}', "the third"):
+        assert ChoiceOptions().verify("Answer: C", nonsense).status == "unknown"
+
+
+@given(st.text())
+def test_any_response_gets_a_verdict_and_committing_is_right(text: str) -> None:
+    assert ChoiceOptions().verify(text, CAPITALS).status in ("right", "wrong")
+    assert ChoiceOptions().verify(ChoiceOptions().commit(CAPITALS), CAPITALS).status == "right"
+
+
+def test_the_place_of_the_right_option_follows_from_the_key_and_from_nothing_else() -> None:
+    letters = Counter()
+    for number in range(2000):
+        text, answer = lettered(["right", "w1", "w2", "w3"], 0, key=f"problem {number}")
+        again = lettered(["right", "w1", "w2", "w3"], 0, key=f"problem {number}")
+        assert (text, answer) == again
+        letter = json.loads(answer)["letter"]
+        assert f"{letter}) right" in text
+        letters[letter] += 1
+    assert all(abs(count - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5 for count in letters.values())
+
+
+def test_lettered_refuses_too_few_and_too_many() -> None:
+    for options in (["one"], list("abcdefghijk")):
+        with pytest.raises(ValueError, match="2 to 10"):
+            lettered(options, 0, "")

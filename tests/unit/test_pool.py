@@ -1,0 +1,234 @@
+"""The pool against verifiers that hang, crash, eat memory and lie; timings bound, never decide by a hair."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lampo.types import Verdict
+from lampo.verify import NumericOptions, PythonOptions, VerifierPool, judge, verifier
+
+FUNCTION = "tests.unit.pathological.verify"
+
+
+def own(timeout_s: float = 20.0, **changes: object) -> PythonOptions:
+    return PythonOptions(function=FUNCTION, timeout_s=timeout_s, **changes)  # pyright: ignore
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[VerifierPool]:
+    with VerifierPool(workers=2) as pool:
+        yield pool
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone_soon(pids: list[int]) -> bool:
+    end = time.monotonic() + 20
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+def test_verdicts_keep_their_order(pool: VerifierPool) -> None:
+    numbers = list(map(str, range(300)))
+    verdicts = pool.verify(own(), numbers, [str(int(number) // 2 * 2) for number in numbers])
+    assert [verdict.status for verdict in verdicts] == ["right", "wrong"] * 150
+    assert all(verdict.seconds > 0 for verdict in verdicts)
+
+
+def test_a_killed_one_loses_no_neighbour(pool: VerifierPool) -> None:
+    said = ["4", "spin", "5", "crash", "4", "exit 3", "5", "eat", "4", "leave", "5", "raise", "4", "interrupt", "4"]
+    verdicts = pool.verify(own(timeout_s=1.0), said, ["4"] * len(said))
+    statuses = {text: verdict.status for text, verdict in zip(said, verdicts, strict=True)}
+    assert statuses.pop("4") == "right"
+    assert statuses.pop("5") == "wrong"
+    assert set(statuses.values()) == {"unknown"}
+    detail = {text: verdict.detail for text, verdict in zip(said, verdicts, strict=True)}
+    assert detail["spin"] == "took longer than 1 s and was stopped"
+    assert detail["crash"] == "the verifier's process was killed by signal 11 (Segmentation fault)"
+    assert detail["exit 3"] == "the verifier's process left with status 3"
+    assert detail["eat"].startswith("MemoryError")
+    assert detail["raise"] == "ValueError: no idea"
+    assert detail["leave"].startswith("SystemExit")
+    assert detail["interrupt"].startswith("KeyboardInterrupt")
+
+
+def test_memory_is_limited_for_each_verification(pool: VerifierPool) -> None:
+    (verdict,) = pool.verify(own(timeout_s=60, memory_mib=256), ["eat-slowly"], ["4"])
+    assert verdict.status == "unknown"
+    assert verdict.detail.startswith("MemoryError")
+    assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+
+
+def test_hanging_ones_run_beside_each_other_and_let_others_pass() -> None:
+    with VerifierPool(workers=1) as pool:
+        pool.verify(own(), ["4"], ["4"])  # started
+        begin = time.monotonic()
+        slow = [pool.submit(own(timeout_s=5.0), "sleep 60", "4") for _ in range(6)]
+        quick = pool.verify(own(), ["4"] * 50, ["4"] * 50)
+        assert all(verdict.status == "right" for verdict in quick)
+        assert not all(future.done() for future in slow)  # the quick ones did not wait for them
+        assert {future.result().status for future in slow} == {"unknown"}
+        assert time.monotonic() - begin < 6 * 5.0
+
+
+def test_what_a_verification_started_ends_with_it() -> None:
+    before = set(os.listdir("/proc"))
+    with VerifierPool(workers=1) as pool:
+        assert pool.verify(own(timeout_s=0.5), ["spawn-and-spin"], [""])[0].status == "unknown"
+    sleeping = [
+        int(pid)
+        for pid in set(os.listdir("/proc")) - before
+        if pid.isdigit() and b"lampo.verify.workers" in command(pid)
+    ]
+    assert gone_soon(sleeping)
+
+
+def command(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_a_function_may_return(pool: VerifierPool) -> None:
+    verdicts = pool.verify(own(), ["none", "text", "score", "print"], ["4"] * 4)
+    assert [verdict.status for verdict in verdicts] == ["unknown", "unknown", "wrong", "right"]
+    assert verdicts[1].detail == (
+        f"LampoError: {FUNCTION} returned a str; it must return a Verdict, True, False or None."
+    )
+    assert verdicts[2].score == 0.25
+    assert pool.verify(own(options={"prefix": "0"}), ["4"], ["04"])[0].status == "right"
+
+
+def test_a_dead_idle_worker_is_replaced_and_so_is_the_parent_of_all() -> None:
+    with VerifierPool(workers=1) as pool:
+        (verdict,) = pool.verify(own(), ["pid"], [""])
+        assert verdict.extracted is not None
+        os.kill(int(verdict.extracted), signal.SIGKILL)
+        assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+        waiting = [pool.submit(own(), "sleep 0.4", "") for _ in range(3)]
+        parent = pool._parent
+        assert parent is not None
+        os.kill(parent._process.pid, signal.SIGKILL)
+        assert [future.result().status for future in waiting] == ["right"] * 3
+        assert pool._parent is not parent
+
+
+def test_closing_ends_what_runs_and_leaves_no_process() -> None:
+    pool = VerifierPool(workers=2)
+    (verdict,) = pool.verify(own(), ["pid"], [""])
+    hanging = pool.submit(own(), "spin", "")
+    parent = pool._parent
+    assert parent is not None
+    time.sleep(0.2)
+    pool.close()
+    pool.close()
+    assert hanging.result(timeout=5).status == "unknown"
+    assert gone_soon([int(verdict.extracted or 0), parent._process.pid])
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(own(), "4", "4")
+
+
+def test_a_bounded_verifier_needs_no_process() -> None:
+    with VerifierPool() as pool:
+        assert pool.submit(NumericOptions(), "It is 4.", "4").result().status == "right"
+        assert pool.submit(NumericOptions(), "It is 4.", "four").result().status == "unknown"
+        assert pool._parent is None
+
+
+def test_from_threads_and_from_asyncio(pool: VerifierPool) -> None:
+    found: list[list[Verdict]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(pool.verify(own(), ["4", "5"] * 20, ["4"] * 40))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [[verdict.status for verdict in verdicts] for verdicts in found] == [["right", "wrong"] * 20] * 4
+
+    async def several() -> list[Verdict]:
+        return await asyncio.gather(*(asyncio.wrap_future(pool.submit(own(), text, "4")) for text in ("4", "5", "4")))
+
+    assert [verdict.status for verdict in asyncio.run(several())] == ["right", "wrong", "right"]
+
+
+def test_progress_is_told(pool: VerifierPool) -> None:
+    told: list[tuple[int, int]] = []
+    pool.verify(own(), ["4"] * 3, ["4"] * 3, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def run_script(text: str, folder: Path, **options: object) -> subprocess.Popen[str]:
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(text))
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_script_needs_no_main_guard_and_no_close(tmp_path: Path) -> None:
+    process = run_script(
+        f"""
+        from lampo.verify import VerifierPool, verifier
+        pool = VerifierPool(2)
+        print([verdict.status for verdict in pool.verify(verifier("python:{FUNCTION}"), ["4", "5"], ["4", "4"])])
+        """,
+        tmp_path,
+    )
+    assert process.communicate(timeout=60)[0] == "['right', 'wrong']\n"
+    assert process.returncode == 0
+
+
+def test_workers_go_with_a_killed_caller_even_from_an_endless_loop(tmp_path: Path) -> None:
+    process = run_script(
+        f"""
+        import time
+        from lampo.verify import VerifierPool, verifier
+        pool = VerifierPool(2)
+        own = verifier("python:{FUNCTION}", timeout_s=600)
+        print(pool.verify(own, ["pid"], [""])[0].extracted, pool._parent._process.pid, flush=True)
+        pool.submit(own, "spin", "")
+        time.sleep(600)
+        """,
+        tmp_path,
+    )
+    assert process.stdout is not None
+    pids = list(map(int, process.stdout.readline().split()))
+    time.sleep(0.5)
+    process.kill()
+    process.communicate()
+    assert gone_soon(pids)
+
+
+def test_verifiers_see_no_torch(tmp_path: Path) -> None:
+    process = run_script("import sys, lampo.verify, lampo.tasks; print('torch' in sys.modules)", tmp_path)
+    assert process.communicate(timeout=60)[0] == "False\n"
+
+
+def test_a_function_is_named_in_short_or_in_full_and_must_exist() -> None:
+    short = verifier(f"python:{FUNCTION}", timeout_s=2)
+    assert short == PythonOptions(function=FUNCTION, timeout_s=2)
+    verdict = judge(PythonOptions(function="no.such.function"), "", "")
+    assert verdict.status == "unknown"
+    assert "cannot be imported: ModuleNotFoundError" in verdict.detail
