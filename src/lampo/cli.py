@@ -1,4 +1,4 @@
-"""The command line: lampo train | eval | tasks | config."""
+"""The command line: lampo train | eval | verify | tasks | config."""
 
 from __future__ import annotations
 
@@ -133,6 +133,62 @@ def tasks() -> None:
             ", ".join(key for key in options.model_fields if key != "name"),
         )
     Console().print(table)
+
+
+@app.command()
+def verify(
+    file: Annotated[
+        Path, typer.Argument(help="A .jsonl or .parquet file with responses and answers.", show_default=False)
+    ],
+    verifier: Annotated[
+        str,
+        typer.Option(
+            "--verifier", metavar="NAME", help="numeric, exact, choice, math, code or python:module.function."
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An option of the verifier, e.g. timeout_s=10. May be repeated."
+        ),
+    ] = None,
+    completion: Annotated[str | None, typer.Option(help="Column of the responses.", metavar="COLUMN")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column of the answers.", metavar="COLUMN")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Verifications at once; one a processor if not given.", min=1)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the rows with their verdicts to this JSONL file.")] = None,
+) -> None:
+    """Verify a file of responses: how many are right, wrong and unknown, and why those are unknown."""
+    import time
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from .config import parse_setting
+    from .tasks.files import read_rows
+    from .verify import verifier as verifier_of
+    from .verify.score_file import score_rows, unknowns, write_verdicts
+
+    chosen = verifier_of(verifier, **dict(parse_setting(setting) for setting in settings or []))
+    rows = read_rows(str(file))
+    begin = time.monotonic()
+    verdicts = score_rows(rows, chosen, completion=completion, answer=answer, workers=workers)
+    seconds = time.monotonic() - begin
+    if output is not None:
+        write_verdicts(output, rows, verdicts)
+    counts = {status: sum(verdict.status == status for verdict in verdicts) for status in ("right", "wrong", "unknown")}
+    known = counts["right"] + counts["wrong"]
+    typer.echo(
+        f"{len(rows):,} responses in {seconds:.1f} s: "
+        + ", ".join(f"{status} {count:,}" for status, count in counts.items())
+        + (f"; {counts['right'] / known:.1%} right of those verified" if known else "")
+    )
+    if counts["unknown"]:
+        table = Table("why unknown", "responses", "first rows")
+        for entry in unknowns(rows, verdicts):
+            table.add_row(entry.reason, f"{entry.count:,}", ", ".join(map(str, entry.rows)))
+        Console().print(table)
 
 
 @app.command()

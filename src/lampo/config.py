@@ -276,17 +276,26 @@ def parse_config(values: Mapping[str, Any], source: str) -> TrainConfig:
         ) from None
 
 
-def _apply(values: dict[str, Any], setting: str) -> None:
-    path, separator, text = setting.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """The key and the value of a setting "key=value"; the value is read as YAML.
+
+    Raises:
+        LampoError: it has no key or no "=".
+    """
+    key, separator, text = setting.partition("=")
+    if not separator or not all(key.strip().split(".")):
         raise LampoError(
             f"--set {setting}: write it as section.key=value, for example --set optimizer.learning_rate=1e-6."
         )
     try:
-        value = yaml.load(text, _Loader) if text.strip() else None
+        return key.strip(), yaml.load(text, _Loader) if text.strip() else None
     except yaml.YAMLError:
-        value = text
+        return key.strip(), text
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    path, value = parse_setting(setting)
+    keys = path.split(".")
     target = values
     for depth, key in enumerate(keys[:-1]):
         if not isinstance(target.get(key), dict):

@@ -10,8 +10,9 @@ from .policy import Policy
 from .prompts import encode_prompts
 from .sample import Sampler
 from .seeds import derive_seed
-from .types import LampoError, Problem, Rollout, Verdict
-from .verify import VerifierPool, deciding
+from .types import LampoError, Problem
+from .verdicts import Verification
+from .verify import VerifierPool
 
 
 def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tuple[float, float]:
@@ -29,17 +30,6 @@ def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tupl
     n, p = num_problems, accuracy
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
-
-
-def verdicts_of(
-    problems_P: Sequence[Problem], rollouts_PG: Sequence[Sequence[Rollout]], config: TrainConfig, pool: VerifierPool
-) -> list[list[Verdict]]:
-    """What the recipe's verifier, or the problem's own, says of every rollout."""
-    futures_PG = [
-        [pool.submit(deciding(problem, config.verifier), rollout.text, problem.answer) for rollout in rollouts_G]
-        for problem, rollouts_G in zip(problems_P, rollouts_PG, strict=True)
-    ]
-    return [[future.result() for future in futures_G] for futures_G in futures_PG]
 
 
 def evaluate(
@@ -63,7 +53,7 @@ def evaluate(
     prompts_P = encode_prompts(problems, policy, config.prompt)
     seed = derive_seed(config.run.seed, "evaluate")
     rollouts_PG = sampler.sample(prompts_P, config.evaluation.samples, seed=seed, on_progress=on_progress)
-    verdicts_PG = verdicts_of(problems, rollouts_PG, config, pool)
+    verdicts_PG = Verification(pool, problems, config.verifier).verdicts(rollouts_PG)
     known_PG = [
         [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
         for verdicts_G in verdicts_PG

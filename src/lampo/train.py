@@ -12,7 +12,7 @@ from .checkpoint import Stage
 from .config import TrainConfig
 from .console import Progress
 from .estimate import estimate_advantages
-from .evaluate import evaluate, verdicts_of
+from .evaluate import evaluate
 from .files import write_folder
 from .interrupt import Interrupt
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
@@ -27,6 +27,7 @@ from .seeds import derive_seed
 from .tasks.base import Task
 from .trackers import Trackers, open_trackers
 from .types import LampoError, NotFinite
+from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
 
@@ -84,11 +85,16 @@ def reinforce(session: Session) -> None:
         with stopwatch("sample"):
             prompts_P = encode_prompts(problems_P, policy, config.prompt)
             seed = derive_seed(config.run.seed, "sample", step)
+            verification = Verification(session.pool, problems_P, config.verifier)
             rollouts_PG = session.sampler.sample(
-                prompts_P, config.sampling.group_size, seed=seed, on_progress=session.progress.tokens
+                prompts_P,
+                config.sampling.group_size,
+                seed=seed,
+                on_progress=session.progress.tokens,
+                on_rollout=verification.begin,
             )
         with stopwatch("verify"):
-            verdicts_PG = verdicts_of(problems_P, rollouts_PG, config, session.pool)
+            verdicts_PG = verification.verdicts(rollouts_PG)
         with stopwatch("score"):
             groups_P = [
                 score(problem, rollouts_G, verdicts_G, config.rewards)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..types import Rollout
 
+OnRollout = Callable[[int, int, Rollout], None]
+
 
 class Sampler(Protocol):
     """Draws responses from the policy and reports the log-probabilities they were drawn with."""
@@ -20,6 +22,7 @@ class Sampler(Protocol):
         *,
         seed: int,
         on_progress: Callable[[int], None] | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         """Rollouts of every prompt.
 
@@ -28,6 +31,7 @@ class Sampler(Protocol):
             group_size: responses per prompt.
             seed: the same seed and weights give the same rollouts.
             on_progress: called with the number of tokens drawn so far.
+            on_rollout: called with (index of the prompt, index in the group, rollout) as each one ends, in any order.
 
         Returns:
             rollouts_PG, in the order of the prompts.

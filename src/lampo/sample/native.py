@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ..policy import Policy
 from ..types import NotFinite, Rollout
+from .base import OnRollout
 
 POSITIONS_BETWEEN_REPORTS = 16
 
@@ -38,6 +39,7 @@ class NativeSampler:
         *,
         seed: int,
         on_progress: Callable[[int], None] | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         """See `Sampler.sample`."""
         self._policy.model.eval()
@@ -57,11 +59,21 @@ class NativeSampler:
         for start in range(0, len(prompts_P), problems_at_once):
             prompts = prompts_P[start : start + problems_at_once]
             rows = slice(start * group_size, (start + len(prompts)) * group_size)
-            rollouts_PG += self._sample_together(prompts, group_size, uniforms_NT[rows], count)
+
+            def tell(row: int, rollout: Rollout, first: int = start) -> None:
+                if on_rollout is not None:
+                    on_rollout(first + row // group_size, row % group_size, rollout)
+
+            rollouts_PG += self._sample_together(prompts, group_size, uniforms_NT[rows], count, tell)
         return rollouts_PG
 
     def _sample_together(
-        self, prompts_P: Sequence[Tensor], group_size: int, uniforms_NT: Tensor, count: Callable[..., None]
+        self,
+        prompts_P: Sequence[Tensor],
+        group_size: int,
+        uniforms_NT: Tensor,
+        count: Callable[..., None],
+        tell: Callable[[int, Rollout], None],
     ) -> list[list[Rollout]]:
         policy, device = self._policy, self._policy.device
         uniforms_NT = uniforms_NT.to(device) if device.type != "mps" else uniforms_NT.float().to(device)
@@ -69,8 +81,20 @@ class NativeSampler:
         N, T = uniforms_NT.shape
         tokens_NT = torch.zeros(N, T, dtype=torch.int64, device=device)
         logprobs_NT = torch.zeros(N, T, device=device)
-        lengths_N = torch.full((N,), T, device=device)
-        finished_N = torch.zeros(N, dtype=torch.bool, device=device)
+        rollouts: dict[int, Rollout] = {}
+
+        def end(rows: Tensor, length: int, *, finished: bool) -> None:
+            """These rows end with this length."""
+            ids, logprobs = tokens_NT[rows, :length].cpu(), logprobs_NT[rows, :length].cpu()
+            if not logprobs.isfinite().all():
+                raise NotFinite(
+                    "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
+                )
+            for index, row in enumerate(rows.tolist()):
+                text = policy.decode(ids[index].tolist())
+                prompt_ids = prompts_P[row // group_size]
+                rollouts[row] = Rollout(prompt_ids, ids[index].clone(), logprobs[index].clone(), finished, text)
+                tell(row, rollouts[row])
 
         with policy.precision():
             input_ids, mask = (tensor.to(device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
@@ -92,8 +116,7 @@ class NativeSampler:
                 logprobs_NT[live, t] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
                 ended = torch.isin(tokens, end_ids)
                 if ended.any():
-                    lengths_N[live[ended]] = t + 1
-                    finished_N[live[ended]] = True
+                    end(live[ended], t + 1, finished=True)
                     stay = (~ended).nonzero().squeeze(-1)
                     live, tokens, mask, position = live[stay], tokens[stay], mask[stay], position[stay]
                     cache.batch_select_indices(stay)
@@ -105,28 +128,9 @@ class NativeSampler:
                     tokens[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
                 )[:, -1]
 
+        end(live, T, finished=False)
         count(0, tell=True)
-        if not logprobs_NT.isfinite().all():
-            raise NotFinite(
-                "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
-            )
-        tokens_NT, logprobs_NT, lengths, finished = (
-            tokens_NT.cpu(),
-            logprobs_NT.cpu(),
-            lengths_N.tolist(),
-            finished_N.tolist(),
-        )
-        rollouts = [
-            Rollout(
-                prompt_ids=prompts_P[row // group_size],
-                completion_ids=tokens_NT[row, : lengths[row]].clone(),
-                logprobs=logprobs_NT[row, : lengths[row]].clone(),
-                finished=finished[row],
-                text=policy.decode(tokens_NT[row, : lengths[row]].tolist()),
-            )
-            for row in range(N)
-        ]
-        return [rollouts[start : start + group_size] for start in range(0, N, group_size)]
+        return [[rollouts[row] for row in range(start, start + group_size)] for start in range(0, N, group_size)]
 
 
 def draw(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:

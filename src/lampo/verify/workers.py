@@ -25,8 +25,10 @@ from ..types import Verdict
 from . import judge
 
 PATIENCE_S = 0.5
-"""A verification that takes longer leaves its place to another, and goes on at the lowest priority."""
-SPARES = 8
+PATIENCE_SHARE = 0.1
+"""A verification that takes longer than both, PATIENCE_S and this share of its time limit, leaves its place to another,
+and goes on at the lowest priority."""
+SPARES = 16
 """So many may have done so at once."""
 RECYCLE_AFTER = 2000
 """A worker that has done so many verifications is replaced: libraries keep caches."""
@@ -42,6 +44,11 @@ class Job:
     memory_mib: int
     work: bytes
     tried: bool = False
+
+    @property
+    def patience_s(self) -> float:
+        """How long it counts as one of the workers' verifications."""
+        return min(self.timeout_s, max(PATIENCE_S, PATIENCE_SHARE * self.timeout_s))
 
 
 @dataclass(slots=True)
@@ -106,7 +113,7 @@ class Supervisor:
     def _seconds_to_next_event(self) -> float:
         now = time.monotonic()
         events = [
-            worker.begin + (worker.job.timeout_s if worker.slow else min(PATIENCE_S, worker.job.timeout_s))
+            worker.begin + (worker.job.timeout_s if worker.slow else worker.job.patience_s)
             for worker in self._workers.values()
             if worker.job
         ]
@@ -116,7 +123,7 @@ class Supervisor:
         while self._jobs:
             busy = [worker for worker in self._workers.values() if worker.job]
             num_slow = sum(worker.slow for worker in busy)
-            if len(busy) - num_slow >= self._num_workers or num_slow > SPARES:
+            if len(busy) - num_slow >= self._num_workers or num_slow >= SPARES:
                 return
             worker = next((worker for worker in self._workers.values() if not worker.job), None) or self._fork()
             job = self._jobs.popleft()
@@ -167,7 +174,7 @@ class Supervisor:
                     continue
                 self._stop(worker)
                 self._answer(job, _unknown(f"took longer than {job.timeout_s:g} s and was stopped", seconds))
-            elif seconds >= PATIENCE_S and not worker.slow:
+            elif seconds >= worker.job.patience_s and not worker.slow:
                 worker.slow = True
                 with contextlib.suppress(OSError):
                     os.setpriority(os.PRIO_PROCESS, worker.pid, 19)
