@@ -7,10 +7,8 @@ of their text: half of those sleep, half spin. Printed are the seconds of a step
 """
 
 import argparse
-import hashlib
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 from lampo.config import load_config
@@ -18,18 +16,6 @@ from lampo.console import Progress
 from lampo.report import read_metrics
 from lampo.run import Run
 from lampo.train import train
-from lampo.types import Verdict
-from lampo.verify import NumericOptions
-
-
-def verify(completion: str, answer: str, *, share: float = 0.0) -> Verdict:
-    """The numeric verifier, but it hangs on a share of all responses."""
-    place = int.from_bytes(hashlib.blake2b(f"{answer} {completion}".encode(), digest_size=4).digest()) / 2**32
-    if place < share / 2:
-        time.sleep(3600)
-    while share / 2 <= place < share:
-        pass
-    return NumericOptions().verify(completion, answer)
 
 
 def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[str, float]]:
@@ -40,9 +26,9 @@ def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[s
                 f"run.folder={folder}",
                 f"training.steps={steps}",
                 "warmstart.steps=0",
-                "evaluation.problems=1",
-                "evaluation.final_problems=1",
-                "verifier.name=python:benchmarks.hanging_verifier.verify",
+                "evaluation.problems=16",
+                "evaluation.final_problems=16",
+                "verifier.name=python:benchmarks.hanging.verify",
                 f"verifier.options.share={share}",
                 f"verifier.timeout_s={timeout_s}",
             ],

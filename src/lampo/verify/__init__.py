@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from ..types import LampoError, Problem, Verdict, Verifier
 from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
 from .choice import ChoiceOptions, lettered
+from .code import CodeOptions
 from .exact import ExactOptions
 from .numeric import NumericOptions
 from .pool import VerifierPool
@@ -31,7 +32,7 @@ def _own_function(values: Any) -> Any:
 
 
 AnyVerifier = Annotated[
-    NumericOptions | ExactOptions | ChoiceOptions | PythonOptions,
+    NumericOptions | ExactOptions | ChoiceOptions | CodeOptions | PythonOptions,
     Field(discriminator="name"),
     BeforeValidator(_own_function),
 ]
@@ -41,6 +42,7 @@ VERIFIERS: dict[str, type[VerifierOptions]] = {
     "numeric": NumericOptions,
     "exact": ExactOptions,
     "choice": ChoiceOptions,
+    "code": CodeOptions,
     "python": PythonOptions,
 }
 """All verifiers by name."""
@@ -53,6 +55,7 @@ __all__ = [
     "VERIFIERS",
     "AnyVerifier",
     "ChoiceOptions",
+    "CodeOptions",
     "ExactOptions",
     "NumericOptions",
     "PythonOptions",

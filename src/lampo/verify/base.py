@@ -43,8 +43,7 @@ class VerifierOptions(Options):
             LampoError: something that this verifier needs is missing; says how to get it.
         """
 
-    @classmethod
-    def warm_up(cls) -> None:
+    def warm_up(self) -> None:
         """Import what verifying needs. Called once in the process that workers are forked from."""
 
 

@@ -168,8 +168,8 @@ class VerifierPool:
         return _collect(futures, on_progress)
 
     def _preparation(self, verifier: VerifierOptions) -> list[bytes]:
-        """What the workers' parent has to import before it forks, once for each kind of verifier."""
-        kind = pickle.dumps(type(verifier))
+        """What the workers' parent has to import before it forks, once for each verifier."""
+        kind = pickle.dumps(verifier)
         with self._lock:
             if kind in self._prepared:
                 return []

@@ -101,10 +101,10 @@ class Supervisor:
             self._jobs.append(job)
         return True
 
-    def _prepare(self, kind: bytes) -> None:
-        """Import what a kind of verifier needs, once and before workers are forked."""
+    def _prepare(self, verifier: bytes) -> None:
+        """Import what a verifier needs, once and before workers are forked."""
         with contextlib.suppress(Exception):
-            pickle.loads(kind).warm_up()
+            pickle.loads(verifier).warm_up()
             gc.collect()
             gc.freeze()  # a worker's garbage collection then leaves the shared pages alone
         for worker in [worker for worker in self._workers.values() if worker.job is None]:

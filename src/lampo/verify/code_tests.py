@@ -1,0 +1,221 @@
+"""The tests of a program, in one form; and how the forms of public data sets become it.
+
+The answer of a problem for the verifier `code` is the JSON of one of
+
+    {"type": "stdin", "inputs": ["3\n", ...], "outputs": ["9\n", ...]}
+    {"type": "function", "fn_name": "square", "inputs": [[3], ...], "outputs": [9, ...]}
+    {"type": "assert", "tests": ["assert square(3) == 9", ...], "setup": "import math"}
+
+where `inputs` of a function are lists of arguments.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+
+class UnusableTests(ValueError):
+    """ProgramTests that cannot be used; says why."""
+
+
+class ProgramTests(BaseModel):
+    """The tests of one program."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["stdin", "function", "assert"]
+    inputs: list[Any] = []
+    outputs: list[Any] = []
+    fn_name: str | None = None
+    tests: list[str] = []
+    setup: str = ""
+    wrapped: bool = False
+    """An output may stand in a list of its own, as in APPS: [9] for 9."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ProgramTests:
+        if self.type == "assert":
+            if not self.tests:
+                raise ValueError("there are no tests")
+            return self
+        if not self.inputs or len(self.inputs) != len(self.outputs):
+            raise ValueError(f"{len(self.inputs)} inputs and {len(self.outputs)} outputs; they must pair, one at least")
+        if self.type == "function" and not self.fn_name:
+            raise ValueError("a function's tests need its name, fn_name")
+        if self.type == "function" and not all(isinstance(arguments, list) for arguments in self.inputs):
+            raise ValueError("the inputs of a function must be lists of arguments")
+        if self.type == "stdin" and not all(isinstance(text, str) for text in [*self.inputs, *self.outputs]):
+            raise ValueError("inputs and outputs of a program must be text")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.tests) or len(self.inputs)
+
+    def dump(self) -> str:
+        """The answer of a problem."""
+        return self.model_dump_json(exclude_defaults=True)
+
+
+def read_tests(answer: str) -> ProgramTests:
+    """The tests in the answer of a problem.
+
+    Raises:
+        UnusableTests: it is not in this form.
+    """
+    try:
+        return ProgramTests.model_validate_json(answer)
+    except ValidationError as error:
+        raise UnusableTests(
+            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors()[:3])
+        ) from None
+
+
+def from_input_output(value: str | Mapping[str, Any]) -> ProgramTests:
+    """ProgramTests of APPS, TACO and PRIME Eurus: {"inputs", "outputs", "fn_name"?}, as a mapping or its JSON.
+
+    >>> from_input_output('{"inputs": ["1 2"], "outputs": ["3"]}').type
+    'stdin'
+    >>> from_input_output({"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]}).inputs
+    [[1, 2]]
+    """
+    fields = _json(value) if isinstance(value, str) else value
+    try:
+        inputs, outputs, name = list(fields["inputs"]), list(fields["outputs"]), fields.get("fn_name")
+    except (KeyError, TypeError, AttributeError):
+        raise UnusableTests("there are no inputs and outputs") from None
+    if not name:
+        return _tests(type="stdin", inputs=list(map(_lines, inputs)), outputs=list(map(_lines, outputs)))
+    return _tests(
+        type="function",
+        fn_name=name,
+        inputs=list(map(_arguments, inputs)),
+        outputs=list(map(_value, outputs)),
+        wrapped=True,
+    )
+
+
+def from_verification_info(value: str | Mapping[str, Any]) -> ProgramTests:
+    """ProgramTests of open-r1/verifiable-coding-problems-python: {language, test_cases: [{fn_name, input, output, type}]}.
+
+    >>> case = {"type": "stdin_stdout", "input": "1 2", "output": "3", "fn_name": None}
+    >>> from_verification_info({"language": "python", "test_cases": [case]}).outputs
+    ['3']
+    """
+    fields = _json(value) if isinstance(value, str) else value
+    cases = fields.get("test_cases") if isinstance(fields, Mapping) else None
+    if not cases:
+        raise UnusableTests("there are no test_cases")
+    if fields.get("language", "python") != "python":
+        raise UnusableTests(f"the language is {fields['language']}, not python")
+    return _from_cases(cases, [case.get("fn_name") for case in cases])
+
+
+def from_livecodebench(public: str, private: str | None = None, function: str | None = None) -> ProgramTests:
+    """ProgramTests of LiveCodeBench: JSON lists of {input, output, testtype}; `function` is its metadata's func_name.
+
+    Raises:
+        UnusableTests: the private tests are compressed pickles, which run code when they are read.
+    """
+    cases = _json(public)
+    if private:
+        try:
+            cases = [*cases, *json.loads(private)]
+        except ValueError:
+            raise UnusableTests(
+                "the private tests are a compressed pickle, and to read a pickle runs the code in it; convert them to "
+                "JSON once, in a sandbox"
+            ) from None
+    return _from_cases(cases, [function] * len(cases))
+
+
+def from_asserts(tests: str | Sequence[str], *, setup: str = "", entry_point: str | None = None) -> ProgramTests:
+    """ProgramTests of MBPP (a list of asserts) and HumanEval (a function `check(candidate)` made of asserts).
+
+    >>> from_asserts("def check(candidate):\\n    assert candidate(3) == 9", entry_point="square").tests
+    ['assert square(3) == 9']
+    """
+    found: list[str] = []
+    for text in [tests] if isinstance(tests, str) else tests:
+        try:
+            body = ast.parse(text).body
+        except SyntaxError as error:
+            raise UnusableTests(f"a test is not Python: {error}") from None
+        while body:
+            statement, *body = body
+            match statement:
+                case ast.Assert():
+                    found.append(ast.unparse(_Renamed(entry_point).visit(statement)))
+                case ast.FunctionDef(name="check"):
+                    body = [*statement.body, *body]
+                case ast.Import() | ast.ImportFrom():
+                    setup += f"\n{ast.unparse(statement)}"
+                case ast.Expr(value=ast.Constant()) | ast.Pass() | ast.Assign(targets=[ast.Name(id="METADATA")]):
+                    pass
+                case _:
+                    raise UnusableTests(f"a test has more than asserts: {ast.unparse(statement)[:60]}")
+    return _tests(type="assert", tests=found, setup=setup.strip())
+
+
+class _Renamed(ast.NodeTransformer):
+    """`candidate` by the name that the function has."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self._name, node.ctx) if self._name and node.id == "candidate" else node
+
+
+def _from_cases(cases: Sequence[Mapping[str, Any]], names: Sequence[str | None]) -> ProgramTests:
+    try:
+        inputs, outputs = [case["input"] for case in cases], [case["output"] for case in cases]
+        kinds = {case.get("type") or case.get("testtype") for case in cases}
+    except (KeyError, TypeError, AttributeError):
+        raise UnusableTests("a test case has no input or output") from None
+    if kinds <= {"stdin_stdout", "stdin", None}:
+        return _tests(type="stdin", inputs=list(map(_lines, inputs)), outputs=list(map(_lines, outputs)))
+    if len(kinds) > 1 or len(set(names)) != 1:
+        raise UnusableTests("the test cases are of several kinds or functions")
+    return _tests(
+        type="function", fn_name=names[0], inputs=list(map(_arguments, inputs)), outputs=list(map(_value, outputs))
+    )
+
+
+def _tests(**fields: Any) -> ProgramTests:
+    try:
+        return ProgramTests.model_validate(fields)
+    except ValidationError as error:
+        raise UnusableTests(
+            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors()[:3])
+        ) from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UnusableTests("the tests are not JSON") from None
+
+
+def _lines(value: Any) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _arguments(value: Any) -> list[Any]:
+    """Arguments as a list, or as text with one JSON value a line."""
+    return list(map(_value, value.strip().split("\n"))) if isinstance(value, str) else value
+
+
+def _value(value: Any) -> Any:
+    """A JSON value; text that is none stands for itself."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,124 @@
+"""Control groups: caps on the processes and the memory of everything that a run starts, together.
+
+RLIMIT_AS counts each process alone, and RLIMIT_NPROC does not bind the user root: these do. Version 1 needs the mounted
+hierarchies `memory` and `pids` to be writable, version 2 a delegated group with these controllers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup")
+_NAME = re.compile(r"lampo-(\d+)-\d+")
+_numbers = itertools.count()
+
+
+class Cgroup:
+    """A group for one run, as a context manager; leaving it kills what is left inside."""
+
+    def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
+        self._folders = [root / f"lampo-{os.getpid()}-{next(_numbers)}" for root in roots]
+        memory = str(memory_mib * 2**20)
+        self._settings = {
+            "pids.max": str(processes),
+            "memory.limit_in_bytes": memory,
+            "memory.memsw.limit_in_bytes": memory,
+            "memory.max": memory,
+            "memory.swap.max": "0",
+        }
+
+    @property
+    def entries(self) -> list[str]:
+        """Files to which a process writes its id to get in."""
+        return [str(folder / "cgroup.procs") for folder in self._folders]
+
+    def __enter__(self) -> Cgroup:
+        for folder in self._folders:
+            folder.mkdir()
+            for name, value in self._settings.items():
+                if (folder / name).exists():
+                    with contextlib.suppress(OSError):  # swap accounting may be off
+                        (folder / name).write_text(value)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        for folder in self._folders:
+            _remove(folder)
+
+    def kill(self) -> None:
+        """Kill everything inside, and wait until it is gone."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            inside = {pid for folder in self._folders for pid in _processes(folder)}
+            if not inside:
+                return
+            for pid in inside:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.001)
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed something inside for its memory."""
+        for folder in self._folders:
+            for name in ("memory.oom_control", "memory.events"):
+                with contextlib.suppress(OSError):
+                    if re.search(r"^oom_kill [1-9]", (folder / name).read_text(), re.MULTILINE):
+                        return True
+        return False
+
+
+def writable_roots() -> tuple[Path, ...]:
+    """Where groups can be made that cap both processes and memory; empty if nowhere. Removes what dead processes left."""
+    for roots in ((MOUNT / "pids", MOUNT / "memory"), (_own_group(),)):
+        try:
+            with Cgroup(roots, processes=8, memory_mib=64) as group:
+                files = {name for folder in group._folders for name in os.listdir(folder)}
+        except OSError:
+            continue
+        if "pids.max" in files and files & {"memory.max", "memory.limit_in_bytes"}:
+            _remove_stale(roots)
+            return roots
+    return ()
+
+
+def _own_group() -> Path:
+    """The version 2 group of this process."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                return MOUNT / line[3:].lstrip("/")
+    return MOUNT
+
+
+def _processes(folder: Path) -> list[int]:
+    with contextlib.suppress(OSError):
+        return list(map(int, (folder / "cgroup.procs").read_text().split()))
+    return []
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(200):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _remove_stale(roots: tuple[Path, ...]) -> None:
+    for root in roots:
+        for folder in root.glob("lampo-*"):
+            match = _NAME.fullmatch(folder.name)
+            if match and not Path(f"/proc/{match[1]}").exists():
+                with contextlib.suppress(OSError):
+                    folder.rmdir()

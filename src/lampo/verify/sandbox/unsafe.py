@@ -1,0 +1,49 @@
+"""No sandbox at all: a plain process under resource limits, with all rights of this user. Only on explicit demand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .base import Limits, Outcome, SandboxError, memory_file, rlimits, watch
+
+
+class UnsafeLocal:
+    """Runs a command unprotected: it can read and write all that this user can, and use the network."""
+
+    def __init__(self) -> None:
+        self.python = os.path.realpath(sys.executable)
+
+    def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
+        """See `Sandbox.run`; but what it starts in another session is left behind."""
+        with tempfile.TemporaryDirectory(prefix="lampo-unsandboxed-") as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            input_file = memory_file(stdin)
+            flags = [flag for flag in rlimits(limits) if not flag.startswith("--nproc")]  # counts all of this user's
+            try:
+                process = subprocess.Popen(
+                    [*flags, *command],
+                    stdin=input_file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=folder,
+                    env={"PATH": "/usr/bin:/bin", "HOME": folder, "LANG": "C.UTF-8"},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SandboxError(f"the program did not start: {error}") from None
+            finally:
+                os.close(input_file)
+
+            def stop() -> None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+            return watch(process, limits, stop, lambda: False)
