@@ -37,6 +37,13 @@ Settings = Annotated[
     ),
 ]
 
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="NAME=FILE", help="A local file of a benchmark, instead of the hub. May be repeated."
+    ),
+]
+
 
 @app.command()
 def train(
@@ -117,9 +124,15 @@ def evaluate_command(
     )
 
 
-@app.command()
-def tasks() -> None:
-    """List the tasks, and what each needs."""
+tasks_app = typer.Typer(help="List the tasks, and what each needs; or check the task of a recipe.")
+app.add_typer(tasks_app, name="tasks")
+
+
+@tasks_app.callback(invoke_without_command=True)
+def tasks(context: typer.Context) -> None:
+    """List the tasks, and what each needs; or check the task of a recipe."""
+    if context.invoked_subcommand is not None:
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -133,6 +146,52 @@ def tasks() -> None:
             ", ".join(key for key in options.model_fields if key != "name"),
         )
     Console().print(table)
+
+
+@tasks_app.command("check")
+def check_task(
+    recipe: Recipe,
+    settings: Settings = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="Benchmarks to look for in the training problems, separated by commas.")
+    ] = "",
+    data: Data = None,
+) -> None:
+    """Check the task of a recipe: its answers against themselves, its training problems against benchmarks."""
+    from .tasks.check import check_answers
+    from .tasks.decontaminate import overlaps
+    from .tasks.load import load_benchmark
+    from .verify import VerifierPool, prepare_verifiers
+
+    config = load_config(recipe, settings or [])
+    task = config.task.load()
+    problems = [*task.train, *task.heldout]
+    typer.echo(f"{len(task.train):,} problems to train on, {len(task.heldout):,} to measure on")
+    prepare_verifiers(problems, config.verifier)
+    with VerifierPool() as pool:
+        typer.echo(check_answers(problems, config.verifier, lambda triples: pool.verify_all(triples, progress=True)))
+    ngram, files = config.decontamination.ngram, config.decontamination.data | _by_name(data)
+    for name in filter(None, map(str.strip, benchmarks.split(","))):
+        heldout = load_benchmark(name, files)
+        found = overlaps(task.train, heldout, ngram)
+        typer.echo(
+            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems"
+        )
+        for overlap in found[:3]:
+            typer.echo(f"  {overlap.train.id} and {overlap.heldout.id}, {overlap.num_shared} times: {overlap.words!r}")
+    if benchmarks:
+        typer.echo("To leave them out: decontamination.benchmarks in the recipe.")
+
+
+def _by_name(pairs: list[str] | None) -> dict[str, str]:
+    """NAME=FILE pairs as a mapping."""
+    files: dict[str, str] = {}
+    for pair in pairs or []:
+        name, separator, file = pair.partition("=")
+        if not separator or not name or not file:
+            raise LampoError(f"--data {pair}: write it as NAME=FILE, for example --data math500=test.jsonl.")
+        files[name] = file
+    return files
 
 
 @app.command()

@@ -23,6 +23,7 @@ from .estimate import AdvantageOptions, PairwiseOptions
 from .options import Options
 from .rewards import RewardOptions
 from .tasks import AnyTask
+from .tasks.load import DecontaminationOptions
 from .types import LampoError
 from .verify import AnyVerifier
 
@@ -202,6 +203,8 @@ class TrainConfig(Options):
     """The policy."""
     task: AnyTask
     """Where the problems come from."""
+    decontamination: DecontaminationOptions = DecontaminationOptions()
+    """Leave out training problems that share text with benchmarks."""
     prompt: PromptOptions = PromptOptions()
     """From problem to prompt."""
     verifier: AnyVerifier | None = None

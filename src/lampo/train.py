@@ -25,6 +25,8 @@ from .run import Run
 from .sample import NativeSampler, Sampler
 from .seeds import derive_seed
 from .tasks.base import Task
+from .tasks.check import check_answers
+from .tasks.load import load_task
 from .trackers import Trackers, open_trackers
 from .types import LampoError, NotFinite
 from .verdicts import Verification
@@ -183,10 +185,13 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     """Load task and policy, and check what can be checked before the first step."""
     config = run.config
     progress.note(f"run directory {run.path}")
-    task = config.task.load()
+    task = load_task(config.task, config.decontamination).for_training()
     needed = [*task.train, *task.heldout]
     prepare_verifiers(needed, config.verifier)
     pool = stack.enter_context(VerifierPool())
+    answers = check_answers(needed, config.verifier, pool.verify_all)
+    if answers.failing:
+        progress.note(str(answers))
     policy = load_policy(config, run.weights)
     refuse_long_prompts(needed, policy, config.prompt, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))

@@ -290,12 +290,12 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
 def test_missing_and_strange_files_are_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.jsonl").mkdir()
-    (tmp_path / "table.csv").write_text("prompt,answer\n")
+    (tmp_path / "table.xlsx").write_text("")
     (tmp_path / "broken.parquet").write_text("not parquet")
     for name, message in {
         "missing.jsonl": "does not exist",
         "folder.jsonl": "is a folder",
-        "table.csv": "neither .jsonl nor .parquet",
+        "table.xlsx": "none of .jsonl, .parquet and .csv",
         "broken.parquet": "not a readable Parquet file",
     }.items():
         with pytest.raises(LampoError, match=f"{re.escape(str(tmp_path / name))}.*{message}"):

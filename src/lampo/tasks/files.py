@@ -7,6 +7,7 @@ the number of a malformed line.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import json
 import logging
@@ -50,9 +51,11 @@ def read_rows(path: str) -> list[Row]:
             return list(_read_lines(file))
         case ".parquet":
             return list(enumerate(_read_parquet(file), start=1))
+        case ".csv":
+            return list(enumerate(_read_csv(file), start=1))
         case suffix:
             raise LampoError(
-                f"{file.absolute()}: the ending {suffix!r} is neither .jsonl nor .parquet; convert the file."
+                f"{file.absolute()}: the ending {suffix!r} is none of .jsonl, .parquet and .csv; convert the file."
             )
 
 
@@ -87,6 +90,14 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
         raise LampoError(f"{file.absolute()}: not a readable Parquet file ({error}).") from None
 
 
+def _read_csv(file: Path) -> list[dict[str, Any]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LampoError(f"{file.absolute()}: not a readable CSV file ({error}).") from None
+
+
 def to_problems(rows: Sequence[Row], columns: Columns, *, source: str, id_prefix: str) -> list[Problem]:
     """Rows with the named columns as problems; rows without a prompt or an answer are dropped, counted and reported.
 
@@ -102,7 +113,9 @@ def to_problems(rows: Sequence[Row], columns: Columns, *, source: str, id_prefix
     """
     if not rows:
         raise LampoError(f"{source} is empty. It needs at least one row with a prompt and an answer.")
-    _require_columns(rows, columns, source)
+    for role, name in columns.model_dump().items():
+        if name is not None:
+            require_columns(rows, [name], source, f"Set task.columns.{role} in the recipe.")
     problems: list[Problem] = []
     for number, row in rows:
         prompt, answer, reference = (
@@ -132,16 +145,18 @@ def prompt_key(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
-def _require_columns(rows: Sequence[Row], columns: Columns, source: str) -> None:
+def require_columns(rows: Sequence[Row], names: Sequence[str], source: str, advice: str = "") -> None:
+    """Refuse rows that have no such column.
+
+    Raises:
+        LampoError: names the column, those there, and the nearest of them.
+    """
     present = list(dict.fromkeys(name for _, row in rows for name in row))
-    for role, name in columns.model_dump().items():
-        if name is not None and name not in present:
+    for name in names:
+        if name not in present:
             near = difflib.get_close_matches(name, present, n=1)
             guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise LampoError(
-                f"{source} has no column {name!r}; it has: {', '.join(present)}.{guess} "
-                f"Set task.columns.{role} in the recipe."
-            )
+            raise LampoError(f"{source} has no column {name!r}; it has: {', '.join(present)}.{guess} {advice}".rstrip())
 
 
 def _text(value: Any, place: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from ..types import LampoError, Problem
+from ..types import Problem
 from .base import Task, TaskOptions
-from .files import Columns, Row, drop_overlap, read_rows, to_problems
+from .files import Columns, drop_overlap, to_problems
+from .hub import rows_of
 
 MARKER = "####"
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -57,7 +57,11 @@ class Gsm8kOptions(TaskOptions):
         return Task(drop_overlap(train, heldout, self.train or self.path), heldout)
 
     def _side(self, file: str | None, split: str) -> list[Problem]:
-        rows = read_rows(file) if file else _download(self.path, self.config, split)
+        advice = (
+            "Without a network, set task.train and task.heldout to local .jsonl or .parquet files, "
+            "and task.columns if their columns are not named question and answer."
+        )
+        rows = list(rows_of(file, self.path, self.config, split, advice=advice))
         source = file or f"{self.path} ({split})"
         return [
             split_solution(problem)
@@ -78,16 +82,3 @@ def split_solution(problem: Problem) -> Problem:
     solution = _CALCULATION.sub("", solution).strip()
     reference = f"{solution}\n{MARKER} {answer}" if solution else None
     return dataclasses.replace(problem, answer=answer, reference=reference)
-
-
-def _download(path: str, config: str, split: str) -> Sequence[Row]:
-    import datasets
-
-    try:
-        return list(enumerate(datasets.load_dataset(path, config, split=split), start=1))  # pyright: ignore[reportArgumentType, reportReturnType]
-    except Exception as error:  # the hub's client raises errors of many kinds
-        raise LampoError(
-            f"Cannot load {path} ({config}, {split}) from the Hugging Face hub: {error}\n"
-            "Without a network, set task.train and task.heldout to local .jsonl or .parquet files, "
-            "and task.columns if their columns are not named question and answer."
-        ) from None

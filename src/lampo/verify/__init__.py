@@ -14,10 +14,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from ..types import LampoError, Problem, Verdict, Verifier
+from .answers import committed_answer
 from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
 from .choice import ChoiceOptions, lettered
 from .code import CodeOptions
 from .exact import ExactOptions
+from .math import MathOptions
 from .numeric import NumericOptions
 from .pool import VerifierPool
 from .python import PythonOptions
@@ -32,7 +34,7 @@ def _own_function(values: Any) -> Any:
 
 
 AnyVerifier = Annotated[
-    NumericOptions | ExactOptions | ChoiceOptions | CodeOptions | PythonOptions,
+    NumericOptions | ExactOptions | ChoiceOptions | MathOptions | CodeOptions | PythonOptions,
     Field(discriminator="name"),
     BeforeValidator(_own_function),
 ]
@@ -42,6 +44,7 @@ VERIFIERS: dict[str, type[VerifierOptions]] = {
     "numeric": NumericOptions,
     "exact": ExactOptions,
     "choice": ChoiceOptions,
+    "math": MathOptions,
     "code": CodeOptions,
     "python": PythonOptions,
 }
@@ -57,6 +60,7 @@ __all__ = [
     "ChoiceOptions",
     "CodeOptions",
     "ExactOptions",
+    "MathOptions",
     "NumericOptions",
     "PythonOptions",
     "UnboundedVerifier",
@@ -64,6 +68,7 @@ __all__ = [
     "Verifier",
     "VerifierOptions",
     "VerifierPool",
+    "committed_answer",
     "committed_text",
     "deciding",
     "judge",

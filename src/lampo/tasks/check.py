@@ -1,0 +1,62 @@
+"""Answers that do not verify against themselves: their rollouts could never be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..types import Problem, Verdict
+from ..verify import VerifierOptions, deciding
+
+Triples = list[tuple[VerifierOptions, str, str]]
+MOST_IN_WORKERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """How many answers were checked, how many cannot be, and those that are not right by their own verifier."""
+
+    num_checked: int
+    num_uncheckable: int
+    failing: tuple[tuple[Problem, Verdict], ...]
+
+    def __str__(self) -> str:
+        if not self.failing:
+            return f"{self.num_checked:,} answers verify against themselves"
+        shown = "; ".join(
+            f"{problem.id}: {problem.answer[:40]!r} is {verdict.status}"
+            + (f" ({verdict.detail})" if verdict.detail else "")
+            for problem, verdict in self.failing[:3]
+        )
+        return (
+            f"{len(self.failing):,} of {self.num_checked:,} answers do not verify against themselves, so no response to "
+            f"these problems can be right: {shown}"
+        )
+
+
+def check_answers(
+    problems: Sequence[Problem], chosen: VerifierOptions | None, verify_all: Callable[[Triples], list[Verdict]]
+) -> AnswerCheck:
+    """Have every problem's verifier judge a response that commits to the problem's own answer.
+
+    Args:
+        problems: what a run needs.
+        chosen: the recipe's verifier, if it names one.
+        verify_all: judges (verifier, completion, answer), such as `VerifierPool.verify_all`. Of those that need a worker,
+            at most a thousand are judged, evenly spread.
+    """
+    quick: list[Problem] = []
+    slow: list[Problem] = []
+    triples: dict[str, tuple[VerifierOptions, str, str]] = {}
+    for problem in problems:
+        verifier = deciding(problem, chosen)
+        response = verifier.commit(problem.answer)
+        if response is None:
+            continue
+        triples[problem.id] = (verifier, response, problem.answer)
+        (slow if verifier.at_once(response, problem.answer) is None else quick).append(problem)
+    stride = max(1, -(-len(slow) // MOST_IN_WORKERS))
+    checked = quick + slow[::stride]
+    verdicts = verify_all([triples[problem.id] for problem in checked])
+    failing = [pair for pair in zip(checked, verdicts, strict=True) if pair[1].status != "right"]
+    return AnswerCheck(len(checked), len(problems) - len(triples), tuple(failing))

@@ -1,0 +1,114 @@
+"""Programming problems with tests: open-r1's verifiable coding problems, TACO and APPS, PRIME's Eurus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..types import LampoError, Problem
+from ..verify import CodeOptions
+from ..verify.code_tests import ProgramTests, UnusableTests, from_input_output, from_verification_info
+from .base import Task, TaskOptions
+from .dropped import Dropped
+from .files import prompt_key
+from .hub import rows_of
+from .split import is_heldout
+
+Row = Mapping[str, Any]
+
+
+class CodeTaskOptions(TaskOptions):
+    """Programming problems with tests, in the formats of open-r1, TACO, APPS and PRIME's Eurus; needs the sandbox."""
+
+    name: Literal["code"] = "code"
+    """Selects this task."""
+    path: str = "open-r1/verifiable-coding-problems-python"
+    """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
+    config: str | None = None
+    """Its configuration, if it has several."""
+    split: str = "train"
+    """Its split."""
+    file: str | None = None
+    """Local file (.jsonl or .parquet) in one of these formats, instead of the hub."""
+    num_train: int = Field(default=10_000, gt=0)
+    """Problems to train on; fewer if there are not so many."""
+    num_heldout: int = Field(default=200, gt=0)
+    """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
+    max_tests: int = Field(default=20, gt=0)
+    """Tests of a problem, the first ones; each costs one run of the program."""
+
+    def load(self) -> Task:
+        """Read the problems; a solution, where there is one, is the reference.
+
+        Raises:
+            LampoError: the hub cannot be reached, the format is not known, or no row can be used.
+        """
+        advice = "Without a network, set task.file to a local .jsonl or .parquet file in one of the formats."
+        source = self.file or self.path
+        dropped = Dropped(source)
+        train: list[Problem] = []
+        heldout: list[Problem] = []
+        num_rows = 0
+        for number, row in rows_of(self.file, self.path, self.config, self.split, advice=advice, stream=True):
+            if len(train) >= self.num_train and len(heldout) >= self.num_heldout:
+                break
+            num_rows += 1
+            read = _reader(row)
+            if read is None:
+                raise LampoError(
+                    f"{source}, row {number}: not in a format of programming problems that is known. It has the columns "
+                    f"{', '.join(row)}; known are verification_info (open-r1), input_output (TACO, APPS) and "
+                    "reward_model (PRIME's Eurus)."
+                )
+            try:
+                prompt, reference, tests = read(row)
+            except UnusableTests as error:
+                dropped.add(str(error))
+                continue
+            if not prompt:
+                dropped.add("without a question")
+                continue
+            problem = Problem(
+                f"code/{number}", prompt, _shortened(tests, self.max_tests).dump(), reference, verifier=CodeOptions()
+            )
+            held = is_heldout(prompt_key(prompt), 0.05)
+            side, room = (heldout, self.num_heldout) if held else (train, self.num_train)
+            if len(side) < room:
+                side.append(problem)
+        dropped.report(num_rows)
+        if not train and not heldout:
+            raise LampoError(f"{source}: none of its {num_rows} rows can be used.")
+        return Task(train, heldout)
+
+
+def _reader(row: Row) -> Callable[[Row], tuple[str, str | None, ProgramTests]] | None:
+    if "verification_info" in row:
+        return _open_r1
+    if "input_output" in row:
+        return _taco
+    return _eurus if "reward_model" in row else None
+
+
+def _open_r1(row: Row) -> tuple[str, str | None, ProgramTests]:
+    prompt = row.get("problem_statement") or row.get("problem") or ""
+    return prompt.strip(), row.get("gold_standard_solution") or None, from_verification_info(row["verification_info"])
+
+
+def _taco(row: Row) -> tuple[str, str | None, ProgramTests]:
+    prompt = "\n\n".join(filter(None, [(row.get("question") or "").strip(), (row.get("starter_code") or "").strip()]))
+    return prompt, None, from_input_output(row["input_output"] or "")
+
+
+def _eurus(row: Row) -> tuple[str, str | None, ProgramTests]:
+    if row.get("ability") not in (None, "code"):
+        raise UnusableTests("not about code")
+    said = {message.get("role"): message.get("content") for message in row.get("prompt") or []}
+    return (said.get("user") or "").strip(), None, from_input_output(row["reward_model"].get("ground_truth") or "")
+
+
+def _shortened(tests: ProgramTests, limit: int) -> ProgramTests:
+    return tests.model_copy(
+        update={"inputs": tests.inputs[:limit], "outputs": tests.outputs[:limit], "tests": tests.tests[:limit]}
+    )

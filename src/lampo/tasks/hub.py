@@ -1,0 +1,43 @@
+"""Rows from the Hugging Face hub or from a local file, whichever a recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..types import LampoError
+from .files import Row, read_rows
+
+
+def rows_of(
+    file: str | None, path: str, config: str | None, split: str, *, advice: str, stream: bool = False
+) -> Iterable[Row]:
+    """The rows of a local file if there is one, else of a data set on the hub.
+
+    Args:
+        file: a local .jsonl, .parquet or .csv file.
+        path, config, split: the data set on the hub.
+        advice: what to do where the hub does not give it.
+        stream: read the hub's rows as they are asked for, instead of downloading all of them first.
+
+    Raises:
+        LampoError: the file or the data set cannot be read.
+    """
+    if file:
+        return read_rows(file)
+    return (
+        _from_hub(path, config, split, advice, stream)
+        if stream
+        else list(_from_hub(path, config, split, advice, stream))
+    )
+
+
+def _from_hub(path: str, config: str | None, split: str, advice: str, stream: bool) -> Iterator[Row]:
+    import datasets
+
+    try:
+        rows: Any = datasets.load_dataset(path, config, split=split, streaming=stream)
+        yield from enumerate(rows, start=1)
+    except Exception as error:  # the hub's client raises errors of many kinds
+        where = ", ".join(filter(None, [config, split]))
+        raise LampoError(f"Cannot load {path} ({where}) from the Hugging Face hub: {error}\n{advice}") from None

@@ -1,0 +1,78 @@
+"""Tasks and benchmarks as a run needs them: by name, decontaminated, their answers checked."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from ..options import Options
+from ..types import LampoError, Problem
+from . import TASKS
+from .base import Task, TaskOptions
+from .decontaminate import NGRAM, overlaps
+
+logger = logging.getLogger("lampo")
+
+
+class DecontaminationOptions(Options):
+    """Training problems that share text with benchmarks are left out."""
+
+    benchmarks: list[str] = Field(default_factory=list)
+    """Names of the benchmarks, such as aime24. Empty: nothing is left out."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Local files of benchmarks, by name; the others come from the hub."""
+    ngram: int = Field(default=NGRAM, ge=1)
+    """Words in a row that two problems have to share."""
+
+
+def load_task(options: TaskOptions, decontamination: DecontaminationOptions) -> Task:
+    """The task of a recipe, without training problems that share text with the benchmarks named.
+
+    Raises:
+        LampoError: the task or a benchmark cannot be read.
+    """
+    task = options.load()
+    for name in decontamination.benchmarks:
+        heldout = load_benchmark(name, decontamination.data)
+        shared = {overlap.train.id for overlap in overlaps(task.train, heldout, decontamination.ngram)}
+        if shared:
+            logger.warning(
+                "left out %d of %d training problems that share %d words in a row with %s",
+                len(shared),
+                len(task.train),
+                decontamination.ngram,
+                name,
+            )
+            task = Task([problem for problem in task.train if problem.id not in shared], task.heldout)
+    return task
+
+
+def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
+    """The problems of a task that are measured on.
+
+    Args:
+        name: of the task.
+        data: local files by the task's name; where there is none, the task knows where its problems are.
+
+    Raises:
+        LampoError: there is no task of that name, it has no such file, or it cannot be read.
+    """
+    options = TASKS.get(name)
+    if options is None:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise LampoError(f"There is no benchmark {name!r}.{guess} Known: {', '.join(TASKS)}.")
+    file, fields = data.get(name), options.model_fields
+    if file is None:
+        required = [key for key, field in fields.items() if field.is_required()]
+        if required:
+            raise LampoError(f"The benchmark {name} needs a file: --data {name}=FILE.")
+        return options().load().heldout
+    if "file" in fields:
+        return options.model_validate({"file": file}).load().heldout
+    if "heldout" in fields:
+        return options.model_validate({"train": file, "heldout": file}).load().heldout
+    raise LampoError(f"The benchmark {name} is generated; it takes no file. Leave --data {name}=... out.")

@@ -1,0 +1,70 @@
+"""Reasoning Gym (arXiv 2505.24760): generated problems of a hundred kinds, each with a scorer; needs the extra `reasoning-gym`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..types import LampoError, Problem
+from ..verify.reasoning_gym import ReasoningGymOptions, dump_entry, library
+from .base import Task, TaskOptions
+from .dropped import Dropped
+from .files import prompt_key
+from .split import HELDOUT_FRACTION, alternate, split_candidates, stable_hash
+
+
+class ReasoningGymTaskOptions(TaskOptions):
+    """Reasoning Gym: generated puzzles of a hundred kinds, each with its own scorer; needs the extra reasoning-gym."""
+
+    name: Literal["reasoning_gym"] = "reasoning_gym"
+    """Selects this task."""
+    datasets: dict[str, dict[str, Any]] = Field(default={"leg_counting": {}}, min_length=1)
+    """Its data sets, in equal shares: the name of each, and its own settings, such as {chain_sum: {max_terms: 3}}."""
+    num_train: int = Field(default=2000, gt=0)
+    """Problems to train on; fewer if there are not so many different ones."""
+    num_heldout: int = Field(default=200, gt=0)
+    """Problems to measure on, from the tenth that a hash of the question holds out."""
+    seed: int = 0
+    """Chooses the problems."""
+
+    def load(self) -> Task:
+        """Generate the problems; a question that comes twice is taken once, so no question is on both sides.
+
+        Raises:
+            LampoError: the library is missing, has no such data set, or refuses its settings.
+        """
+        dropped = Dropped("reasoning_gym")
+        taken: set[str] = set()
+        wanted = max(self.num_train / (1 - HELDOUT_FRACTION), self.num_heldout / HELDOUT_FRACTION)
+        size = int(1.2 * wanted / len(self.datasets)) + 20
+        streams = [self._problems(name, config, size, dropped, taken) for name, config in self.datasets.items()]
+        keyed = ((prompt_key(problem.prompt), problem) for problem in alternate(streams))
+        train, heldout = split_candidates(keyed, self.num_train, self.num_heldout)
+        dropped.report(len(taken) + dropped.reasons.total())
+        return Task(train, heldout)
+
+    def _problems(
+        self, name: str, config: dict[str, Any], size: int, dropped: Dropped, taken: set[str]
+    ) -> Iterator[Problem]:
+        try:
+            seed = stable_hash(f"{self.seed} {name}") % 2**31
+            entries = library().create_dataset(name, **{"seed": seed, "size": size, **config})
+        except LampoError:
+            raise
+        except Exception as error:  # the library checks its settings with asserts, and with errors of many kinds
+            raise LampoError(f"reasoning-gym cannot make its data set {name!r} with {config}: {error}") from None
+        for number in range(len(entries)):
+            entry = entries[number]
+            key = prompt_key(entry["question"])
+            if key in taken:
+                dropped.add("asked before")
+                continue
+            try:
+                answer = dump_entry(name, entry)
+            except ValueError:
+                dropped.add("that cannot be written down")
+                continue
+            taken.add(key)
+            yield Problem(f"{name}/{number}", entry["question"].strip(), answer, verifier=ReasoningGymOptions())

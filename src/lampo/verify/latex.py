@@ -1,0 +1,965 @@
+r"""Final answers as mathematicians write them (LaTeX, or plain text) read into a small tree.
+
+Nothing here is evaluated. Only known commands are read, so a tree holds nothing but mathematics, and its size is
+bounded by the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from .units import BARE_UNITS, SCALES, Unit, read_unit, vocabulary
+
+MAX_LENGTH = 2000
+"""Characters of an answer; a longer one is not read."""
+MAX_DEPTH = 40
+"""How deep brackets may be nested."""
+MAX_ITEMS = 100
+"""Members of a list, set or tuple."""
+
+
+class Malformed(Exception):
+    """The text is not a mathematical answer."""
+
+
+class Unsupported(Exception):
+    """The text may be an answer, but holds something that is not read here."""
+
+
+class TooLarge(Exception):
+    """The answer is too long, too deep, or its value too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A part of an answer.
+
+    `op` says what it is, and what `value` and `args` mean:
+
+    number (value: its Fraction), symbol (name), constant (pi, e, i, oo, R, empty), text (its words),
+    add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args,
+    quantity (a Unit): an expression with a unit, ratio: parts of a ratio,
+    sequence (its brackets: "()", "[)", "{}", ...; "" and "and" for a list without any), matrix (number of columns),
+    relation (its signs, one fewer than args), union, intersection, minus: of sets, label: a left-hand side not read.
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    value: Fraction | str | int | tuple[str, ...] | Unit | None = None
+
+
+def number(value: int | Fraction) -> Node:
+    """The node of a number."""
+    return Node("number", value=Fraction(value))
+
+
+class _Token(NamedTuple):
+    kind: str  # number, letter, command, text, or the character itself
+    text: str
+    spaced: bool = False  # whether white space comes before
+
+
+_GREEK_LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"
+_GREEK_NAMES = re.findall(
+    r"\w+",
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega",
+)
+_UNICODE = str.maketrans(
+    {
+        **dict.fromkeys("\xa0\u2009\u202f\u2002\u2003\u2005\u2006\u2007\u2008\u200a", " "),
+        **dict.fromkeys("\u200b\u2060\ufeff\u200e", ""),
+        **dict.fromkeys("−–‐‑", "-"),
+        **dict.fromkeys("×⋅·∙∗", "*"),
+        "÷": "/",
+        "⁄": "/",
+        "∕": "/",
+        "√": r"\sqrt ",
+        "∞": r"\infty ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "∖": r"\setminus ",
+        "∅": r"\emptyset ",
+        "ℝ": r"\mathbb{R}",
+        "≤": r"\le ",
+        "⩽": r"\le ",
+        "≥": r"\ge ",
+        "⩾": r"\ge ",
+        "≠": r"\ne ",
+        "≈": r"\approx ",
+        "±": r"\pm ",
+        "∓": r"\mp ",
+        "°": r"^\circ ",
+        "⟨": r"\langle ",
+        "⟩": r"\rangle ",
+        "⌊": r"\lfloor ",
+        "⌋": r"\rfloor ",
+        "⌈": r"\lceil ",
+        "⌉": r"\rceil ",
+        "′": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "…": r"\ldots ",
+        "€": "\\$",
+        "£": "\\$",
+        **{c: rf"\{name} " for c, name in zip(_GREEK_LETTERS, _GREEK_NAMES, strict=True)},
+        **{c: rf"\frac{{{n}}}{{{d}}}" for c, n, d in (
+            ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
+            ("⅘", 4, 5), ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8),
+            ("⅑", 1, 9), ("⅒", 1, 10),
+        )},
+    }
+)  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+
+_SPACING = re.compile(
+    r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits|left|right|middle|hfill"
+    r"|[bB]igg?[lrm]?)(?![a-zA-Z])|(?:[hv]?phantom|hspace|vspace|label)(?:\{[^{}]*\}| ?-))|~"
+)
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\!,|\\,|\\;|\\ |~)(?:\\!|\s)*(?=[0-9]{3}(?![0-9]))")
+_SPACED_THOUSANDS = re.compile(r"(?<![0-9.,_^])(?<!frac)(?<!frac )[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9])")
+_TEXT = r"(?:text(?:bf|it|rm|sf|tt|up|sc|normal|normalfont)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|operatorname\*?|bm|boldsymbol)"
+_TEXT_COMMAND = re.compile(rf"\\{_TEXT}\s*\{{")
+_BARE_TEXT_COMMAND = re.compile(r"\\(?:bf|rm|it|sf|tt)(?![a-zA-Z])")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+_TOKEN = re.compile(
+    r"(?P<space>\s*)(?:"
+    r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.(?=[0-9\\])[0-9]*)?|\.(?=[0-9\\])[0-9]*)"
+    r"|(?P<command>\\[A-Za-z]+)|(?P<escape>\\\\|\\[{}|%$&#_])"
+    r"|(?P<letter>[A-Za-z]'*)|(?P<sign>[<>!]=|[-+*/^_=<>()\[\]{}|,;:!&%\x00]))"
+)
+_FUNCTIONS = vocabulary(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth arcsinh arccosh arctanh "
+    "log ln lg exp gcd lcm max min Re Im arg cis sgn"
+)
+_GREEK = (frozenset(_GREEK_NAMES) | vocabulary("varepsilon vartheta varphi Upsilon ell hbar")) - {"pi"}
+_ALIASES = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le",
+    "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lvert": "vert", "rvert": "vert", "mid": "vert",
+    "lt": "less", "gt": "greater", "land": "and", "lor": "or", "wedge": "and", "vee": "or", "sim": "approx",
+    "thickapprox": "approx", "simeq": "approx", "doteq": "approx", "asin": "arcsin", "acos": "arccos",
+    "atan": "arctan", "varnothing": "emptyset", "backslash": "setminus", "degree": "circ", "ast": "times",
+    "lbrace": "{", "rbrace": "}", "lbrack": "[", "rbrack": "]", "colon": ":", "percent": "%", "dollar": "$",
+    "infinity": "infty", "inf": "infty", "bigcup": "cup", "equiv": "equals", "notin": "notin",
+    "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "bigcap": "cap",
+}  # fmt: skip
+_PLAIN_COMMANDS = (
+    _FUNCTIONS | {"sqrt", "pi", "infty", "infinity", "inf", "cup", "binom", "asin", "acos", "atan", "pm"}
+    | {name for name in _GREEK if len(name) > 2}
+) - {"max", "min", "arg"}  # fmt: skip
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "!=": "!=", r"\le": "<=", r"\ge": ">=", r"\ne": "!=",
+    r"\less": "<", r"\greater": ">", r"\approx": "~", r"\in": "in", r"\equals": "=", r"\notin": "notin",
+}  # fmt: skip
+_SEPARATORS = frozenset((",", ";", r"\and", r"\or"))
+_CLOSING = {")": "(", "]": "[", "}": "{"}
+_NUMBER_WORDS = {
+    word: i
+    for i, word in enumerate(
+        re.findall(
+            r"\w+",
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty",
+        )
+    )
+}
+_ALL_REALS = frozenset(("all real numbers", "all reals", "real numbers", "the real numbers", "all real values"))
+_NO_SOLUTION = frozenset(("no solution", "no solutions", "no real solutions", "no real solution", "empty set"))
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_CLOCK = re.compile(
+    r"([0-9]{1,2})\s*:\s*([0-5][0-9])(?:\s*:\s*([0-5][0-9]))?\s*([ap])?\.?\s*(?:m\b\.?)?", re.IGNORECASE
+)
+_LEAD_IN = re.compile(
+    r"(?:\A|\s)(?:is|are|be|answer|equals|gives|get|answers|thus|so|hence|therefore|approximately)\s*:?\s*\Z|:\s*\Z",
+    re.IGNORECASE,
+)
+
+
+def read_answer(text: str) -> Node:
+    r"""The tree of a final answer.
+
+    Raises:
+        Malformed, Unsupported, TooLarge: see there.
+
+    >>> read_answer(r"\frac12").args[1].value, read_answer(r"x \in [0, 1)").args[1].value
+    (Fraction(2, 1), '[)')
+    """
+    if len(text) > MAX_LENGTH:
+        raise TooLarge(f"more than {MAX_LENGTH} characters")
+    clean = clean_answer(text)
+    if "\x00" in text:
+        raise Malformed("a zero byte")
+    if not clean:
+        raise Malformed("nothing is there")
+    words = words_of(clean)
+    if (clock := _CLOCK.fullmatch(words)) and (":" in words):
+        hour, minute, second, half = clock.groups()
+        return Node("text", value=f"{int(hour)}:{minute}:{second or '00'} {(half or '').lower()}".strip())
+    if _is_text(clean, words):
+        return _text_node(words)
+    try:
+        parser = _Parser(_tokens(clean))
+        return parser.whole()
+    except Malformed:
+        if re.search(r"[A-Za-z]{3}", words) and re.fullmatch(r"[\w\s.,'&()-]+", words) and not _COMMAND.search(words):
+            return _text_node(words)
+        raise
+
+
+def is_readable(text: str) -> bool:
+    """Whether `read_answer` reads a text."""
+    try:
+        read_answer(text)
+    except (Malformed, Unsupported, TooLarge):
+        return False
+    return True
+
+
+def clean_answer(text: str) -> str:
+    r"""An answer without what only changes how it looks.
+
+    >>> clean_answer(r"$\left( 1\,000,\ \dfrac{\!1}{2} \right).$")
+    '( 1000, \\frac{1}{2}  )'
+    """
+    text = text.strip()
+    while len(text) > 1 and (pair := (text[:2], text[-2:])) in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$")):
+        text = text[len(pair[0]) : -2].strip() if len(text) > 3 else ""
+    text = re.sub(r"(?<!\\)\$", " ", text)
+    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
+    text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
+    text = text.translate(_UNICODE)
+    if r"\begin" not in text:
+        text = re.sub(r"\\\\(?=[A-Za-z{}%$,;!])", r"\\", text)
+    text = re.sub(r"\\[()\[\]]", " ", text).replace("**", "" if text.startswith("**") else "^")
+    text = _THOUSANDS.sub("", text)
+    text = _SPACING.sub(lambda match: "" if match[0] == r"\!" else " ", text)
+    text = re.sub(r"\\(?:d|t|c)frac(?![A-Za-z])", r"\\frac", text)
+    text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
+    text = re.sub(r"\{([^{}]{1,50})\\choose(?![A-Za-z])([^{}]{1,50})\}", r"\\binom{\1}{\2}", text)
+    text = _BARE_TEXT_COMMAND.sub(" ", text)
+    text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
+    text = re.sub(r"\.\.\.+", r"\\ldots ", text)
+    while text.endswith((".", ",", ";", ":")) and not text.endswith(r"\."):
+        text = text[:-1].rstrip()
+    return text
+
+
+def words_of(clean: str) -> str:
+    r"""A cleaned answer as words: without text commands and their braces.
+
+    >>> words_of(r"\text{(B)}"), words_of(r"\textbf{two}\ lines")
+    ('(B)', 'two lines')
+    """
+    if _TEXT_COMMAND.search(clean):
+        clean = re.sub(r"[{}]", " ", _TEXT_COMMAND.sub(" ", clean))
+    return " ".join(clean.replace("\\ ", " ").split()).strip(" .\"'")
+
+
+def _is_text(clean: str, words: str) -> bool:
+    r"""Whether an answer is words: some in `\text{...}` and nothing outside, or so long that they are no product."""
+    if not re.fullmatch(r"\(?[A-Za-z][A-Za-z ,.'&()/-]*", words):
+        return False
+    runs = re.findall(r"[A-Za-z]+", words)
+    if _TEXT_COMMAND.match(clean) and len(_TEXT_COMMAND.findall(clean)) == 1 and clean.endswith("}"):
+        return not (len(words) == 1 and words.islower()) and not set("+*/^=") & set(words)
+    return any(len(run) > 3 and run not in _PLAIN_COMMANDS for run in runs) and not set("+*/^=") & set(words)
+
+
+def _text_node(words: str) -> Node:
+    key = words.casefold()
+    if key in _NUMBER_WORDS:
+        return number(_NUMBER_WORDS[key])
+    if key in _ALL_REALS:
+        return Node("constant", value="R")
+    if key in _NO_SOLUTION:
+        return Node("constant", value="empty")
+    return Node("text", value=words)
+
+
+def _balanced_end(text: str, start: int) -> int:
+    """The index of the brace that closes the one before `start`."""
+    depth = 1
+    for i in range(start, len(text)):
+        if text[i] in "{}" and text[i - 1] != "\\":
+            depth += 1 if text[i] == "{" else -1
+            if depth == 0:
+                return i
+    raise Malformed("a brace is not closed")
+
+
+def _mark_words(text: str, texts: list[str]) -> str:
+    r"""Replace `\text{...}` and words that stand outside of it by a mark and the number of an entry in `texts`."""
+    parts, position = [], 0
+    while match := _TEXT_COMMAND.search(text, position):
+        end = _balanced_end(text, match.end())
+        content = text[match.end() : end]
+        parts += [_mark_bare_words(text[position : match.start()], texts), _text_mark(content, texts)]
+        position = end + 1
+    return "".join([*parts, _mark_bare_words(text[position:], texts)])
+
+
+def _text_mark(content: str, texts: list[str]) -> str:
+    words = " ".join(content.replace("\\", " ").split())
+    key = words.casefold().strip(" ,.;")
+    if not key:
+        return " , " if "," in words else " "
+    if key in ("and", "or"):
+        return rf" \{key} "
+    if re.fullmatch(r"[-0-9.+/=*^()\[\]{},%<> ]+", words):
+        return f" {words} "
+    if key in _PLAIN_COMMANDS:
+        return rf"\{key} "
+    if key in ("percent", "percentage"):
+        return "% "
+    if key in ("deg", "degree", "degrees"):
+        return r"^\circ "
+    texts.append(words)
+    return f" \x00{{{len(texts) - 1}}} "
+
+
+def _mark_bare_words(text: str, texts: list[str]) -> str:
+    def mark(match: re.Match[str]) -> str:
+        word = match[0]
+        if word in _PLAIN_COMMANDS:
+            return rf"\{word} "
+        if word.casefold() in ("and", "or", "percent", "deg", "degree", "degrees") or word.casefold() in SCALES:
+            return _text_mark(word, texts)
+        before = text[: match.start()].rstrip()
+        after_number = before[-1:].isdigit() or before[-1:] in tuple("})/\x00")
+        if len(word) > 3 or (after_number and word.casefold() in BARE_UNITS) or word in ("is", "the", "not", "sq"):
+            return _text_mark(word, texts)
+        return word
+
+    return text if r"\begin" in text else _WORD.sub(mark, text)
+
+
+def _tokens(clean: str) -> list[_Token]:
+    texts: list[str] = []
+    marked = _mark_words(clean, texts)
+    if scientific := re.fullmatch(r"([-+]?[0-9]*\.?[0-9]+)[eE]([-+]?[0-9]{1,4})", clean):
+        marked = rf"{scientific[1]} * 10^{{{scientific[2]}}}"
+    tokens: list[_Token] = []
+    position, depth, opened = 0, 0, []
+    marked = marked.rstrip()
+    while position < len(marked):
+        match = _TOKEN.match(marked, position)
+        if match is None:
+            raise Malformed(f"{marked[position : position + 10]!r} is not mathematics")
+        kind, found, spaced = match.lastgroup, match[match.lastgroup or 0], bool(match["space"])
+        position = match.end()
+        if kind == "number":
+            if "," in found and depth > 0:  # in brackets a comma separates
+                first, _, rest = found.partition(",")
+                position -= len(rest) + 1
+                found = first
+            tokens.append(_Token("number", found.replace(",", ""), spaced))
+        elif kind == "letter":
+            tokens.append(_Token("letter", found, spaced))
+        elif kind == "escape":
+            found = {r"\|": r"\vert", r"\%": "%", r"\&": r"\and", r"\#": "#"}.get(found, found)
+            tokens.append(_Token(found, found, spaced))
+        elif kind == "command":
+            name = _ALIASES.get(found[1:], found[1:])
+            found = f"\\{name}" if name.isalpha() else (f"\\{name}" if name in "{}$" else name)
+            tokens.append(_Token(found, found, spaced))
+        elif found == "\x00":
+            end = marked.index("}", position)
+            tokens.append(_Token("text", texts[int(marked[position + 1 : end])], spaced))
+            position = end + 1
+        else:
+            tokens.append(_Token(r"\vert" if found == "|" else found, found, spaced))
+        last = tokens[-1].kind
+        if last in ("(", "[", r"\{", r"\langle", "{", r"\lfloor", r"\lceil"):
+            opened.append(last)
+        elif last in (")", "]", r"\}", r"\rangle", "}", r"\rfloor", r"\rceil"):
+            if not opened:
+                raise Malformed("a bracket is closed that was not opened")
+            opened.pop()
+        depth = sum(1 for bracket in opened if bracket != "{")
+        if len(opened) > MAX_DEPTH:
+            raise TooLarge("nested too deep")
+    if opened:
+        raise Malformed("a bracket is not closed")
+    return tokens
+
+
+class _Parser:
+    """Recursive descent over the tokens of one answer."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self.tokens = [*tokens, _Token("end", ""), _Token("end", "")]
+        self.position = 0
+        self.in_bars = False
+        self.in_set = False
+        self.dollar = False
+
+    # Tokens
+
+    @property
+    def kind(self) -> str:
+        return self.tokens[self.position].kind
+
+    @property
+    def token(self) -> _Token:
+        return self.tokens[self.position]
+
+    def take(self) -> _Token:
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def accept(self, *kinds: str) -> bool:
+        if self.kind in kinds:
+            self.position += 1
+            return True
+        return False
+
+    def expect(self, kind: str) -> None:
+        if not self.accept(kind):
+            raise Malformed(f"{kind} expected instead of {self.token.text or 'the end'!r}")
+
+    # Lists, relations and sets
+
+    def whole(self) -> Node:
+        if self.kind == "text" and _LEAD_IN.search(self.token.text):
+            self.take()
+        self.accept("=", r"\approx")
+        answer = self.listing()
+        if self.kind != "end":
+            raise Malformed(f"{self.token.text!r} is left over")
+        return answer
+
+    def listing(self) -> Node:
+        """Items between commas, "and" and "or": a sequence without brackets if there is more than one."""
+        items, conjunction = [self.item()], True
+        while self.kind in _SEPARATORS:
+            conjunction = conjunction and self.kind == r"\and"
+            self.take()
+            if self.accept(r"\and", r"\or"):  # ", and"
+                pass
+            if self.kind in ("end", ")", r"\}", "}", "]"):
+                break
+            items.append(self.item())
+            if len(items) > MAX_ITEMS:
+                raise TooLarge(f"more than {MAX_ITEMS} items")
+        if len(items) == 1:
+            return items[0]
+        return Node("sequence", tuple(items), "and" if conjunction else "")
+
+    def item(self) -> Node:
+        """A chain of relations, or a single side of one."""
+        start = self.position
+        try:
+            sides = [self.side()]
+            if self.kind not in _RELATIONS and self.kind not in self.enders():
+                raise Malformed(f"{self.token.text!r} is left over")
+        except (Malformed, Unsupported):
+            sides = [self.label(start)]
+        signs: list[str] = []
+        while self.kind in _RELATIONS or self.kind == r"\not":
+            negated = self.accept(r"\not")
+            sign = _RELATIONS.get(self.take().kind, "")
+            signs.append({"=": "!=", "in": "notin"}.get(sign, "") if negated else sign)
+            sides.append(self.side())
+        return Node("relation", tuple(sides), tuple(signs)) if signs else sides[0]
+
+    @staticmethod
+    def enders() -> frozenset[str]:
+        return _SEPARATORS | {"end", ")", "]", r"\}", "}", r"\rangle", r"\vert", ":", r"\not", "&", r"\\"}
+
+    def label(self, start: int) -> Node:
+        """A left-hand side that cannot be read, such as P(X > 1) or the word Area, up to its equality sign."""
+        depth, self.position = 0, start
+        while self.kind != "end":
+            depth += (self.kind in ("(", "[", "{", r"\{")) - (self.kind in (")", "]", "}", r"\}"))
+            if depth == 0 and self.kind in ("=", r"\approx") and self.position > start:
+                return Node("label")
+            if depth < 0 or (depth == 0 and self.kind in _SEPARATORS):
+                break
+            self.take()
+        self.position = start
+        return self.side()  # says again what is wrong
+
+    def side(self) -> Node:
+        """Sets joined by union, intersection and difference; a single expression, perhaps with a unit, is the rule."""
+        left = self.quantity()
+        while self.kind in (r"\cup", r"\cap", r"\setminus"):
+            op = {r"\cup": "union", r"\cap": "intersection", r"\setminus": "minus"}[self.take().kind]
+            left = Node(op, (left, self.quantity()))
+        return left
+
+    def quantity(self) -> Node:
+        outer, self.dollar = self.dollar, False
+        if self.kind == "text" and self.tokens[self.position + 1].kind in ("end", *_SEPARATORS, ")", r"\}"):
+            return _text_node(self.take().text)
+        expression = self.ratio()
+        words = ""
+        while self.kind == "text" or (words and self.kind in ("^", "/", "*", r"\cdot")):
+            if self.kind == "^":
+                words += f"^{self.unit_power()}"
+            else:
+                words += f" {self.take().text}"
+        scale_words, unit_words = [], words.split()
+        while unit_words and unit_words[0].casefold().removesuffix("s") in SCALES:
+            scale_words.append(SCALES[unit_words.pop(0).casefold().removesuffix("s")])
+        for scale in scale_words:
+            expression = Node("mul", (expression, number(scale)))
+        words = " ".join(unit_words)
+        if self.dollar:
+            words, self.dollar = words or "dollar", outer
+            if words.casefold().removesuffix("s") != "dollar":
+                raise Malformed("two units")
+        if not words:
+            return expression
+        unit = read_unit(words, singular=expression == number(1))
+        if unit is None:
+            raise Malformed(f"{words!r} is no unit")
+        return Node("quantity", (expression,), unit)
+
+    def unit_power(self) -> str:
+        self.expect("^")
+        braced = self.accept("{")
+        power = self.take()
+        if power.kind != "number" or len(power.text) > 1:
+            raise Malformed("a unit with a strange power")
+        if braced:
+            self.expect("}")
+        return power.text
+
+    def ratio(self) -> Node:
+        parts = [self.sum()]
+        while (
+            self.kind == ":"
+            and not self.in_set
+            and parts[0].op not in ("sequence", "matrix")
+            and self.tokens[self.position + 1].kind != "="
+        ):
+            self.take()
+            parts.append(self.sum())
+        return Node("ratio", tuple(parts)) if len(parts) > 1 else parts[0]
+
+    # Expressions
+
+    def sum(self) -> Node:
+        terms: list[Node] = []
+        while True:
+            sign = ""
+            while self.kind in ("+", "-", r"\pm", r"\mp"):
+                if sign and (sign not in "+-" or self.kind not in "+-"):
+                    raise Malformed("two signs")
+                sign = {"+-": "-", "-+": "-", "--": "+"}.get(sign + self.kind, self.kind)
+                self.take()
+            if terms and not sign:
+                return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+            term = self.product()
+            if sign == "-":
+                term = Node("neg", (term,)) if term.op != "degree" else Node("degree", (Node("neg", term.args),))
+            elif sign in (r"\pm", r"\mp"):
+                term = Node("pm", (term,), 1 if sign == r"\pm" else -1)
+            terms.append(term)
+            if self.kind not in ("+", "-", r"\pm", r"\mp"):
+                return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+
+    def product(self) -> Node:
+        result = self.factor()
+        while True:
+            if self.accept("*", r"\cdot", r"\times"):
+                result = Node("mul", (result, self.signed_factor()))
+            elif self.accept("/", r"\div"):
+                result = Node("div", (result, self.signed_factor()))
+                numerals = all(part.op == "number" for part in result.args)
+                if numerals and self.kind == "number":
+                    raise Malformed("two numbers side by side")
+            elif self.starts_factor():
+                before, token = self.tokens[self.position - 1], self.token
+                mixed = self.mixed(result, before)
+                if mixed is not None:
+                    result = mixed
+                    continue
+                if token.kind == "number":
+                    raise Malformed("two numbers side by side")
+                result = Node("mul", (result, self.factor()))
+            else:
+                return result
+
+    def mixed(self, whole: Node, before: _Token) -> Node | None:
+        """The mixed number 3 1/2, if a whole number is followed by a proper fraction of numerals."""
+        if before.kind != "number" or whole.op != "number" or not _is_whole(whole):
+            return None
+        start = self.position
+        if self.kind == r"\frac":
+            part = self.atom()
+        elif self.kind == "number" and self.tokens[start + 1].kind == "/" and self.tokens[start + 2].kind == "number":
+            numerator = self.atom()
+            self.take()
+            part = Node("div", (numerator, self.atom()))
+        else:
+            return None
+        if part.op == "div" and all(arg.op == "number" and _is_whole(arg) for arg in part.args):
+            numerator, denominator = (arg.value for arg in part.args)
+            if 0 < numerator < denominator and self.kind != "^":  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+                return Node("add", (whole, part))
+        self.position = start
+        return None
+
+    def starts_factor(self) -> bool:
+        kind = self.kind
+        if kind == r"\vert":
+            return not self.in_bars and self.closing_bar()
+        if kind in ("number", "letter", "(", "{", "[", r"\$"):
+            return kind != "["
+        return kind.startswith("\\") and kind[1:] in _ATOMS
+
+    def closing_bar(self) -> bool:
+        return any(token.kind == r"\vert" for token in self.tokens[self.position + 1 :])
+
+    def signed_factor(self) -> Node:
+        if self.accept("-"):
+            return Node("neg", (self.signed_factor(),))
+        self.accept("+")
+        return self.factor()
+
+    def factor(self) -> Node:
+        """An atom with what is behind it: powers, factorials, percent and degree signs."""
+        if self.accept(r"\$"):
+            self.dollar = True
+        if self.kind in _FUNCTION_COMMANDS:
+            return self.function()
+        base = self.atom()
+        while True:
+            if self.accept("!"):
+                base = Node("call", (base,), "factorial")
+            elif self.accept("%"):
+                base = Node("div", (base, number(100)))
+            elif self.kind == r"\circ":
+                self.take()
+                base = Node("degree", (base,))
+            elif self.kind == "^":
+                base = Node("degree", (base,)) if self.accept_degree() else Node("pow", (base, self.script()))
+            else:
+                return base
+
+    def accept_degree(self) -> bool:
+        kinds = [token.kind for token in self.tokens[self.position : self.position + 4]]
+        for pattern in (["^", r"\circ"], ["^", "{", r"\circ", "}"]):
+            if kinds[: len(pattern)] == pattern:
+                self.position += len(pattern)
+                return True
+        return False
+
+    def script(self) -> Node:
+        """What stands behind ^ or _."""
+        self.take()
+        if self.accept("{"):
+            inner = self.sum()
+            self.expect("}")
+            return inner
+        if self.kind in ("-", "+"):  # 10^-2 is plain text
+            return self.signed_factor_atom()
+        if self.kind == "number" and len(self.token.text) > 1 and "." not in self.token.text:
+            return self.atom()  # 2^10 is plain text; TeX would raise the 1 only, and nobody means that
+        return self.argument()
+
+    def signed_factor_atom(self) -> Node:
+        negative = self.take().kind == "-"
+        inner = self.atom()
+        return Node("neg", (inner,)) if negative else inner
+
+    def argument(self) -> Node:
+        r"""An argument of a command: a group, or a single token (`\frac12`)."""
+        if self.accept("{"):
+            inner = self.sum()
+            self.expect("}")
+            return inner
+        if self.kind == "number" and len(self.token.text) > 1:
+            token = self.token
+            self.tokens[self.position : self.position + 1] = [
+                _Token("number", token.text[0], token.spaced),
+                _Token("number", token.text[1:], False),
+            ]
+        if self.kind in _FUNCTION_COMMANDS:
+            return self.function()
+        return self.atom()
+
+    def function(self) -> Node:
+        name = self.take().kind[1:]
+        power: Node | None = None
+        base: Node | None = None
+        while self.kind in ("^", "_"):
+            if self.kind == "^":
+                power = self.script()
+            else:
+                base = self.script()
+        if self.kind in ("(", "[", "{", r"\{"):
+            close = {"(": ")", "[": "]", "{": "}", r"\{": r"\}"}[self.take().kind]
+            bars, self.in_bars = self.in_bars, False
+            args = [self.sum()]
+            while self.accept(","):
+                args.append(self.sum())
+            self.in_bars = bars
+            self.expect(close)
+            if self.kind == "^" and power is None and not self.accept_degree():
+                power = self.script()
+        else:
+            args = [self.function_argument()]
+        if power is not None and name in _INVERSES and power == Node("neg", (number(1),)):
+            return Node("call", tuple(args), f"arc{name}")
+        if base is not None:
+            if name != "log" or len(args) != 1:
+                raise Unsupported(f"a subscript of {name}")
+            args.append(base)
+        many = name in ("gcd", "lcm", "max", "min")
+        if len(args) != 1 + (base is not None) and not many:
+            raise Malformed(f"{name} of {len(args)} arguments")
+        call = Node("call", tuple(args), name)
+        return call if power is None else Node("pow", (call, power))
+
+    def function_argument(self) -> Node:
+        r"""The argument of a function without brackets: `\sin 2x \cos x` is a product of two."""
+        if self.kind == "-":
+            return self.signed_factor()
+        if self.kind in _FUNCTION_COMMANDS:
+            return self.function()
+        result = self.factor()
+        while self.starts_factor() and self.kind not in _FUNCTION_COMMANDS and self.kind not in ("(", r"\vert"):
+            result = Node("mul", (result, self.factor()))
+        if self.kind == "/" and self.tokens[self.position + 1].kind == "number" and result.op != "number":
+            self.take()  # cos pi/7
+            result = Node("div", (result, self.factor()))
+        return result
+
+    def atom(self) -> Node:
+        token = self.take()
+        kind, text = token.kind, token.text
+        if kind == "number":
+            return self.numeral(text)
+        if kind == "letter":
+            return self.letter(text)
+        if kind == "{":
+            inner = self.listing()
+            self.expect("}")
+            return inner
+        if kind in ("(", "[", "]"):
+            return self.bracketed(kind)
+        if kind == "text" and re.fullmatch(r"[A-Za-z0-9]+", text) and self.kind == "_":
+            return self.in_base(text)
+        if kind == r"\{":
+            return self.braced_set()
+        if kind == r"\langle":
+            inner = self.items()
+            self.expect(r"\rangle")
+            return Node("sequence", inner, "()")
+        if kind == r"\vert":
+            bars, self.in_bars = self.in_bars, True
+            inner = self.sum()
+            self.in_bars = bars
+            self.expect(r"\vert")
+            return Node("call", (inner,), "abs")
+        if kind in (r"\lfloor", r"\lceil"):
+            inner = self.sum()
+            self.expect(r"\rfloor" if kind == r"\lfloor" else r"\rceil")
+            return Node("call", (inner,), "floor" if kind == r"\lfloor" else "ceil")
+        if kind.startswith("\\"):
+            return self.command(kind[1:])
+        raise Malformed(f"{text or 'the end'!r} is out of place")
+
+    def items(self) -> tuple[Node, ...]:
+        bars, self.in_bars = self.in_bars, False
+        dollar = self.dollar
+        inner = self.listing()
+        self.in_bars, self.dollar = bars, dollar
+        return inner.args if inner.op == "sequence" and inner.value in ("", "and") else (inner,)
+
+    def bracketed(self, kind: str) -> Node:
+        if kind == "]":  # ]1, 2[ is the open interval of some countries
+            raise Unsupported("an interval with its brackets turned")
+        if self.kind == ")" and kind == "(":
+            raise Malformed("nothing in the brackets")
+        items = self.items()
+        close = self.take().kind
+        if close not in (")", "]"):
+            raise Malformed("a bracket is not closed")
+        if len(items) == 1 and kind + close in ("()", "[]"):
+            if items[0].op in ("relation", "sequence"):
+                return items[0]
+            if kind + close == "()" or items[0].op != "sequence":
+                return items[0]
+        return Node("sequence", items, kind + close)
+
+    def braced_set(self) -> Node:
+        if self.accept(r"\}"):
+            return Node("constant", value="empty")
+        outer, self.in_set = self.in_set, True
+        items = self.items()
+        self.in_set = outer
+        if self.accept(r"\vert", ":"):
+            conditions = self.items()
+            self.expect(r"\}")
+            element = items[0].args[1] if items[0].value == ("in",) else items[0]
+            if len(items) == len(conditions) == 1 and (element.op == "symbol" or element.value == "R"):
+                return conditions[0]
+            raise Unsupported("a set of this form")
+        self.expect(r"\}")
+        return Node("sequence", items, "{}")
+
+    def numeral(self, text: str) -> Node:
+        if len(text) > 1000:
+            raise TooLarge("a numeral of more than 1000 digits")
+        if self.kind in (r"\overline", r"\dot", r"\bar") and "." in text:
+            self.take()
+            repeated = self.take()
+            if repeated.kind == "{":
+                repeated = self.take()
+                self.expect("}")
+            if repeated.kind != "number" or not repeated.text.isdigit():
+                raise Malformed("a repeating decimal without digits")
+            decimals = len(text.partition(".")[2])
+            period = Fraction(int(repeated.text), 10 ** len(repeated.text) - 1) / 10**decimals
+            return number(Fraction(f"{text}0" if text.endswith(".") or text == "." else text) + period)
+        if self.kind == "letter" and re.fullmatch(r"[A-F]", self.token.text):
+            start, digits = self.position, text
+            while self.kind == "number" or (self.kind == "letter" and re.fullmatch(r"[A-F]", self.token.text)):
+                digits += self.take().text
+            if self.kind == "_":
+                return self.in_base(digits)
+            self.position = start
+        if self.kind == "_":
+            return self.in_base(text)
+        if text.endswith("."):
+            raise Malformed("a point without digits")
+        return number(Fraction(text))
+
+    def in_base(self, digits: str) -> Node:
+        base = self.script()
+        if base.op == "text" or base.op != "number" or not _is_whole(base):
+            raise Malformed("a numeral with a strange subscript")
+        assert isinstance(base.value, Fraction)
+        try:
+            return number(int(digits, int(base.value)) if 2 <= base.value <= 36 else int("no"))
+        except ValueError:
+            raise Malformed(f"{digits} is no numeral in base {base.value}") from None
+
+    def letter(self, name: str) -> Node:
+        if self.kind == "_":
+            name += f"_{self.subscript()}"
+        elif name == "i":
+            return Node("constant", value="i")
+        elif name == "e":
+            return Node("constant", value="e")
+        names_function = [token.kind for token in self.tokens[self.position : self.position + 4]]
+        if names_function == ["(", "letter", ")", "="]:  # p(x) = ...
+            self.position += 3
+            return Node("call", (Node("symbol", value=self.tokens[self.position - 2].text),), f"?{name}")
+        if name[0] in "fghFGHPQ" and self.kind == "(" and len(name.rstrip("'")) == 1:
+            return self.application(name)
+        return Node("symbol", value=name)
+
+    def application(self, name: str) -> Node:
+        """f(x): a function that is not known, unless what follows is a product such as P(1 + r)."""
+        start = self.position
+        self.take()
+        args = self.items()
+        self.expect(")")
+        if name[0] in "PQFGH" and any(arg.op == "add" for arg in args):
+            self.position = start
+            return Node("symbol", value=name)
+        return Node("call", args, f"?{name}")
+
+    def subscript(self) -> str:
+        self.take()
+        return self.argument_text()
+
+    def argument_text(self) -> str:
+        if not self.accept("{"):
+            return self.take().text
+        depth, parts = 1, []
+        while self.kind != "end":
+            depth += (self.kind == "{") - (self.kind == "}")
+            token = self.take()
+            if depth == 0:
+                return "".join(parts)
+            parts.append(token.text)
+        raise Malformed("a brace is not closed")
+
+    def command(self, name: str) -> Node:
+        if name == "frac":
+            return Node("div", (self.argument(), self.argument()))
+        if name == "binom":
+            return Node("call", (self.argument(), self.argument()), "binom")
+        if name == "sqrt":
+            return self.root()
+        if name in ("pi", "infty", "emptyset"):
+            return Node("constant", value={"pi": "pi", "infty": "oo", "emptyset": "empty"}[name])
+        if name in _GREEK:
+            return self.letter(f"\\{name}")
+        if name == "mathbb":
+            letter = self.argument_text()
+            if letter == "R":
+                return Node("constant", value="R")
+            if letter == "P":
+                raise Malformed("a probability")
+            raise Unsupported(f"the set {letter}")
+        if name in ("vec", "hat", "overrightarrow", "overline", "bar", "widehat", "mathcal", "tilde", "dot"):
+            return Node("symbol", value=f"{name} {self.argument_text()}")
+        if name in ("angle", "triangle"):
+            letters = ""
+            while self.kind == "letter":
+                letters += self.take().text
+            return Node("symbol", value=f"{name} {letters}")
+        if name == "begin":
+            return self.matrix()
+        if name in _OTHER_MATHEMATICS:
+            raise Unsupported(f"the command \\{name}")
+        raise Malformed(f"the command \\{name} is out of place")
+
+    def root(self) -> Node:
+        degree: Node | None = None
+        if self.accept("["):
+            degree = self.sum()
+            self.expect("]")
+        radicand = self.numeral(self.take().text) if self.kind == "number" else self.argument()
+        return Node("call", (radicand, degree or number(2)), "root")
+
+    def matrix(self) -> Node:
+        name = self.argument_text()
+        if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix"):
+            raise Unsupported(f"the environment {name}")
+        if name == "array":
+            self.argument_text()
+        rows: list[list[Node]] = [[]]
+        while True:
+            rows[-1].append(self.sum())
+            if self.accept("&"):
+                continue
+            if self.accept(r"\\") and self.kind != r"\end":
+                rows.append([])
+                continue
+            self.expect(r"\end")
+            self.argument_text()
+            break
+        if len({len(row) for row in rows}) != 1:
+            raise Malformed("a matrix with rows of different lengths")
+        return Node("matrix", tuple(entry for row in rows for entry in row), len(rows[0]))
+
+
+_OTHER_MATHEMATICS = vocabulary(
+    "int iint iiint oint sum prod lim limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
+    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff bmod pmod mod "
+    "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
+    "stackrel overset underset substack aleph complement cong propto bullet square top bot choose over"
+)
+_INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")
+_FUNCTION_COMMANDS = frozenset(f"\\{name}" for name in _FUNCTIONS)
+_ATOMS = frozenset(
+    ("frac", "binom", "sqrt", "pi", "infty", "emptyset", "mathbb", "vec", "hat", "overrightarrow", "overline", "bar",
+     "widehat", "mathcal", "angle", "triangle", "begin", "lfloor", "lceil", "tilde")
+) | _GREEK | _FUNCTIONS  # fmt: skip
+
+
+def _is_whole(node: Node) -> bool:
+    return isinstance(node.value, Fraction) and node.value.denominator == 1

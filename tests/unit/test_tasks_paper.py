@@ -1,0 +1,260 @@
+"""The tasks of the paper, on invented rows in the format of their data sets, and on the real ones where they are at hand."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lampo.tasks import (
+    Aime24Options,
+    Aime25Options,
+    CodeTaskOptions,
+    GpqaDiamondOptions,
+    Math500Options,
+    MathTaskOptions,
+    MixtureOfThoughtsOptions,
+    Task,
+)
+from lampo.tasks.check import check_answers
+from lampo.tasks.decontaminate import overlaps
+from lampo.tasks.load import DecontaminationOptions, load_benchmark, load_task
+from lampo.types import LampoError, Problem
+from lampo.verify import ChoiceOptions, CodeOptions, MathOptions, PythonOptions, VerifierPool, judge
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def trace(question: str, answer: str, thought: str = "hm") -> dict[str, Any]:
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": f"<think>{thought}</think>\n{answer}"},
+    ]
+    return {"messages": messages, "num_tokens": 7, "source": "invented"}
+
+
+def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    statement = "Add two numbers.\n```input\n1 2\n```\n```output\n3\n```\n"
+    rows = [trace(f"What is {n} + {n}?", f"It is \\boxed{{{2 * n}}}.", f"\\boxed{{{n}}}") for n in range(60)]
+    rows += [
+        trace("Which one? A) x B) y", "Thus \\boxed{\\text{(B)}}."),
+        trace(statement, "```python\nprint(sum(map(int, input().split())))\n```"),
+        trace("Prove it.", "It is proved."),
+        trace("Cut?", "So \\boxed{4"),
+        {"messages": [{"role": "user", "content": "?"}], "num_tokens": 1, "source": "invented"},
+    ]
+    file = write(tmp_path / "mot.jsonl", rows)
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = MixtureOfThoughtsOptions(file=file).load()
+    assert (
+        "left out 3 of 65 rows: 2 without an answer that can be checked, 1 without a question or a trace" in caplog.text
+    )
+    by_prompt = {problem.prompt: problem for problem in [*task.train, *task.heldout]}
+    assert len(by_prompt) == 62
+    assert task.train
+    assert task.heldout
+    sum_problem = by_prompt["What is 7 + 7?"]
+    assert (sum_problem.answer, sum_problem.verifier) == ("14", MathOptions())
+    assert sum_problem.reference == "<think>\\boxed{7}</think>\nIt is \\boxed{14}."
+    choice = by_prompt["Which one? A) x B) y"]
+    assert (choice.answer, choice.verifier) == ("B", ChoiceOptions())
+    code = by_prompt[statement.strip()]
+    assert code.verifier == CodeOptions()
+    assert json.loads(code.answer) == {"type": "stdin", "inputs": ["1 2\n"], "outputs": ["3\n"]}
+    few = MixtureOfThoughtsOptions(file=file, num_train=5, num_heldout=1).load()
+    assert (len(few.train), len(few.heldout)) == (5, 1)
+    with pytest.raises(LampoError, match="no column 'messages'"):
+        MixtureOfThoughtsOptions(file=write(tmp_path / "x.jsonl", [{"message": "x"}])).load()
+    with pytest.raises(LampoError, match="none of its 1 rows"):
+        MixtureOfThoughtsOptions(file=write(tmp_path / "y.jsonl", [trace("?", "none")])).load()
+
+
+def test_math_from_solutions_and_by_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {
+            "problem": f"Double {n}.",
+            "level": f"Level {n % 5 + 1}",
+            "type": "Algebra",
+            "solution": f"It is $\\boxed{{{2 * n}}}$.",
+        }
+        for n in range(10)
+    ]
+    rows.append({"problem": "No box", "level": "Level ?", "type": "Algebra", "solution": "Nothing."})
+    train, heldout = write(tmp_path / "train.jsonl", rows), write(tmp_path / "test.jsonl", rows[:1])
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = MathTaskOptions(train=train, heldout=heldout, levels=[1, 2]).load()
+    assert "left out 7 of 11 rows: 6 of other levels, 1 without an answer" in caplog.text
+    assert [problem.answer for problem in task.train] == ["2", "10", "12"]  # 0 is held out
+    assert task.train[0].reference == "It is $\\boxed{2}$."
+    assert task.heldout[0].verifier == MathOptions()
+    with pytest.raises(LampoError, match="no problem is left"):
+        MathTaskOptions(train=write(tmp_path / "one.jsonl", rows[:1]), heldout=heldout, levels=[5]).load()
+
+
+def test_benchmarks_have_nothing_to_train_on(tmp_path: Path) -> None:
+    file = write(tmp_path / "aime.jsonl", [{"id": 1, "problem": "What is 5 squared?", "answer": "025"}])
+    for options in (Aime24Options, Aime25Options, Math500Options):
+        task = options(file=file).load()
+        assert (len(task.train), task.heldout[0].prompt, task.heldout[0].answer) == (0, "What is 5 squared?", "025")
+        with pytest.raises(LampoError, match="no train problems. A benchmark can only be evaluated on"):
+            task.for_training()
+    with pytest.raises(LampoError, match="no column 'problem'"):
+        Aime24Options(file=write(tmp_path / "x.jsonl", [{"question": "?", "answer": 1}])).load()
+
+
+GPQA_COLUMNS = "Pre-Revision Question,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3,Record ID,Canary String"
+
+
+def test_gpqa_shuffles_by_the_record_and_keeps_its_canary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [GPQA_COLUMNS]
+    lines += [
+        f'old {n}?,"Invented, number {n}?", right {n} ,w1,w2,"w3\nmore",rec{n},invented-canary' for n in range(40)
+    ]
+    lines.append("old?,Missing an option?,right,w1,,w3,recX,invented-canary")
+    file = tmp_path / "gpqa_diamond.csv"
+    file.write_text("\n".join(lines) + "\n")
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = GpqaDiamondOptions(file=str(file)).load()
+    assert "left out 1 of 41 rows" in caplog.text
+    assert len(task.heldout) == 40
+    assert task.train == []
+    letters = Counter()
+    for number, problem in enumerate(task.heldout):
+        answer = json.loads(problem.answer)
+        assert answer["options"]["ABCD".index(answer["letter"])] == f"right {number}"
+        assert f"{answer['letter']}) right {number}" in problem.prompt
+        assert problem.prompt.startswith(f"Invented, number {number}?\n\nA) ")
+        assert problem.id == f"gpqa_diamond/rec{number} invented-canary"
+        letters[answer["letter"]] += 1
+    assert len(letters) == 4
+    assert GpqaDiamondOptions(file=str(file)).load().heldout == task.heldout
+    file.write_text(lines[0].replace("Canary String", "Note") + "\n" + lines[1] + "\n")
+    with pytest.raises(LampoError, match="no column 'Canary String'"):
+        GpqaDiamondOptions(file=str(file)).load()
+
+
+def test_without_the_hub_it_says_how_to_get_the_data() -> None:
+    for options, advice in (
+        (GpqaDiamondOptions(), "accept its terms"),
+        (Aime24Options(), "--data aime24=FILE"),
+        (MixtureOfThoughtsOptions(), "set task.file"),
+        (MathTaskOptions(), "set task.train and task.heldout"),
+    ):
+        with pytest.raises(LampoError, match=advice):
+            options.load()
+
+
+def test_code_in_all_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases = [{"type": "stdin_stdout", "input": "1\n", "output": "2\n", "fn_name": None}] * 30
+    tests = {"inputs": ["1\n"], "outputs": ["2\n"]}
+    for rows in (
+        [
+            {
+                "problem_statement": "Double.",
+                "gold_standard_solution": "print(2)",
+                "verification_info": {"language": "python", "test_cases": cases},
+            }
+        ],
+        [{"question": "Double.", "starter_code": "", "input_output": json.dumps(tests)}],
+        [
+            {
+                "prompt": [{"role": "user", "content": "Double."}],
+                "ability": "code",
+                "reward_model": {"style": "rule", "ground_truth": json.dumps(tests)},
+            }
+        ],
+    ):
+        bad = {key: None if key in ("verification_info", "input_output") else value for key, value in rows[0].items()}
+        bad |= {"reward_model": {"ground_truth": "{"}} if "reward_model" in bad else {}
+        with caplog.at_level(logging.WARNING, logger="lampo"):
+            task = CodeTaskOptions(file=write(tmp_path / "code.jsonl", [*rows, bad])).load()
+        (problem,) = [*task.train, *task.heldout]
+        assert problem.prompt == "Double."
+        assert problem.verifier == CodeOptions()
+        assert len(json.loads(problem.answer)["inputs"]) <= 20
+        assert "left out 1 of 2 rows" in caplog.text
+    with pytest.raises(LampoError, match="not in a format of programming problems"):
+        CodeTaskOptions(file=write(tmp_path / "x.jsonl", [{"question": "?"}])).load()
+
+
+def judged(triples: list[tuple[Any, str, str]]) -> list[Any]:
+    return [judge(*triple) for triple in triples]
+
+
+def test_answers_that_cannot_be_right_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = [Problem(str(n), "?", answer) for n, answer in enumerate(["4", "four", "5"])]
+    check = check_answers(problems, None, judged)
+    assert check.num_checked == 3
+    assert [problem.id for problem, _ in check.failing] == ["1"]
+    assert "1 of 3 answers do not verify against themselves" in str(check)
+    assert "'four' is unknown" in str(check)
+    assert not check_answers(problems, ChoiceOptions(), judged).num_uncheckable
+    assert check_answers([Problem("0", "?", "{}", verifier=CodeOptions())], None, judged).num_uncheckable == 1
+    slow = PythonOptions(function="operator.eq")
+    with monkeypatch.context() as patch:
+        patch.setattr(PythonOptions, "commit", lambda _self, answer: answer)
+        many = [Problem(str(n), "?", str(n), verifier=slow) for n in range(2500)]
+        check = check_answers(many, None, judged)
+    assert (check.num_checked, check.failing) == (834, ())  # every third
+
+
+def test_overlap_is_found_whatever_the_punctuation() -> None:
+    asked = [
+        Problem("t1", "Let $x$ be a REAL number, with x + 1 = 2. Find it!", ""),
+        Problem("t2", "Something else.", ""),
+    ]
+    seen = [Problem("h1", "let x be a real number with x+1=2; find", ""), Problem("h2", "something ELSE", "")]
+    found = overlaps(asked, seen)
+    assert [(overlap.train.id, overlap.heldout.id, overlap.num_shared) for overlap in found] == [
+        ("t1", "h1", 4),
+        ("t2", "h2", 1),
+    ]
+    assert overlaps(asked, seen, ngram=20) == [overlap for overlap in found if overlap.train.id == "t2"]
+    assert overlaps([Problem("e", "?!", "")], seen) == []
+
+
+def test_a_recipe_leaves_out_what_overlaps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"problem": f"Take {n} apples and add two more to them, how many?", "answer": str(n + 2)} for n in range(20)
+    ]
+    train, test = write(tmp_path / "train.jsonl", rows[:15]), write(tmp_path / "test.jsonl", rows[15:])
+    aime = write(tmp_path / "aime.jsonl", [{"problem": "Take 3 apples and add two more to them, now!", "answer": "5"}])
+    options = MathTaskOptions(train=train, heldout=test)
+    cleaning = DecontaminationOptions(benchmarks=["aime24"], data={"aime24": aime}, ngram=9)
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = load_task(options, cleaning)
+    assert "left out 1 of 15 training problems that share 9 words in a row with aime24" in caplog.text
+    assert "Take 3 apples" not in " ".join(problem.prompt for problem in task.train)
+    assert len(load_task(options, DecontaminationOptions()).train) == 15
+
+
+def test_benchmarks_by_name(tmp_path: Path) -> None:
+    file = write(tmp_path / "f.jsonl", [{"question": "2+2?", "answer": "so #### 4"}])
+    assert load_benchmark("gsm8k", {"gsm8k": file})[0].answer == "4"
+    assert len(load_benchmark("word_arithmetic", {})) == 188
+    for name, data, message in (
+        ("aime42", {}, "Did you mean aime2"),
+        ("jsonl", {}, "needs a file: --data jsonl=FILE"),
+        ("arithmetic", {"arithmetic": "x"}, "is generated"),
+    ):
+        with pytest.raises(LampoError, match=message):
+            load_benchmark(name, data)
+
+
+def test_the_real_benchmarks_verify_against_themselves(shared_data: Path) -> None:
+    tasks: dict[str, Task] = {
+        "math500": Math500Options(file=str(shared_data / "math500.jsonl")).load(),
+        "aime24": Aime24Options(file=str(shared_data / "aime2024.jsonl")).load(),
+        "aime25": Aime25Options(file=str(shared_data / "aime2025.jsonl")).load(),
+    }
+    assert [len(task.heldout) for task in tasks.values()] == [500, 30, 30]
+    with VerifierPool() as pool:
+        for name, task in tasks.items():
+            check = check_answers(task.heldout, None, pool.verify_all)
+            assert check.num_checked == len(task.heldout)
+            assert check.failing == (), f"{name}: {check}"
