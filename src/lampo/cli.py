@@ -6,7 +6,6 @@ from . import environment  # noqa: F401  it must run before torch is imported
 
 # isort: split
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from .config import TrainConfig, describe_config, load_config
+from .config import describe_config, load_config
 from .types import LampoError
 
 app = typer.Typer(
@@ -55,6 +54,7 @@ def train(
 ) -> None:
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
     from .console import Progress, final_table
+    from .process import prepare
     from .report import read_metrics, summary, write_report
     from .run import Run
     from .train import Stopped
@@ -85,42 +85,71 @@ def train(
 
 @app.command("eval")
 def evaluate_command(
-    recipe: RecipeOrRun,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run, a recipe (YAML), or a model: a hub name, a folder, a .gguf file; with a URL as --backend, its name there.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
-    problems: Annotated[int | None, typer.Option(help="Held-out problems; all of them if not given.", min=1)] = None,
+    benchmarks: Annotated[
+        str,
+        typer.Option(help="What to measure on, separated by commas: aime24, aime25, math500, gpqa_diamond, gsm8k, ..."),
+    ] = "",
+    samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
+    problems: Annotated[int | None, typer.Option(help="Problems of each; all of them if not given.", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the sampling; 0.6 for a model if not given.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest response; 4,096 for a model if not given.", min=1)
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="native, or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+        ),
+    ] = "native",
+    concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(help="Most requests to a server in a minute.", min=0.1)
+    ] = None,
+    data: Data = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the records; the same folder goes on where it was.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Compare two folders that lampo eval wrote: the second minus the first."),
+    ] = None,
 ) -> None:
-    """Sampled accuracy, with a 95 % interval, on the held-out problems of a recipe's model or a run's latest checkpoint."""
-    from .checkpoint import latest_checkpoint
-    from .console import Progress
-    from .evaluate import evaluate
-    from .train import load_policy, native_sampler
-    from .verify import VerifierPool
+    """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
+    from .evaluation import compare_folders, measure_benchmarks, measure_heldout
 
-    weights = None
-    if recipe.is_dir():
-        config = load_config(recipe / "config.yaml", settings or [])
-        weights, complaints = latest_checkpoint(recipe / "checkpoints")
-        if weights is None:
-            raise LampoError(f"The run {recipe} has no checkpoint to evaluate. {' '.join(complaints)}")
-    else:
-        config = load_config(recipe, settings or [])
-    prepare(config)
-    task = config.task.load()
-    policy = load_policy(config, weights)
-    with VerifierPool() as pool, Progress("evaluation") as progress:
-        progress.stage("evaluation", total=1)
-        progress.note(
-            f"evaluating {weights or config.model.path or 'the untrained model'} on {len(task.heldout[:problems])} held-out problems"
-        )
-        record = evaluate(
-            policy, native_sampler(policy, config), task.heldout[:problems], config, pool, on_progress=progress.tokens
-        )
-    share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
+    if compare is not None:
+        typer.echo(compare_folders(*compare))
+        return
+    if model is None:
+        raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
+    if not benchmarks:
+        typer.echo(measure_heldout(Path(model), settings or [], problems))
+        return
     typer.echo(
-        f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
-        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples at temperature "
-        f"{config.sampling.temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
-        f"mean length {record['evaluation/length_mean']:.0f} tokens"
+        measure_benchmarks(
+            model,
+            [name for name in map(str.strip, benchmarks.split(",")) if name],
+            settings or [],
+            samples=samples,
+            num_problems=problems,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            backend=backend,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            data=_by_name(data),
+            output=output,
+            seed=seed,
+        )
     )
 
 
@@ -153,8 +182,13 @@ def check_task(
     recipe: Recipe,
     settings: Settings = None,
     benchmarks: Annotated[
-        str, typer.Option(help="Benchmarks to look for in the training problems, separated by commas.")
-    ] = "",
+        str | None,
+        typer.Option(
+            help="Benchmarks to look for in the training problems, separated by commas; those that the recipe's "
+            "section `decontamination` names if not given.",
+            metavar="NAME,...",
+        ),
+    ] = None,
     data: Data = None,
 ) -> None:
     """Check the task of a recipe: its answers against themselves, its training problems against benchmarks."""
@@ -171,16 +205,18 @@ def check_task(
     with VerifierPool() as pool:
         typer.echo(check_answers(problems, config.verifier, lambda triples: pool.verify_all(triples, progress=True)))
     ngram, files = config.decontamination.ngram, config.decontamination.data | _by_name(data)
-    for name in filter(None, map(str.strip, benchmarks.split(","))):
+    named = config.decontamination.benchmarks if benchmarks is None else benchmarks.split(",")
+    for name in filter(None, map(str.strip, named)):
         heldout = load_benchmark(name, files)
         found = overlaps(task.train, heldout, ngram)
         typer.echo(
-            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems"
+            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems; "
+            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one"
         )
         for overlap in found[:3]:
-            typer.echo(f"  {overlap.train.id} and {overlap.heldout.id}, {overlap.num_shared} times: {overlap.words!r}")
-    if benchmarks:
-        typer.echo("To leave them out: decontamination.benchmarks in the recipe.")
+            typer.echo(f"  {overlap.train.id} holds {overlap.share:.0%} of {overlap.heldout.id}: {overlap.words!r}")
+        if found and name not in config.decontamination.benchmarks:
+            typer.echo(f"  To leave them out, add {name} to decontamination.benchmarks in the recipe.")
 
 
 def _by_name(pairs: list[str] | None) -> dict[str, str]:
@@ -254,19 +290,6 @@ def verify(
 def config(recipe: Recipe, settings: Settings = None) -> None:
     """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
     typer.echo(describe_config(load_config(recipe, settings or [])))
-
-
-def prepare(config: TrainConfig) -> None:
-    """Set up the process as the recipe asks: threads, quiet libraries, our own log lines."""
-    import torch
-    import transformers
-
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("lampo").setLevel(logging.INFO)
 
 
 def _newest(recipe: Path) -> Path:

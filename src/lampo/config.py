@@ -6,6 +6,7 @@ the nearest known name.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -173,6 +174,10 @@ class EvaluationOptions(Options):
     """Held-out problems before the first and after the last step. Unset: the same as `problems`."""
     samples: int = Field(default=1, gt=0)
     """Responses per problem."""
+    benchmarks: list[str] = Field(default_factory=list)
+    """Other tasks to measure on as often, such as aime24 or math500, with the prompt and the sampling of the run."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Local files of benchmarks, by name; the others come from the hub."""
 
 
 class RunOptions(Options):
@@ -263,13 +268,14 @@ def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
         raise LampoError(f"The recipe {recipe} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise LampoError(f"The recipe {recipe} must be a mapping of sections such as `model:` and `task:`.")
+    return parse_config(values, str(recipe), settings)
+
+
+def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str] = ()) -> TrainConfig:
+    """Validate nested values, settings applied; `source` names them in the message of the LampoError."""
+    values = copy.deepcopy(dict(values))
     for setting in settings:
         _apply(values, setting)
-    return parse_config(values, str(recipe))
-
-
-def parse_config(values: Mapping[str, Any], source: str) -> TrainConfig:
-    """Validate nested values; `source` names them in the message of the LampoError."""
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
@@ -392,7 +398,8 @@ def describe_config(config: BaseModel, *, indent: int = 0) -> str:
             ]
             continue
         lines.append(f"{pad}# {meaning} ({_type_text(field)})")
-        lines.append(f"{pad}{name}: {json.dumps(value, ensure_ascii=False)}")
+        plain = config.model_dump(mode="json", include={name})[name]  # sections in a list have no lines of their own
+        lines.append(f"{pad}{name}: {json.dumps(plain, ensure_ascii=False)}")
     return "\n".join(line for line in lines if line or indent == 0)
 
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from .config import TrainConfig
 from .policy import Policy
 from .prompts import encode_prompts
 from .sample import Sampler
+from .scores import wilson_interval
 from .seeds import derive_seed
 from .types import LampoError, Problem
 from .verdicts import Verification
 from .verify import VerifierPool
-
-
-def wilson_interval(accuracy: float, num_problems: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share by Wilson's score (J. Am. Stat. Assoc. 22, 1927): in [0, 1], and sensible at 0 and 1.
-
-        (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
-
-    `n` counts problems. With several responses a problem `p` is the mean over problems; the interval then is conservative, since the
-    mean of several responses varies no more than one response.
-
-    >>> low, high = wilson_interval(0.5, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.404, 0.596)
-    """
-    n, p = num_problems, accuracy
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def evaluate(
@@ -39,6 +22,7 @@ def evaluate(
     config: TrainConfig,
     pool: VerifierPool,
     *,
+    prefix: str = "evaluation/",
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
@@ -48,7 +32,8 @@ def evaluate(
 
     Returns:
         accuracy, low and high end of its 95 % interval, number of problems, shares of unknown and truncated responses, mean length;
-        keys begin with `evaluation/`.
+        keys begin
+        with the prefix.
     """
     prompts_P = encode_prompts(problems, policy, config.prompt)
     seed = derive_seed(config.run.seed, "evaluate")
@@ -67,11 +52,11 @@ def evaluate(
     accuracy = sum(shares) / len(shares)
     low, high = wilson_interval(accuracy, len(shares))
     return {
-        "evaluation/accuracy": accuracy,
-        "evaluation/low": low,
-        "evaluation/high": high,
-        "evaluation/problems": len(shares),
-        "evaluation/unknown": 1 - sum(map(len, known_PG)) / len(rollouts),
-        "evaluation/truncated": sum(not rollout.finished for rollout in rollouts) / len(rollouts),
-        "evaluation/length_mean": sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+        f"{prefix}accuracy": accuracy,
+        f"{prefix}low": low,
+        f"{prefix}high": high,
+        f"{prefix}problems": len(shares),
+        f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(rollouts),
+        f"{prefix}truncated": sum(not rollout.finished for rollout in rollouts) / len(rollouts),
+        f"{prefix}length_mean": sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
     }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from .batch import Batch, collate
@@ -26,9 +28,9 @@ from .sample import NativeSampler, Sampler
 from .seeds import derive_seed
 from .tasks.base import Task
 from .tasks.check import check_answers
-from .tasks.load import load_task
+from .tasks.load import load_benchmark, load_task
 from .trackers import Trackers, open_trackers
-from .types import LampoError, NotFinite
+from .types import LampoError, NotFinite, Problem
 from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
@@ -48,6 +50,7 @@ class Session:
     sampler: Sampler
     pool: VerifierPool
     task: Task
+    benchmarks: dict[str, Sequence[Problem]]
     progress: Progress
     trackers: Trackers
     interrupt: Interrupt
@@ -186,7 +189,9 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     config = run.config
     progress.note(f"run directory {run.path}")
     task = load_task(config.task, config.decontamination).for_training()
-    needed = [*task.train, *task.heldout]
+    evaluation = config.evaluation
+    benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
+    needed = [*task.train, *task.heldout, *chain.from_iterable(benchmarks.values())]
     prepare_verifiers(needed, config.verifier)
     pool = stack.enter_context(VerifierPool())
     answers = check_answers(needed, config.verifier, pool.verify_all)
@@ -197,7 +202,9 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    return Session(run, config, policy, native_sampler(policy, config), pool, task, progress, trackers, interrupt)
+    return Session(
+        run, config, policy, native_sampler(policy, config), pool, task, benchmarks, progress, trackers, interrupt
+    )
 
 
 def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
@@ -241,6 +248,17 @@ def evaluate_policy(session: Session, step: int) -> None:
         session.pool,
         on_progress=session.progress.tokens,
     )
+    for name, problems in session.benchmarks.items():
+        session.progress.within(f"evaluating {name}")
+        record |= evaluate(
+            session.policy,
+            session.sampler,
+            problems[:count],
+            session.config,
+            session.pool,
+            prefix=f"evaluation/{name}/",
+            on_progress=session.progress.tokens,
+        )
     line = session.run.log("evaluation", step, record | stopwatch.record())
     session.progress.evaluation(line)
     session.trackers.log(line, step)

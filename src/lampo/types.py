@@ -129,6 +129,21 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """One answer of any model to a problem, where there is no update to make of it.
+
+    Attributes:
+        text: the whole response, a thought in <think> tags included.
+        num_tokens: its length; None where it is not told.
+        finished: it ended by itself; False means that it was cut at the length limit.
+    """
+
+    text: str
+    num_tokens: int | None
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout, every component on its own.
 

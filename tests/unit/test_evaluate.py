@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lampo.config import TrainConfig, parse_config
-from lampo.evaluate import evaluate, wilson_interval
+from lampo.evaluate import evaluate
 from lampo.policy import Policy
+from lampo.scores import wilson_interval
 from lampo.types import LampoError, Problem, Rollout, Status, Verdict
 from lampo.verify import NumericOptions, VerifierPool
 

@@ -122,6 +122,7 @@ CHEATS = [
     "5=6", "6=5", "x=5=6", "x>4", r"x\ge 5", r"\mathbb{R}", r"(-\infty,\infty)", "5<6", r"\pm 5", "5\x00", "\x005", "\x00{0}", "5_", "_5",
     r"\sum_{k=1}^{1000000} k", r"\lim_{x\to0} 5", r"\ldots", r"5\ldots", r"\begin{cases}5\end{cases}", r"\begin{pmatrix}5\end{pmatrix}",
     "5" + "!" * 40, "99999999^{99999999}", "1.000000001^{10^{12}}", r"\sin(10^{10^5})", r"e^{10^9}", "1e999999999", "i^{i^{i^i}}",
+    "x10+y=5", "_=5", r"\binom2\pi", r"5\text{ app^\circ les}", r"x\ne i^\circ",
 ]  # fmt: skip
 GOLDS = ["5", r"\frac{22}{7}", "x^2", "y=2x+3", r"\{1,2\}", r"(2,3]", r"\text{Evelyn}", r"5\text{ cm}"]
 

@@ -375,7 +375,10 @@ def test_gsm8k_whole():
 
 
 def test_every_task_is_found_by_its_name():
-    required = {"jsonl": {"train": "a", "heldout_fraction": 0.1}}
+    required = {
+        "jsonl": {"train": "a", "heldout_fraction": 0.1},
+        "mix": {"parts": [{"task": {"name": "arithmetic"}}, {"task": {"name": "gsm8k"}, "weight": 2}]},
+    }
     for name, options in TASKS.items():
         assert options.__doc__
         made = TypeAdapter(AnyTask).validate_python({"name": name, **required.get(name, {})})

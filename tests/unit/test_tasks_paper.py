@@ -6,7 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lampo.tasks import (
     Aime24Options,
@@ -30,29 +33,47 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def trace(question: str, answer: str, thought: str = "hm") -> dict[str, Any]:
+MATH, SCIENCE, CODE = (
+    "open-r1/OpenR1-Math-220k",
+    "nvidia/Llama-Nemotron-Post-Training-Dataset",
+    "open-r1/codeforces-cots",
+)
+STATEMENT = "Solve this competitive programming problem in Python.\nAdd two numbers.\n## Examples\n```input\n1 2\n```\n```output\n3\n```\n```input\n5 5\n```\n```output\n10\n```\n"
+
+
+def trace(question: str, answer: str, thought: str = "hm", source: str = MATH, num_tokens: int = 7) -> dict[str, Any]:
     messages = [
         {"role": "user", "content": question},
         {"role": "assistant", "content": f"<think>{thought}</think>\n{answer}"},
     ]
-    return {"messages": messages, "num_tokens": 7, "source": "invented"}
+    return {"messages": messages, "num_tokens": num_tokens, "source": source}
+
+
+def traces() -> list[dict[str, Any]]:
+    """Invented rows in the format of Mixture-of-Thoughts: 60 sums, and one of each special kind."""
+    sums = [trace(f"What is {n} + {n}?", f"It is \\boxed{{{2 * n}}}.", f"\\boxed{{{n}}}") for n in range(60)]
+    return [
+        *sums,
+        trace("Which one? A) x B) y", "Thus \\boxed{\\text{(B)}}.", source=SCIENCE),
+        trace("Name the constant of integration.", "It is \\boxed{C}.", source=SCIENCE),
+        trace("What is 7  + 7?", "It is \\boxed{15}."),
+        trace("Prove it.", "It is proved.", source=SCIENCE),
+        trace("Cut?", "So \\boxed{4"),
+        {"messages": [{"role": "user", "content": "?"}], "num_tokens": 1, "source": MATH},
+        trace(STATEMENT, "```python\nprint(sum(map(int, input().split())))\n```", source=CODE),
+        trace(STATEMENT.replace("Python", "C++17"), "```cpp\nint main() {}\n```", source=CODE),
+        trace("Write a program without examples.", "```python\n```", source=CODE),
+        trace("Long?", "It is \\boxed{1}.", num_tokens=9000),
+    ]
 
 
 def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    statement = "Add two numbers.\n```input\n1 2\n```\n```output\n3\n```\n"
-    rows = [trace(f"What is {n} + {n}?", f"It is \\boxed{{{2 * n}}}.", f"\\boxed{{{n}}}") for n in range(60)]
-    rows += [
-        trace("Which one? A) x B) y", "Thus \\boxed{\\text{(B)}}."),
-        trace(statement, "```python\nprint(sum(map(int, input().split())))\n```"),
-        trace("Prove it.", "It is proved."),
-        trace("Cut?", "So \\boxed{4"),
-        {"messages": [{"role": "user", "content": "?"}], "num_tokens": 1, "source": "invented"},
-    ]
-    file = write(tmp_path / "mot.jsonl", rows)
+    file = write(tmp_path / "mot.jsonl", traces())
     with caplog.at_level(logging.WARNING, logger="lampo"):
-        task = MixtureOfThoughtsOptions(file=file).load()
+        task = MixtureOfThoughtsOptions(file=file, max_tokens=8000).load()
     assert (
-        "left out 3 of 65 rows: 2 without an answer that can be checked, 1 without a question or a trace" in caplog.text
+        "left out 8 of 70 rows: 3 about code, 2 without an answer in a box, 1 asked before, "
+        "1 without a question or a trace, 1 with a trace that is too long" in caplog.text
     )
     by_prompt = {problem.prompt: problem for problem in [*task.train, *task.heldout]}
     assert len(by_prompt) == 62
@@ -61,17 +82,52 @@ def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     sum_problem = by_prompt["What is 7 + 7?"]
     assert (sum_problem.answer, sum_problem.verifier) == ("14", MathOptions())
     assert sum_problem.reference == "<think>\\boxed{7}</think>\nIt is \\boxed{14}."
-    choice = by_prompt["Which one? A) x B) y"]
-    assert (choice.answer, choice.verifier) == ("B", ChoiceOptions())
-    code = by_prompt[statement.strip()]
-    assert code.verifier == CodeOptions()
-    assert json.loads(code.answer) == {"type": "stdin", "inputs": ["1 2\n"], "outputs": ["3\n"]}
+    choice, letter = by_prompt["Which one? A) x B) y"], by_prompt["Name the constant of integration."]
+    assert (choice.id, choice.answer, choice.verifier) == ("mixture_of_thoughts/science/61", "B", ChoiceOptions())
+    assert (letter.answer, letter.verifier) == ("C", MathOptions())  # no options in the question: not a choice
+    assert check_answers(list(by_prompt.values()), None, judged).failing == ()
     few = MixtureOfThoughtsOptions(file=file, num_train=5, num_heldout=1).load()
     assert (len(few.train), len(few.heldout)) == (5, 1)
-    with pytest.raises(LampoError, match="no column 'messages'"):
-        MixtureOfThoughtsOptions(file=write(tmp_path / "x.jsonl", [{"message": "x"}])).load()
+
+
+def test_mixture_of_thoughts_takes_programs_where_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write(tmp_path / "mot.jsonl", traces())
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = MixtureOfThoughtsOptions(file=file, domains=["code"]).load()
+    (code,) = [*task.train, *task.heldout]
+    assert code.verifier == CodeOptions()
+    assert json.loads(code.answer) == {"type": "stdin", "inputs": ["1 2\n", "5 5\n"], "outputs": ["3\n", "10\n"]}
+    assert "left out 69 of 70 rows: 64 about math, 3 about science, 1 asking for C++" in caplog.text
+    assert "1 without examples to test a program with" in caplog.text
+
+
+def test_what_is_wrong_with_mixture_of_thoughts_is_said(tmp_path: Path) -> None:
+    def load(row: dict[str, Any], **options: Any) -> None:
+        MixtureOfThoughtsOptions(file=write(tmp_path / "x.jsonl", [row]), **options).load()
+
+    with pytest.raises(LampoError, match="no column 'messages'.*Did you mean 'message'"):
+        load({"message": "x"})
+    with pytest.raises(LampoError, match="no column 'num_tokens'"):
+        load({"messages": []}, max_tokens=5)
     with pytest.raises(LampoError, match="none of its 1 rows"):
-        MixtureOfThoughtsOptions(file=write(tmp_path / "y.jsonl", [trace("?", "none")])).load()
+        load(trace("?", "none"))
+
+
+def test_mixture_of_thoughts_as_it_lies_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder laid out like the hub's repository, streamed by the real loader, its domains in turn."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = {
+        "math": traces()[:10],
+        "science": [trace(f"{n}? A) x B) y", "\\boxed{B}", source=SCIENCE) for n in range(3)],
+    }
+    configs = ""
+    for domain in rows:
+        (tmp_path / domain).mkdir()
+        parquet.write_table(pyarrow.Table.from_pylist(rows[domain]), tmp_path / domain / "train-00000-of-00001.parquet")
+        configs += f"- config_name: {domain}\n  data_files:\n  - split: train\n    path: {domain}/train-*\n"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    task = MixtureOfThoughtsOptions(path=str(tmp_path), num_train=6).load()
+    assert Counter(problem.id.split("/")[1] for problem in task.train) == {"math": 3, "science": 3}
 
 
 def test_math_from_solutions_and_by_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +216,7 @@ def test_code_in_all_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
                 "verification_info": {"language": "python", "test_cases": cases},
             }
         ],
-        [{"question": "Double.", "starter_code": "", "input_output": json.dumps(tests)}],
+        [{"question": "Double.", "starter_code": "", "input_output": json.dumps(tests), "solutions": '["print(2)"]'}],
         [
             {
                 "prompt": [{"role": "user", "content": "Double."}],
@@ -176,6 +232,7 @@ def test_code_in_all_formats(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         (problem,) = [*task.train, *task.heldout]
         assert problem.prompt == "Double."
         assert problem.verifier == CodeOptions()
+        assert problem.reference == (None if "reward_model" in rows[0] else "print(2)")
         assert len(json.loads(problem.answer)["inputs"]) <= 20
         assert "left out 1 of 2 rows" in caplog.text
     with pytest.raises(LampoError, match="not in a format of programming problems"):
@@ -210,12 +267,34 @@ def test_overlap_is_found_whatever_the_punctuation() -> None:
     ]
     seen = [Problem("h1", "let x be a real number with x+1=2; find", ""), Problem("h2", "something ELSE", "")]
     found = overlaps(asked, seen)
-    assert [(overlap.train.id, overlap.heldout.id, overlap.num_shared) for overlap in found] == [
-        ("t1", "h1", 4),
-        ("t2", "h2", 1),
+    assert [(overlap.train.id, overlap.heldout.id, overlap.share) for overlap in found] == [
+        ("t1", "h1", 1.0),
+        ("t2", "h2", 1.0),
     ]
+    assert found[0].words == "let x be a real number with x 1 2 find"
     assert overlaps(asked, seen, ngram=20) == [overlap for overlap in found if overlap.train.id == "t2"]
     assert overlaps([Problem("e", "?!", "")], seen) == []
+
+
+def test_a_stock_phrase_is_told_from_a_copy() -> None:
+    phrase = "the answer is m over n where m and n are relatively prime positive integers"
+    seen = [
+        Problem(
+            "h1",
+            f"A box holds nine red and four blue balls, and two are drawn at random without looking; {phrase}.",
+            "",
+        ),
+        Problem("h2", "Red and blue balls are drawn from nine boxes, and the colours are noted by Ann.", ""),
+    ]
+    asked = [
+        Problem("phrase", f"A dog runs around three sides of a field; {phrase}.", ""),
+        Problem("copy", "Then: red and blue balls are drawn from nine boxes, and the colours are noted by Ben.", ""),
+        Problem("neither", "How old is Ann?", ""),
+    ]
+    copy, phrase_only = overlaps(asked, seen)
+    assert (copy.train.id, copy.heldout.id, copy.is_copy) == ("copy", "h2", True)
+    assert (phrase_only.train.id, phrase_only.heldout.id, phrase_only.is_copy) == ("phrase", "h1", False)
+    assert phrase_only.words == phrase
 
 
 def test_a_recipe_leaves_out_what_overlaps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ class Sampler(Protocol):
         prompts_P: Sequence[Tensor],
         group_size: int,
         *,
-        seed: int,
+        seed: int | Sequence[int],
         on_progress: Callable[[int], None] | None = None,
         on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
@@ -29,7 +29,8 @@ class Sampler(Protocol):
         Args:
             prompts_P: token ids of the prompts, (L_prompt,) each.
             group_size: responses per prompt.
-            seed: the same seed and weights give the same rollouts.
+            seed: the same seed and weights give the same rollouts. One for each prompt makes the rollouts of a prompt
+                independent of the others asked with it.
             on_progress: called with the number of tokens drawn so far.
             on_rollout: called with (index of the prompt, index in the group, rollout) as each one ends, in any order.
 

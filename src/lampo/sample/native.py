@@ -37,15 +37,15 @@ class NativeSampler:
         prompts_P: Sequence[Tensor],
         group_size: int,
         *,
-        seed: int,
+        seed: int | Sequence[int],
         on_progress: Callable[[int], None] | None = None,
         on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         """See `Sampler.sample`."""
         self._policy.model.eval()
         num_rows = len(prompts_P) * group_size
-        generator = torch.Generator().manual_seed(seed)
-        uniforms_NT = torch.rand(num_rows, self._max_new_tokens, generator=generator, dtype=torch.float64)
+        seeds, num_rows_each = ([seed], num_rows) if isinstance(seed, int) else (seed, group_size)
+        uniforms_NT = torch.cat([self._uniforms(num_rows_each, each) for each in seeds])
         problems_at_once = max(1, self._rows_at_once // group_size)
         rollouts_PG: list[list[Rollout]] = []
         num_tokens = 0
@@ -66,6 +66,10 @@ class NativeSampler:
 
             rollouts_PG += self._sample_together(prompts, group_size, uniforms_NT[rows], count, tell)
         return rollouts_PG
+
+    def _uniforms(self, num_rows: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(num_rows, self._max_new_tokens, generator=generator, dtype=torch.float64)
 
     def _sample_together(
         self,

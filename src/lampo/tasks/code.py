@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,11 +13,11 @@ from ..verify import CodeOptions
 from ..verify.code_tests import ProgramTests, UnusableTests, from_input_output, from_verification_info
 from .base import Task, TaskOptions
 from .dropped import Dropped
-from .files import prompt_key
 from .hub import rows_of
-from .split import is_heldout
+from .split import split_candidates
 
 Row = Mapping[str, Any]
+HELDOUT_FRACTION = 0.05
 
 
 class CodeTaskOptions(TaskOptions):
@@ -45,16 +46,19 @@ class CodeTaskOptions(TaskOptions):
         Raises:
             LampoError: the hub cannot be reached, the format is not known, or no row can be used.
         """
-        advice = "Without a network, set task.file to a local .jsonl or .parquet file in one of the formats."
         source = self.file or self.path
         dropped = Dropped(source)
-        train: list[Problem] = []
-        heldout: list[Problem] = []
-        num_rows = 0
-        for number, row in rows_of(self.file, self.path, self.config, self.split, advice=advice, stream=True):
-            if len(train) >= self.num_train and len(heldout) >= self.num_heldout:
-                break
-            num_rows += 1
+        keyed = dropped.once(self._problems(source, dropped))
+        train, heldout = split_candidates(keyed, self.num_train, self.num_heldout, HELDOUT_FRACTION)
+        dropped.report()
+        if not train and not heldout:
+            raise LampoError(f"{source}: none of its {dropped.num_rows} rows can be used.")
+        return Task(train, heldout)
+
+    def _problems(self, source: str, dropped: Dropped) -> Iterator[Problem]:
+        advice = "Without a network, set task.file to a local .jsonl or .parquet file in one of the formats."
+        rows = rows_of(self.file, self.path, self.config, self.split, advice=advice, stream=True)
+        for number, row in dropped.watch(rows):
             read = _reader(row)
             if read is None:
                 raise LampoError(
@@ -65,22 +69,13 @@ class CodeTaskOptions(TaskOptions):
             try:
                 prompt, reference, tests = read(row)
             except UnusableTests as error:
-                dropped.add(str(error))
+                dropped.add(f"because {error}")
                 continue
             if not prompt:
                 dropped.add("without a question")
                 continue
-            problem = Problem(
-                f"code/{number}", prompt, _shortened(tests, self.max_tests).dump(), reference, verifier=CodeOptions()
-            )
-            held = is_heldout(prompt_key(prompt), 0.05)
-            side, room = (heldout, self.num_heldout) if held else (train, self.num_train)
-            if len(side) < room:
-                side.append(problem)
-        dropped.report(num_rows)
-        if not train and not heldout:
-            raise LampoError(f"{source}: none of its {num_rows} rows can be used.")
-        return Task(train, heldout)
+            answer = _shortened(tests, self.max_tests).dump()
+            yield Problem(f"code/{number}", prompt, answer, reference, verifier=CodeOptions())
 
 
 def _reader(row: Row) -> Callable[[Row], tuple[str, str | None, ProgramTests]] | None:
@@ -98,7 +93,20 @@ def _open_r1(row: Row) -> tuple[str, str | None, ProgramTests]:
 
 def _taco(row: Row) -> tuple[str, str | None, ProgramTests]:
     prompt = "\n\n".join(filter(None, [(row.get("question") or "").strip(), (row.get("starter_code") or "").strip()]))
-    return prompt, None, from_input_output(row["input_output"] or "")
+    return prompt, _first_solution(row.get("solutions")), from_input_output(row["input_output"] or "")
+
+
+def _first_solution(solutions: str | list[str] | None) -> str | None:
+    """The first of TACO's and APPS's solutions, which are a JSON list.
+
+    >>> _first_solution('["print(1)", "print(2 - 1)"]')
+    'print(1)'
+    """
+    try:
+        found = json.loads(solutions) if isinstance(solutions, str) else solutions
+    except ValueError:
+        return None
+    return found[0] if isinstance(found, list) and found else None
 
 
 def _eurus(row: Row) -> tuple[str, str | None, ProgramTests]:

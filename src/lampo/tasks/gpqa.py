@@ -44,8 +44,8 @@ class GpqaDiamondOptions(TaskOptions):
         source = self.file or self.path
         require_columns(rows, (QUESTION, RIGHT, *WRONG, RECORD, CANARY), source)
         dropped = Dropped(source)
-        problems = [problem for _, row in rows if (problem := _problem(row, dropped)) is not None]
-        dropped.report(len(rows))
+        problems = [problem for _, row in dropped.watch(rows) if (problem := _problem(row, dropped)) is not None]
+        dropped.report()
         if not problems:
             raise LampoError(f"{source}: none of its {len(rows)} rows is a question with four options.")
         return Task([], problems)

@@ -66,7 +66,7 @@ class MathTaskOptions(TaskOptions):
         source = file or f"{self.path} ({split})"
         dropped = Dropped(source)
         kept: list[Row] = []
-        for number, (_, row) in enumerate(rows, start=1):
+        for number, (_, row) in enumerate(dropped.watch(rows), start=1):
             level = _level(row)
             if level is not None and level not in levels:
                 dropped.add("of other levels")
@@ -77,7 +77,7 @@ class MathTaskOptions(TaskOptions):
                 dropped.add("without an answer")
                 continue
             kept.append((number, row | {self.columns.answer: answer}))
-        dropped.report(len(rows))
+        dropped.report()
         if not kept:
             raise LampoError(f"{source}: no problem is left. Check task.levels and the columns.")
         reference = {"reference": "solution"} if any("solution" in row for _, row in kept) else {}

@@ -55,9 +55,7 @@ class MixOptions(TaskOptions):
             drop_overlap(task.train, heldout, f"mix, part {number}") for number, task in enumerate(tasks, start=1)
         ]
         weights = [weight if train else 0.0 for weight, train in zip(self._weights, trains, strict=True)]
-        scale = min(
-            (len(train) / weight for train, weight in zip(trains, weights, strict=True) if weight), default=0.0
-        )
+        scale = min((len(train) / weight for train, weight in zip(trains, weights, strict=True) if weight), default=0.0)
         taken = [train[: round(scale * weight)] for train, weight in zip(trains, weights, strict=True)]
         for number, (part, train, kept, task) in enumerate(zip(self.parts, trains, taken, tasks, strict=True), start=1):
             logger.info(

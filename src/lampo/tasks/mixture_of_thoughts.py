@@ -1,12 +1,13 @@
 """Mixture-of-Thoughts (open-r1, 2025): traces of a reasoning model in mathematics, science and code; LamPO's training data.
 
-It has no column of answers: they are taken from the traces. So they are a model's answers, filtered by its makers for
-mathematics, and not checked by us.
+It has no column of answers and no tests: the answers are taken from the traces, so they are a model's answers that we
+have not checked, and the tests of a program are the examples in its statement.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -16,9 +17,19 @@ from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, 
 from ..verify.code_tests import UnusableTests, from_input_output
 from .base import Task, TaskOptions
 from .dropped import Dropped
-from .files import prompt_key, require_columns
+from .files import Row, require_columns
 from .hub import rows_of
-from .split import is_heldout
+from .split import alternate, split_candidates
+
+Domain = Literal["math", "science", "code"]
+
+SOURCES: dict[str, Domain] = {
+    "open-r1/codeforces-cots": "code",
+    "nvidia/Llama-Nemotron-Post-Training-Dataset": "science",
+}
+"""Where rows come from, by their column `source`; all others are mathematics."""
+
+HELDOUT_FRACTION = 0.05
 
 _EXAMPLE = re.compile(r"```input\n(.*?)```\s*```output\n(.*?)```", re.DOTALL)
 _LETTER = re.compile(r"(?:\\text\s*\{)?\s*\(?([A-J])\)?\.?\s*\}?")
@@ -31,14 +42,16 @@ class MixtureOfThoughtsOptions(TaskOptions):
     """Selects this task."""
     path: str = "open-r1/Mixture-of-Thoughts"
     """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
-    config: Literal["all", "math", "code", "science"] = "all"
-    """Its configuration."""
+    domains: list[Domain] = Field(default=["math", "science"], min_length=1)
+    """Which of its domains, row by row in turn: math, science, code. The last needs the sandbox."""
     file: str | None = None
-    """Local file (.jsonl or .parquet) in the same format, instead of the hub."""
+    """Local file (.jsonl or .parquet) in the same format, instead of the hub; the column `source` tells the domain."""
     num_train: int = Field(default=20_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Leave out rows whose trace is longer, by the data set's own count (column `num_tokens`). Unset: none."""
 
     def load(self) -> Task:
         """Read the problems; the whole trace, thought and solution, is the reference.
@@ -46,60 +59,78 @@ class MixtureOfThoughtsOptions(TaskOptions):
         Raises:
             LampoError: the hub cannot be reached, a column is missing, or no row has an answer that can be checked.
         """
-        advice = "Without a network, set task.file to a local .jsonl or .parquet file with a column `messages`."
-        source = self.file or f"{self.path} ({self.config})"
+        source = self.file or self.path
         dropped = Dropped(source)
-        train: list[Problem] = []
-        heldout: list[Problem] = []
-        num_rows = 0
-        for number, row in rows_of(self.file, self.path, self.config, "train", advice=advice, stream=True):
-            if num_rows == 0:
-                require_columns([(number, row)], ("messages",), source)
-            if len(train) >= self.num_train and len(heldout) >= self.num_heldout:
-                break
-            num_rows += 1
-            problem = _problem(row, f"mixture_of_thoughts/{self.config}/{number}", dropped)
-            if problem is not None:
-                held = is_heldout(prompt_key(problem.prompt), 0.05)
-                side, room = (heldout, self.num_heldout) if held else (train, self.num_train)
-                if len(side) < room:
-                    side.append(problem)
-        dropped.report(num_rows)
+        rows = dropped.watch(self._rows())
+        keyed = dropped.once(self._problems(rows, source, dropped))
+        train, heldout = split_candidates(keyed, self.num_train, self.num_heldout, HELDOUT_FRACTION)
+        dropped.report()
         if not train and not heldout:
-            raise LampoError(f"{source}: none of its {num_rows} rows has an answer that can be checked.")
+            raise LampoError(f"{source}: none of its {dropped.num_rows} rows has an answer that can be checked.")
         return Task(train, heldout)
 
+    def _rows(self) -> Iterator[tuple[Domain, Row]]:
+        if self.file is not None:
+            for row in rows_of(self.file, self.path, None, "train", advice=""):
+                yield SOURCES.get(row[1].get("source", ""), "math"), row
+            return
+        advice = "Without a network, set task.file to a local .jsonl or .parquet file with a column `messages`."
 
-def _problem(row: dict[str, Any], name: str, dropped: Dropped) -> Problem | None:
-    said = {message.get("role"): message.get("content") for message in row.get("messages") or []}
-    prompt, trace = said.get("user"), said.get("assistant")
+        def stream(domain: Domain) -> Iterator[tuple[Domain, Row]]:
+            for row in rows_of(None, self.path, domain, "train", advice=advice, stream=True):
+                yield domain, row
+
+        yield from alternate(map(stream, dict.fromkeys(self.domains)))
+
+    def _problems(self, rows: Iterable[tuple[Domain, Row]], source: str, dropped: Dropped) -> Iterator[Problem]:
+        columns = ("messages",) if self.max_tokens is None else ("messages", "num_tokens")
+        checked: set[Domain] = set()
+        for domain, (number, row) in rows:
+            if domain not in checked:
+                require_columns([(number, row)], columns, source)
+                checked.add(domain)
+            if domain not in self.domains:
+                dropped.add(f"about {domain}")
+            elif self.max_tokens is not None and (row["num_tokens"] or 0) > self.max_tokens:
+                dropped.add("with a trace that is too long")
+            else:
+                try:
+                    yield _problem(row, domain, number)
+                except _Unusable as reason:
+                    dropped.add(str(reason))
+
+
+class _Unusable(Exception):
+    """Why a row cannot be used."""
+
+
+def _problem(row: dict[str, Any], domain: Domain, number: int) -> Problem:
+    said = {message.get("role"): message.get("content") for message in row["messages"] or []}
+    prompt, trace = (said.get("user") or "").strip(), said.get("assistant") or ""
     if not prompt or not trace:
-        dropped.add("without a question or a trace")
-        return None
-    found = _code(prompt, trace) if "```" in committed_text(trace) and _EXAMPLE.search(prompt) else _boxed(trace)
-    if found is None:
-        dropped.add("without an answer that can be checked")
-        return None
-    answer, verifier = found
-    return Problem(name, prompt.strip(), answer, reference=trace, verifier=verifier)
+        raise _Unusable("without a question or a trace")
+    answer, verifier = _tests(prompt, trace) if domain == "code" else _boxed(prompt, trace)
+    return Problem(f"mixture_of_thoughts/{domain}/{number}", prompt, answer, reference=trace, verifier=verifier)
 
 
-def _boxed(trace: str) -> tuple[str, Verifier] | None:
-    """The answer that the trace commits to: a letter alone is a choice, anything else in a box mathematics."""
-    if "boxed" not in committed_text(trace):
-        return None
-    answer = committed_answer(trace)
+def _boxed(prompt: str, trace: str) -> tuple[str, Verifier]:
+    """The last box of a trace: a letter that the question offers is a choice, anything else mathematics."""
+    answer = committed_answer(trace) if "boxed" in committed_text(trace) else None
     if answer is None:
-        return None
+        raise _Unusable("without an answer in a box")
     letter = _LETTER.fullmatch(answer)
-    return (letter[1], ChoiceOptions()) if letter else (answer, MathOptions())
+    if letter and re.search(rf"(?<![A-Za-z]){letter[1]}\s*[.):}}]", prompt):
+        return letter[1], ChoiceOptions()
+    return answer, MathOptions()
 
 
-def _code(prompt: str, trace: str) -> tuple[str, Verifier] | None:
-    """The examples in the statement as tests: all that the data set has of them."""
+def _tests(prompt: str, trace: str) -> tuple[str, Verifier]:
+    """The examples in the statement of a program as its tests: all that the data set has of them."""
+    if "C++" in prompt or "```cpp" in trace:
+        raise _Unusable("asking for C++")
     examples = _EXAMPLE.findall(prompt)
     try:
         tests = from_input_output({"inputs": [given for given, _ in examples], "outputs": [out for _, out in examples]})
     except UnusableTests:
-        return None
+        raise _Unusable("without examples to test a program with") from None
     return tests.dump(), CodeOptions()

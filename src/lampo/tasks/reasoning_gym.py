@@ -11,7 +11,6 @@ from ..types import LampoError, Problem
 from ..verify.reasoning_gym import ReasoningGymOptions, dump_entry, library
 from .base import Task, TaskOptions
 from .dropped import Dropped
-from .files import prompt_key
 from .split import HELDOUT_FRACTION, alternate, split_candidates, stable_hash
 
 
@@ -36,18 +35,14 @@ class ReasoningGymTaskOptions(TaskOptions):
             LampoError: the library is missing, has no such data set, or refuses its settings.
         """
         dropped = Dropped("reasoning_gym")
-        taken: set[str] = set()
         wanted = max(self.num_train / (1 - HELDOUT_FRACTION), self.num_heldout / HELDOUT_FRACTION)
         size = int(1.2 * wanted / len(self.datasets)) + 20
-        streams = [self._problems(name, config, size, dropped, taken) for name, config in self.datasets.items()]
-        keyed = ((prompt_key(problem.prompt), problem) for problem in alternate(streams))
-        train, heldout = split_candidates(keyed, self.num_train, self.num_heldout)
-        dropped.report(len(taken) + dropped.reasons.total())
+        streams = [self._problems(name, config, size, dropped) for name, config in self.datasets.items()]
+        train, heldout = split_candidates(dropped.once(alternate(streams)), self.num_train, self.num_heldout)
+        dropped.report()
         return Task(train, heldout)
 
-    def _problems(
-        self, name: str, config: dict[str, Any], size: int, dropped: Dropped, taken: set[str]
-    ) -> Iterator[Problem]:
+    def _problems(self, name: str, config: dict[str, Any], size: int, dropped: Dropped) -> Iterator[Problem]:
         try:
             seed = stable_hash(f"{self.seed} {name}") % 2**31
             entries = library().create_dataset(name, **{"seed": seed, "size": size, **config})
@@ -55,16 +50,11 @@ class ReasoningGymTaskOptions(TaskOptions):
             raise
         except Exception as error:  # the library checks its settings with asserts, and with errors of many kinds
             raise LampoError(f"reasoning-gym cannot make its data set {name!r} with {config}: {error}") from None
-        for number in range(len(entries)):
+        for number in dropped.watch(range(len(entries))):
             entry = entries[number]
-            key = prompt_key(entry["question"])
-            if key in taken:
-                dropped.add("asked before")
-                continue
             try:
                 answer = dump_entry(name, entry)
             except ValueError:
                 dropped.add("that cannot be written down")
                 continue
-            taken.add(key)
             yield Problem(f"{name}/{number}", entry["question"].strip(), answer, verifier=ReasoningGymOptions())

@@ -33,7 +33,7 @@ def is_heldout(key: str, fraction: float = HELDOUT_FRACTION) -> bool:
 
 
 def split_candidates(
-    keyed: Iterable[tuple[str, Candidate]], num_train: int, num_heldout: int
+    keyed: Iterable[tuple[str, Candidate]], num_train: int, num_heldout: int, fraction: float = HELDOUT_FRACTION
 ) -> tuple[list[Candidate], list[Candidate]]:
     """The first `num_train` and `num_heldout` candidates of either side, or as many as there are.
 
@@ -42,7 +42,7 @@ def split_candidates(
     train: list[Candidate] = []
     heldout: list[Candidate] = []
     for key, candidate in keyed:
-        side, room = (heldout, num_heldout) if is_heldout(key) else (train, num_train)
+        side, room = (heldout, num_heldout) if is_heldout(key, fraction) else (train, num_train)
         if len(side) < room:
             side.append(candidate)
         elif len(train) >= num_train and len(heldout) >= num_heldout:

@@ -266,7 +266,9 @@ class _Comparison:
             signs.append(sign.replace(">", "<"))
             forms.append(Node("add", (left, Node("neg", (right,)))))
         factor = self.constant_factor(forms[0], forms[1])
-        return signs[0] == signs[1] and factor is not None and (factor > 0 or signs[0] == "!=")
+        if signs[0] != signs[1] or factor is None:
+            return False
+        return signs[0] == "!=" or (getattr(factor, "imag", 0) == 0 and factor.real > 0)
 
     def constant_factor(self, one: Node, other: Node) -> Any:
         """The number that one is of the other; None if there is none, or both are zero everywhere."""

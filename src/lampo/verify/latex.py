@@ -478,7 +478,10 @@ class _Parser:
         while self.kind != "end":
             depth += (self.kind in ("(", "[", "{", r"\{")) - (self.kind in (")", "]", "}", r"\}"))
             if depth == 0 and self.kind in ("=", r"\approx") and self.position > start:
-                return Node("label")
+                first, last = self.tokens[start].kind, self.tokens[self.position - 1].kind
+                if first in ("text", "letter", r"\mathbb") and last in ("text", ")", "]", "}"):
+                    return Node("label")
+                break
             if depth < 0 or (depth == 0 and self.kind in _SEPARATORS):
                 break
             self.take()

@@ -129,7 +129,7 @@ def read_unit(words: str, singular: bool = False) -> Unit | None:
         if token == "/":
             sign = -1
         elif token[0] == "^":
-            if not last:
+            if not last or len(token) == 1:
                 return None
             dimension, power, size = _look_up(last)
             extra = (int(token[1:]) - 1) * sign

@@ -248,9 +248,10 @@ class Values:
             if n > 5000:
                 raise TooLarge("a binomial coefficient too large to be computed")
             return Fraction(comb(n, k) if k >= 0 else 0)
+        above, below = self.real(above), self.real(below)
         if max(abs(above), abs(below)) > 1000:
             raise TooLarge("a binomial coefficient too large to be computed")
-        return self.mp.binomial(self.real(above), self.real(below))
+        return self.mp.binomial(above, below)
 
     def _root(self, radicand: Any, degree: Fraction) -> Any:
         if isinstance(radicand, Fraction) and radicand >= 0 and degree == 2:
@@ -279,7 +280,7 @@ class Values:
     def _unknown_function(self, name: str, args: list[Any]) -> Any:
         """A function of which only the name is known: some smooth function, always the same for a name."""
         generator = random.Random(name)
-        angles = [self.real(arg) * Fraction(generator.randint(100, 900), 401).numerator / 401 for arg in args]
+        angles = [self.real(arg) * generator.randint(100, 900) / 401 for arg in args]
         return reduce(self._mul, [self.mp.cos(angle) + 2 + i for i, angle in enumerate(angles)])
 
 
