@@ -43,6 +43,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]' '$(TORCH)'
+	$(BIN)/pip install --quiet --no-deps lm_eval==0.4.13 # its scorers are checked against ours; they need nothing else of it
 	@touch $@ $(VENV)/.installed
 
 clean:

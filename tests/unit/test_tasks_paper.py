@@ -86,6 +86,8 @@ def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert (choice.id, choice.answer, choice.verifier) == ("mixture_of_thoughts/science/61", "B", ChoiceOptions())
     assert (letter.answer, letter.verifier) == ("C", MathOptions())  # no options in the question: not a choice
     assert check_answers(list(by_prompt.values()), None, judged).failing == ()
+    MixtureOfThoughtsOptions(file=file, max_prompt_characters=20).load()
+    assert "2 with a question that is too long" in caplog.text
     few = MixtureOfThoughtsOptions(file=file, num_train=5, num_heldout=1).load()
     assert (len(few.train), len(few.heldout)) == (5, 1)
 

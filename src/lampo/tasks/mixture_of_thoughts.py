@@ -52,6 +52,8 @@ class MixtureOfThoughtsOptions(TaskOptions):
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Leave out rows whose trace is longer, by the data set's own count (column `num_tokens`). Unset: none."""
+    max_prompt_characters: int | None = Field(default=None, gt=0)
+    """Leave out longer questions. Unset: none."""
 
     def load(self) -> Task:
         """Read the problems; the whole trace, thought and solution, is the reference.
@@ -95,9 +97,14 @@ class MixtureOfThoughtsOptions(TaskOptions):
                 dropped.add("with a trace that is too long")
             else:
                 try:
-                    yield _problem(row, domain, number)
+                    problem = _problem(row, domain, number)
                 except _Unusable as reason:
                     dropped.add(str(reason))
+                    continue
+                if self.max_prompt_characters is not None and len(problem.prompt) > self.max_prompt_characters:
+                    dropped.add("with a question that is too long")
+                else:
+                    yield problem
 
 
 class _Unusable(Exception):
