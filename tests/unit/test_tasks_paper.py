@@ -87,7 +87,7 @@ def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert (letter.answer, letter.verifier) == ("C", MathOptions())  # no options in the question: not a choice
     assert check_answers(list(by_prompt.values()), None, judged).failing == ()
     MixtureOfThoughtsOptions(file=file, max_prompt_characters=20).load()
-    assert "2 with a question that is too long" in caplog.text
+    assert "1 with a question that is too long" in caplog.text
     few = MixtureOfThoughtsOptions(file=file, num_train=5, num_heldout=1).load()
     assert (len(few.train), len(few.heldout)) == (5, 1)
 
@@ -317,6 +317,8 @@ def test_a_recipe_leaves_out_what_overlaps(tmp_path: Path, caplog: pytest.LogCap
 def test_benchmarks_by_name(tmp_path: Path) -> None:
     file = write(tmp_path / "f.jsonl", [{"question": "2+2?", "answer": "so #### 4"}])
     assert load_benchmark("gsm8k", {"gsm8k": file})[0].answer == "4"
+    other = write(tmp_path / "g.jsonl", [{"problem": "2+3?", "answer": "5"}])
+    assert load_benchmark("gsm8k", {"gsm8k": other})[0].prompt == "2+3?"
     assert len(load_benchmark("word_arithmetic", {})) == 188
     for name, data, message in (
         ("aime42", {}, "Did you mean aime2"),
@@ -339,3 +341,15 @@ def test_the_real_benchmarks_verify_against_themselves(shared_data: Path) -> Non
             check = check_answers(task.heldout, None, pool.verify_all)
             assert check.num_checked == len(task.heldout)
             assert check.failing == (), f"{name}: {check}"
+
+
+def test_the_real_math_by_level_and_against_its_test_problems(shared_data: Path) -> None:
+    train, test = shared_data / "math_train.jsonl", shared_data / "math500.jsonl"
+    task = MathTaskOptions(train=str(train), heldout=str(test), levels=[4, 5]).load()
+    assert (len(task.train), len(task.heldout)) == (1680 + 2287, 500)
+    assert task.train[0].reference is None
+    assert task.heldout[0].reference is not None
+    whole = MathTaskOptions(train=str(train), heldout=str(test)).load()
+    assert len(whole.train) == 7452 - 2  # two of level 0
+    found = overlaps(whole.train, task.heldout)
+    assert (len(found), sum(overlap.is_copy for overlap in found)) == (892, 42)

@@ -14,15 +14,31 @@ MOST_IN_WORKERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class AnswerCheck:
-    """How many answers were checked, how many cannot be, and those that are not right by their own verifier."""
+    """What came of checking answers against themselves.
+
+    Attributes:
+        num_checked: how many were judged.
+        num_uncheckable: how many have a verifier for which no right response can be written down, such as tests of programs.
+        num_spared: how many were not judged because each takes a worker, and others stand for them.
+        failing: those that are not right by their own verifier, with what it says.
+    """
 
     num_checked: int
     num_uncheckable: int
+    num_spared: int
     failing: tuple[tuple[Problem, Verdict], ...]
 
     def __str__(self) -> str:
+        notes = "".join(
+            f"; {count:,} {what}"
+            for count, what in (
+                (self.num_spared, "more were not drawn for this check"),
+                (self.num_uncheckable, "cannot be checked in this way"),
+            )
+            if count
+        )
         if not self.failing:
-            return f"{self.num_checked:,} answers verify against themselves"
+            return f"{self.num_checked:,} answers verify against themselves{notes}"
         shown = "; ".join(
             f"{problem.id}: {problem.answer[:40]!r} is {verdict.status}"
             + (f" ({verdict.detail})" if verdict.detail else "")
@@ -30,7 +46,7 @@ class AnswerCheck:
         )
         return (
             f"{len(self.failing):,} of {self.num_checked:,} answers do not verify against themselves, so no response to "
-            f"these problems can be right: {shown}"
+            f"these problems can be right: {shown}{notes}"
         )
 
 
@@ -59,4 +75,5 @@ def check_answers(
     checked = quick + slow[::stride]
     verdicts = verify_all([triples[problem.id] for problem in checked])
     failing = [pair for pair in zip(checked, verdicts, strict=True) if pair[1].status != "right"]
-    return AnswerCheck(len(checked), len(problems) - len(triples), tuple(failing))
+    num_spared = len(triples) - len(checked)
+    return AnswerCheck(len(checked), len(problems) - len(triples), num_spared, tuple(failing))

@@ -1,4 +1,4 @@
-"""Problems from files: JSONL and Parquet rows, the columns that the recipe names, and errors that say where to look.
+"""Problems from files: JSONL, Parquet and CSV rows, the columns that the recipe names, and errors that say where to look.
 
 JSONL is read with the standard library and not through `datasets`, whose reader infers a type for each column and so
 changes answers: "2024-01-02" becomes a date, "07" beside 5 becomes 7, a long integer becomes a float. Nor does it know
@@ -37,7 +37,12 @@ class Columns(Options):
 
 
 def read_rows(path: str) -> list[Row]:
-    """Every row of a JSONL or Parquet file, told apart by the name's ending.
+    """Every row of a JSONL, Parquet or CSV file; see `iterate_rows`."""
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: str) -> Iterator[Row]:
+    """The rows of a JSONL, Parquet or CSV file, told apart by the name's ending; read as far as they are asked for.
 
     Raises:
         LampoError: the file is missing, cannot be read, has another ending, or a line of it is not a JSON object.
@@ -48,11 +53,11 @@ def read_rows(path: str) -> list[Row]:
         raise LampoError(f"The file {file.absolute()} {what}. Check the path in the recipe's `task`.")
     match file.suffix.lower():
         case ".jsonl" | ".ndjson" | ".json":
-            return list(_read_lines(file))
+            yield from _read_lines(file)
         case ".parquet":
-            return list(enumerate(_read_parquet(file), start=1))
+            yield from enumerate(_read_parquet(file), start=1)
         case ".csv":
-            return list(enumerate(_read_csv(file), start=1))
+            yield from enumerate(_read_csv(file), start=1)
         case suffix:
             raise LampoError(
                 f"{file.absolute()}: the ending {suffix!r} is none of .jsonl, .parquet and .csv; convert the file."
@@ -61,39 +66,43 @@ def read_rows(path: str) -> list[Row]:
 
 def _read_lines(file: Path) -> Iterator[Row]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _read_line(line, f"{file.absolute()}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
         raise LampoError(f"{file.absolute()}: not readable as UTF-8 text ({error}).") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{file.absolute()}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise LampoError(f"{place}: not valid JSON ({error}). Mend or delete the line.") from None
-        if not isinstance(row, dict):
-            raise LampoError(
-                f"{place}: holds a {type(row).__name__}, not an object. "
-                'JSONL has one object a line, such as {"prompt": "2+3=", "answer": "5"}.'
-            )
-        yield number, row
 
 
-def _read_parquet(file: Path) -> list[dict[str, Any]]:
+def _read_line(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LampoError(f"{place}: not valid JSON ({error}). Mend or delete the line.") from None
+    if not isinstance(row, dict):
+        raise LampoError(
+            f"{place}: holds a {type(row).__name__}, not an object. "
+            'JSONL has one object a line, such as {"prompt": "2+3=", "answer": "5"}.'
+        )
+    return row
+
+
+def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(file).to_pylist()
+        with parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=1000):
+                yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise LampoError(f"{file.absolute()}: not a readable Parquet file ({error}).") from None
 
 
-def _read_csv(file: Path) -> list[dict[str, Any]]:
+def _read_csv(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            return list(csv.DictReader(stream, strict=True))
+            yield from csv.DictReader(stream, strict=True)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LampoError(f"{file.absolute()}: not a readable CSV file ({error}).") from None
 
@@ -132,10 +141,10 @@ def to_problems(rows: Sequence[Row], columns: Columns, *, source: str, id_prefix
 
 
 def drop_overlap(train: Sequence[Problem], heldout: Sequence[Problem], source: str) -> list[Problem]:
-    """The training problems whose prompts are not held out as well; how many were left out is reported."""
+    """The training problems whose prompts are not held out as well; how many were left out is reported, if any are left."""
     measured = {prompt_key(problem.prompt) for problem in heldout}
     kept = [problem for problem in train if prompt_key(problem.prompt) not in measured]
-    if num_dropped := len(train) - len(kept):
+    if (num_dropped := len(train) - len(kept)) and kept:  # the same file on both sides is a benchmark
         logger.warning("%s: left out %d training problems that are held out as well", source, num_dropped)
     return kept
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..types import LampoError
-from .files import Row, read_rows
+from .files import Row, iterate_rows
 
 
 def rows_of(
@@ -18,18 +18,13 @@ def rows_of(
         file: a local .jsonl, .parquet or .csv file.
         path, config, split: the data set on the hub.
         advice: what to do where the hub does not give it.
-        stream: read the hub's rows as they are asked for, instead of downloading all of them first.
+        stream: read rows as they are asked for, instead of downloading and holding all of them first.
 
     Raises:
         LampoError: the file or the data set cannot be read.
     """
-    if file:
-        return read_rows(file)
-    return (
-        _from_hub(path, config, split, advice, stream)
-        if stream
-        else list(_from_hub(path, config, split, advice, stream))
-    )
+    rows = iterate_rows(file) if file else _from_hub(path, config, split, advice, stream)
+    return rows if stream else list(rows)
 
 
 def _from_hub(path: str, config: str | None, split: str, advice: str, stream: bool) -> Iterator[Row]:

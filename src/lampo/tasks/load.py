@@ -13,6 +13,7 @@ from ..types import LampoError, Problem
 from . import TASKS
 from .base import Task, TaskOptions
 from .decontaminate import NGRAM, overlaps
+from .files import read_rows
 
 logger = logging.getLogger("lampo")
 
@@ -71,8 +72,17 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
         if required:
             raise LampoError(f"The benchmark {name} needs a file: --data {name}=FILE.")
         return options().load().heldout
+    columns = _usual_columns(file, options) if "columns" in fields else {}
     if "file" in fields:
-        return options.model_validate({"file": file}).load().heldout
+        return options.model_validate({"file": file, **columns}).load().heldout
     if "heldout" in fields:
-        return options.model_validate({"train": file, "heldout": file}).load().heldout
+        return options.model_validate({"train": file, "heldout": file, **columns}).load().heldout
     raise LampoError(f"The benchmark {name} is generated; it takes no file. Leave --data {name}=... out.")
+
+
+def _usual_columns(file: str, options: type[TaskOptions]) -> dict[str, dict[str, str]]:
+    """The column of the question, where the file calls it by another of the usual names than the data set itself."""
+    expected = options.model_fields["columns"].default.prompt
+    present = next((row for _, row in read_rows(file)), {})
+    found = next((name for name in (expected, "problem", "question", "prompt") if name in present), expected)
+    return {"columns": {"prompt": found}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -87,10 +88,10 @@ class MathTaskOptions(TaskOptions):
 
 
 def _level(row: dict[str, Any]) -> int | None:
-    """The level of a row: a number, or text such as "Level 3"; None if it has none.
+    """The level of a row (column `level`, or `difficulty`): a number, or text such as "Level 3"; None if it has none.
 
-    >>> _level({"level": "Level 3"}), _level({"level": 2}), _level({"level": "Level ?"})
+    >>> _level({"level": "Level 3"}), _level({"difficulty": 2.0}), _level({"level": "Level ?"})
     (3, 2, None)
     """
-    digits = str(row.get("level", "")).removeprefix("Level").strip()
-    return int(digits) if digits.isdecimal() else None
+    digits = re.fullmatch(r"(?:Level\s*)?([0-9]+)(?:\.0)?", str(row.get("level", row.get("difficulty", ""))).strip())
+    return int(digits[1]) if digits else None

@@ -17,7 +17,7 @@ from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, 
 from ..verify.code_tests import UnusableTests, from_input_output
 from .base import Task, TaskOptions
 from .dropped import Dropped
-from .files import Row, require_columns
+from .files import Row, iterate_rows, require_columns
 from .hub import rows_of
 from .split import alternate, split_candidates
 
@@ -73,7 +73,7 @@ class MixtureOfThoughtsOptions(TaskOptions):
 
     def _rows(self) -> Iterator[tuple[Domain, Row]]:
         if self.file is not None:
-            for row in rows_of(self.file, self.path, None, "train", advice=""):
+            for row in iterate_rows(self.file):
                 yield SOURCES.get(row[1].get("source", ""), "math"), row
             return
         advice = "Without a network, set task.file to a local .jsonl or .parquet file with a column `messages`."

@@ -23,6 +23,7 @@ from .math import MathOptions
 from .numeric import NumericOptions
 from .pool import VerifierPool
 from .python import PythonOptions
+from .reasoning_gym import ReasoningGymOptions
 from .reward_function import reward_function
 
 
@@ -34,7 +35,7 @@ def _own_function(values: Any) -> Any:
 
 
 AnyVerifier = Annotated[
-    NumericOptions | ExactOptions | ChoiceOptions | MathOptions | CodeOptions | PythonOptions,
+    NumericOptions | ExactOptions | ChoiceOptions | MathOptions | CodeOptions | ReasoningGymOptions | PythonOptions,
     Field(discriminator="name"),
     BeforeValidator(_own_function),
 ]
@@ -46,6 +47,7 @@ VERIFIERS: dict[str, type[VerifierOptions]] = {
     "choice": ChoiceOptions,
     "math": MathOptions,
     "code": CodeOptions,
+    "reasoning_gym": ReasoningGymOptions,
     "python": PythonOptions,
 }
 """All verifiers by name."""
@@ -63,6 +65,7 @@ __all__ = [
     "MathOptions",
     "NumericOptions",
     "PythonOptions",
+    "ReasoningGymOptions",
     "UnboundedVerifier",
     "Verdict",
     "Verifier",

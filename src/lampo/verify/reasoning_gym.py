@@ -49,7 +49,10 @@ class ReasoningGymOptions(UnboundedVerifier):
 
     def commit(self, answer: str) -> str | None:
         """See `VerifierOptions.commit`; None where the data set gives no answer, but only scores them."""
-        gold = read_entry(answer)[1].get("answer")
+        try:
+            gold = read_entry(answer)[1].get("answer")
+        except (ValueError, SyntaxError, TypeError, KeyError):
+            return f"<answer>{answer}</answer>"
         return None if gold is None else f"{self.marker} {gold}" if self.marker else f"<answer>{gold}</answer>"
 
     def prepare(self) -> None:
