@@ -1,6 +1,8 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -387,3 +389,8 @@ def test_every_task_is_found_by_its_name():
             assert information.description, f"{name}.{field} has no help text"
     with pytest.raises(ValidationError, match="union_tag"):
         TypeAdapter(AnyTask).validate_python({"name": "arithmetics"})
+
+
+def test_tasks_are_read_without_torch():
+    code = "import lampo.tasks, sys; assert not {'torch', 'datasets', 'reasoning_gym'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

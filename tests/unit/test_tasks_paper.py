@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def traces() -> list[dict[str, Any]]:
         trace(STATEMENT, "```python\nprint(sum(map(int, input().split())))\n```", source=CODE),
         trace(STATEMENT.replace("Python", "C++17"), "```cpp\nint main() {}\n```", source=CODE),
         trace("Write a program without examples.", "```python\n```", source=CODE),
+        trace("Why?", "\\boxed{\\text{No, because energy is conserved}}", source=SCIENCE),
+        trace("Which density?", "\\boxed{\\int f(x) dx}"),
         trace("Long?", "It is \\boxed{1}.", num_tokens=9000),
     ]
 
@@ -72,8 +75,9 @@ def test_mixture_of_thoughts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, logger="lampo"):
         task = MixtureOfThoughtsOptions(file=file, max_tokens=8000).load()
     assert (
-        "left out 8 of 70 rows: 3 about code, 2 without an answer in a box, 1 asked before, "
-        "1 without a question or a trace, 1 with a trace that is too long" in caplog.text
+        "left out 10 of 72 rows: 3 about code, 2 without an answer in a box, 1 asked before, "
+        "1 without a question or a trace, 1 with an answer in words, 1 with an answer that cannot be read, "
+        "1 with a trace that is too long" in caplog.text
     )
     by_prompt = {problem.prompt: problem for problem in [*task.train, *task.heldout]}
     assert len(by_prompt) == 62
@@ -99,7 +103,7 @@ def test_mixture_of_thoughts_takes_programs_where_asked(tmp_path: Path, caplog: 
     (code,) = [*task.train, *task.heldout]
     assert code.verifier == CodeOptions()
     assert json.loads(code.answer) == {"type": "stdin", "inputs": ["1 2\n", "5 5\n"], "outputs": ["3\n", "10\n"]}
-    assert "left out 69 of 70 rows: 64 about math, 3 about science, 1 asking for C++" in caplog.text
+    assert "left out 71 of 72 rows: 65 about math, 4 about science, 1 asking for C++" in caplog.text
     assert "1 without examples to test a program with" in caplog.text
 
 
@@ -276,6 +280,28 @@ def test_overlap_is_found_whatever_the_punctuation() -> None:
     assert found[0].words == "let x be a real number with x 1 2 find"
     assert overlaps(asked, seen, ngram=20) == [overlap for overlap in found if overlap.train.id == "t2"]
     assert overlaps([Problem("e", "?!", "")], seen) == []
+
+
+def test_the_index_finds_what_comparing_all_pairs_finds() -> None:
+    generator = random.Random(0)
+
+    def problems(name: str, count: int) -> list[Problem]:
+        texts = [" ".join(generator.choices("abc", k=generator.randint(1, 9))) for _ in range(count)]
+        return [Problem(f"{name}{index}", text, "") for index, text in enumerate(texts)]
+
+    def grams(problem: Problem) -> set[str]:
+        words = problem.prompt.split()
+        return {" ".join(words[start : start + 4]) for start in range(max(1, len(words) - 3))}
+
+    train, heldout = problems("t", 120), problems("h", 30)
+    found = {overlap.train.id: overlap for overlap in overlaps(train, heldout, ngram=4)}
+    assert 0 < len(found) < 120
+    for problem in train:
+        share = max(len(grams(problem) & grams(other)) / len(grams(other)) for other in heldout)
+        assert (found[problem.id].share if problem.id in found else 0) == share
+        if problem.id in found:
+            assert found[problem.id].words in problem.prompt
+            assert found[problem.id].words in found[problem.id].heldout.prompt
 
 
 def test_a_stock_phrase_is_told_from_a_copy() -> None:

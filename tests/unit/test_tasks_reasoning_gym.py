@@ -41,6 +41,12 @@ def test_what_comes_twice_is_taken_once(legs: Problem, caplog: pytest.LogCapture
     assert "asked before" in caplog.text
 
 
+def test_an_empty_answer_is_left_out(legs: Problem, caplog: pytest.LogCaptureFixture) -> None:
+    task = ReasoningGymTaskOptions(datasets={"string_manipulation": {}}, num_train=1000, num_heldout=20).load()
+    assert "with an empty answer" in caplog.text
+    assert all(read_entry(problem.answer)[1]["answer"] for problem in task.train)
+
+
 def test_the_verifier_asks_the_scorer(legs: Problem) -> None:
     gold = read_entry(legs.answer)[1]["answer"]
     for completion, status, extracted in (

@@ -32,6 +32,7 @@ SOURCES: dict[str, Domain] = {
 HELDOUT_FRACTION = 0.05
 
 _EXAMPLE = re.compile(r"```input\n(.*?)```\s*```output\n(.*?)```", re.DOTALL)
+_WORD = re.compile(r"(?<!\\)\b[A-Za-z]{2,}\b")
 _LETTER = re.compile(r"(?:\\text\s*\{)?\s*\(?([A-J])\)?\.?\s*\}?")
 
 
@@ -121,14 +122,23 @@ def _problem(row: dict[str, Any], domain: Domain, number: int) -> Problem:
 
 
 def _boxed(prompt: str, trace: str) -> tuple[str, Verifier]:
-    """The last box of a trace: a letter that the question offers is a choice, anything else mathematics."""
+    """The last box of a trace: a letter that the question offers is a choice, anything else mathematics.
+
+    A sentence is left out, for another that says the same would be taken for wrong; and what `math` cannot read.
+    """
     answer = committed_answer(trace) if "boxed" in committed_text(trace) else None
     if answer is None:
         raise _Unusable("without an answer in a box")
     letter = _LETTER.fullmatch(answer)
     if letter and re.search(rf"(?<![A-Za-z]){letter[1]}\s*[.):}}]", prompt):
         return letter[1], ChoiceOptions()
-    return answer, MathOptions()
+    if len(_WORD.findall(answer)) > 3:
+        raise _Unusable("with an answer in words")
+    verifier = MathOptions()
+    verdict = verifier.at_once(verifier.commit(answer), answer)
+    if verdict is None or verdict.status != "right":
+        raise _Unusable("with an answer that cannot be read")
+    return answer, verifier
 
 
 def _tests(prompt: str, trace: str) -> tuple[str, Verifier]:

@@ -228,12 +228,14 @@ class _Comparison:
                 return self.same(gold_value, answer_value)
         signs = [node.value for node in (gold, answer)]
         if signs[0] == signs[1] == ("=",):
+            if stated[0] is not None and not _has_symbols(stated[0][1]) and not _is_solved(answer):
+                return False  # x = 11 - 2x + 4 says the problem again, it does not say x = 5
             return self.same_equation(gold, answer)
         variables = [set(_symbols(node)) for node in (gold, answer)]
         regions = self.region(gold), self.region(answer)
         if regions[0] is not None and regions[1] is not None:
             return variables[0] == variables[1] and self.same_pieces(regions[0], regions[1])
-        if ("=",) in signs:
+        if ("=",) in signs or regions[0] is not None:  # 2x > 4 is the problem of which x > 2 is the answer
             return False
         return self.same_inequality(gold, answer)
 
@@ -630,6 +632,17 @@ def _flipped(sign: str) -> str:
 
 def _members(node: Node) -> tuple[Node, ...]:
     return node.args if node.op == "sequence" and node.value in ("", "and") else (node,)
+
+
+def _is_solved(node: Node) -> bool:
+    """Whether an equation with one symbol says its value: x = 5, 5 = x, x - 5 = 0."""
+    for one, other in (node.args, node.args[::-1]):
+        if one.op == "symbol" and not _has_symbols(other):
+            return True
+        symbols = [part for part in one.args if _has_symbols(part)] if one.op == "add" else []
+        if other == Node("number", value=other.value) and other.value == 0 and len(symbols) == 1:
+            return symbols[0].op == "symbol"
+    return False
 
 
 def _is_label(node: Node) -> bool:
