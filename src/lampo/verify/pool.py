@@ -50,7 +50,7 @@ class VerifierPool:
 
     - A verification that takes too long is killed, one that eats too much memory fails, one that crashes takes its
       worker with it: each is `unknown`, with the reason, and no other verdict is lost or changed.
-    - A verification that is still running after half a second, or a tenth of its time limit, no longer counts as one of
+    - A verification that is still running after a tenth of a second, or a twentieth of its limit, no longer counts as one of
       the `workers`: it goes on at the lowest priority, and another worker takes the next one. So even many that hang cost
       little more than one.
     - What a verifier can say at once (`VerifierOptions.at_once`) is said in this process; workers start when needed.

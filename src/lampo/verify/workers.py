@@ -24,8 +24,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from ..types import Verdict
 from . import judge
 
-PATIENCE_S = 0.5
-PATIENCE_SHARE = 0.1
+PATIENCE_S = 0.1
+PATIENCE_SHARE = 0.05
 """A verification that takes longer than both, PATIENCE_S and this share of its time limit, leaves its place to another,
 and goes on at the lowest priority."""
 SPARES = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -126,11 +127,8 @@ def watch(
             if max(written.values()) > limits.output_kib * 1024:
                 reached = "output"
                 break
-    if reached is None:
-        try:
-            process.wait(max(0.01, begin + limits.wall_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            reached = "time"
+    if reached is None and not _ends_within(process, max(0.01, begin + limits.wall_s - time.monotonic())):
+        reached = "time"
     memory = out_of_memory()
     stop()
     process.stdout.close()
@@ -147,3 +145,21 @@ def watch(
             reached = "ok" if code == 0 else "crash"
     stdout = bytes(kept["out"][: limits.output_kib * 1024])
     return Outcome(reached, stdout, stderr, code, time.monotonic() - begin)
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether a process ends in time. `Popen.wait` looks for it in growing steps, which cost up to its whole run again."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or an old one
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
+    finally:
+        os.close(descriptor)
