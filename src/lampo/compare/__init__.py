@@ -1,0 +1,1 @@
+"""Methods x seeds (x tasks), compared fairly: `lampo compare STUDY.yaml`."""

@@ -1,0 +1,104 @@
+"""What the runs of a study came to, as plain data and as a Parquet table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Phase = Literal["tuning", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluation of a run, and what it had cost until then.
+
+    Attributes:
+        step: training step; 0 is before training.
+        rollouts: sampled for training so far, those that dynamic sampling threw away included.
+        tokens: their completion tokens.
+        updates: optimiser steps so far.
+        seconds: of training so far, without evaluations.
+        accuracy: share of right responses (avg@k).
+        pass_at_k: with all the samples of the evaluation; None where there is one sample a problem.
+        length: mean length of the responses in tokens.
+        truncated: share of them that was cut.
+    """
+
+    step: int
+    rollouts: int
+    tokens: int
+    updates: int
+    seconds: float
+    accuracy: float
+    pass_at_k: float | None
+    length: float
+    truncated: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One run: a method on a task with a seed and a learning rate.
+
+    Attributes:
+        phase: tuning (measured on the validation problems) or test (on the others, with the learning rate that won).
+        status: finished; crashed (twice, `error` says how).
+        entropy_end: mean entropy in nats a token over the last tenth of the steps; None where nothing was trained.
+        gradient_spikes: share of steps whose gradient norm was over five times the median of the run's.
+        problems: held-out problems of the last evaluation.
+        samples: responses to each of them.
+        points: evaluations in the order of steps; those that a crashed run reached.
+    """
+
+    task: str
+    method: str
+    seed: int
+    learning_rate: float
+    phase: Phase
+    status: Literal["finished", "crashed"]
+    error: str
+    entropy_end: float | None
+    gradient_spikes: float | None
+    problems: int
+    samples: int
+    points: tuple[Point, ...]
+
+
+def write_results(path: Path, results: list[RunResult]) -> None:
+    """One row an evaluation, with the columns of its run; a run without an evaluation is one row without a step."""
+    rows = []
+    nothing = dict.fromkeys(field.name for field in fields(Point))
+    for result in results:
+        run = {field.name: getattr(result, field.name) for field in fields(RunResult) if field.name != "points"}
+        rows += [run | asdict(point) for point in result.points] or [run | nothing]
+    aside = path.with_suffix(".partial")
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), aside)
+    aside.replace(path)
+
+
+def read_results(path: Path) -> list[RunResult]:
+    """What `write_results` wrote."""
+    runs: dict[tuple[object, ...], tuple[dict[str, object], list[Point]]] = {}
+    names = [field.name for field in fields(Point)]
+    for row in pq.read_table(path).to_pylist():
+        point = {name: row.pop(name) for name in names}
+        _, points = runs.setdefault(tuple(row.values()), (row, []))
+        if point["step"] is not None:
+            points.append(Point(**point))
+    return [RunResult(**run, points=tuple(points)) for run, points in runs.values()]  # pyright: ignore[reportArgumentType]
+
+
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "method")),
+        ("seed", pa.int64()),
+        ("learning_rate", pa.float64()),
+        *((name, pa.string()) for name in ("phase", "status", "error")),
+        *((name, pa.float64()) for name in ("entropy_end", "gradient_spikes")),
+        *((name, pa.int64()) for name in ("problems", "samples", "step", "rollouts", "tokens", "updates")),
+        *((name, pa.float64()) for name in ("seconds", "accuracy", "pass_at_k", "length", "truncated")),
+    ]
+)
