@@ -287,6 +287,21 @@ def verify(
 
 
 @app.command()
+def methods() -> None:
+    """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .methods import METHODS
+
+    table = Table("method", "paper", "arXiv", "settings")
+    for name, method in METHODS.items():
+        settings = [f"{section}: {values}" for section, values in method.settings.items()]
+        table.add_row(name, method.paper, method.arxiv or "", "\n".join(settings).replace("'", ""))
+    Console().print(table)
+
+
+@app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
     """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
     typer.echo(describe_config(load_config(recipe, settings or [])))

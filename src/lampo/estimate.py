@@ -15,6 +15,7 @@ from .advantages import (
     grpo_advantages,
     pair_statistics,
     pairwise_advantages,
+    reinforce_pp_advantages,
     rloo_advantages,
     sequence_scores,
 )
@@ -55,7 +56,17 @@ class RlooOptions(Options):
     """The estimator."""
 
 
-AdvantageOptions = Annotated[PairwiseOptions | GrpoOptions | RlooOptions, Field(discriminator="name")]
+class ReinforcePpOptions(Options):
+    """REINFORCE++'s advantage: standardised over the whole batch (arXiv 2501.03262)."""
+
+    name: Literal["reinforce_pp"]
+    """The estimator."""
+    baseline: Literal["none", "group"] = "none"
+    """group: the mean of the group is taken from each reward first."""
+
+
+AnyAdvantage = PairwiseOptions | GrpoOptions | RlooOptions | ReinforcePpOptions
+AdvantageOptions = Annotated[AnyAdvantage, Field(discriminator="name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +78,7 @@ class Estimate:
     statistics: dict[str, float]
 
 
-def estimate_advantages(groups_P: Sequence[Group], options: PairwiseOptions | GrpoOptions | RlooOptions) -> Estimate:
+def estimate_advantages(groups_P: Sequence[Group], options: AnyAdvantage) -> Estimate:
     """The method: one pure call on rewards, scores and group ids. Rows with an unknown verdict are not valid and get 0."""
     rollouts = [(index, rollout) for index, group in enumerate(groups_P) for rollout in group.rollouts_G]
     rewards = [reward for group in groups_P for reward in group.rewards_G]
@@ -97,6 +108,8 @@ def estimate_advantages(groups_P: Sequence[Group], options: PairwiseOptions | Gr
             advantages_N = grpo_advantages(rewards_N, group_ids_N, valid_N=valid_N, std=options.std)
         case RlooOptions():
             advantages_N = rloo_advantages(rewards_N, group_ids_N, valid_N=valid_N)
+        case ReinforcePpOptions():
+            advantages_N = reinforce_pp_advantages(rewards_N, group_ids_N, valid_N=valid_N, baseline=options.baseline)
     statistics |= {
         "advantage/sum": float(advantages_N.sum()),
         "advantage/mean_absolute": float(advantages_N.abs().mean()),

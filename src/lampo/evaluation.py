@@ -46,11 +46,12 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
         what = weights or config.model.path or "the untrained model"
         progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
         sampler = native_sampler(policy, config)
-        record = evaluate(policy, sampler, heldout, config, pool, on_progress=progress.tokens)
+        samples = config.evaluation.final_samples or config.evaluation.samples
+        record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
     share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     return (
         f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
-        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples at temperature "
+        f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "
         f"{config.sampling.temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
         f"mean length {record['evaluation/length_mean']:.0f} tokens"
     )

@@ -19,20 +19,28 @@ _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
 
 
 class RewardOptions(Options):
-    """total = correctness + rouge_l x F1, with correctness 1 or 0."""
+    """total = correctness + rouge_l x F1 - overlong_penalty x overlong, with correctness 1 or 0."""
 
     rouge_l: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Coefficient of the ROUGE-L F1 against the reference solution. 0: never computed."""
     rouge_scope: Literal["response", "trace"] = "response"
     """What is compared with the reference: the whole response, or only its thought (the text in <think> tags)."""
+    overlong_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Taken from the reward of a response of the greatest length (1 in DAPO, arXiv 2503.14476). 0: length does not matter."""
+    overlong_share: float = Field(default=0.2, gt=0, le=1)
+    """Share of the greatest length over which the penalty rises from 0 (DAPO: 4,096 of 20,480 tokens)."""
 
 
 def score(
-    problem: Problem, rollouts_G: Sequence[Rollout], verdicts_G: Sequence[Verdict], options: RewardOptions
+    problem: Problem,
+    rollouts_G: Sequence[Rollout],
+    verdicts_G: Sequence[Verdict],
+    options: RewardOptions,
+    max_new_tokens: int,
 ) -> Group:
     """Reward all rollouts of one problem.
 
-        R_i = correctness_i + rouge_l * F1_i
+        R_i = correctness_i + rouge_l * F1_i - overlong_penalty * overlong_i
 
     correctness is 1 (right), 0 (wrong) or None (unknown: the total is then NaN and the row not valid). F1 is None, and
     adds nothing, where its coefficient is 0 or the problem has no reference. The sum is that of LamPO (arXiv
@@ -42,13 +50,14 @@ def score(
         problem: the problem, with the answer and perhaps a reference solution.
         rollouts_G: its responses.
         verdicts_G: what the verifier says of them.
-        options: the coefficient of F1, and what is compared with the reference.
+        options: the coefficients, and what is compared with the reference.
+        max_new_tokens: the greatest length of a response.
 
     >>> import torch
     >>> one = torch.ones(1)
     >>> rollouts_G = [Rollout(one.long(), one.long(), -one, True, text) for text in ("7+5=12", "7+5=13")]
     >>> verdicts_G = [Verdict("right"), Verdict("wrong")]
-    >>> group = score(Problem("0", "7+5=", "12", "7+5=12"), rollouts_G, verdicts_G, RewardOptions(rouge_l=0.6))
+    >>> group = score(Problem("0", "7+5=", "12", "7+5=12"), rollouts_G, verdicts_G, RewardOptions(rouge_l=0.6), 8)
     >>> [round(reward.total, 6) for reward in group.rewards_G]  # 0.6 * 5/6 for five tokens of six
     [1.6, 0.5]
     """
@@ -59,16 +68,31 @@ def score(
     else:
         rouge_G = [None] * len(rollouts_G)
     rewards_G = tuple(
-        _reward(verdict, rouge, options.rouge_l) for verdict, rouge in zip(verdicts_G, rouge_G, strict=True)
+        _reward(verdict, rouge, overlong(len(rollout.completion_ids), max_new_tokens, options.overlong_share), options)
+        for rollout, verdict, rouge in zip(rollouts_G, verdicts_G, rouge_G, strict=True)
     )
     return Group(problem, tuple(rollouts_G), tuple(verdicts_G), rewards_G)
 
 
-def _reward(verdict: Verdict, rouge: float | None, coefficient: float) -> Reward:
+def _reward(verdict: Verdict, rouge: float | None, length: float, options: RewardOptions) -> Reward:
+    excess = length if options.overlong_penalty > 0 else None
     if verdict.status == "unknown":
-        return Reward(correctness=None, rouge_l=rouge, total=math.nan)
+        return Reward(correctness=None, rouge_l=rouge, overlong=excess, total=math.nan)
     correctness = 1.0 if verdict.status == "right" else 0.0
-    return Reward(correctness, rouge, correctness + coefficient * (rouge or 0.0))
+    total = correctness + options.rouge_l * (rouge or 0.0) - options.overlong_penalty * (excess or 0.0)
+    return Reward(correctness, rouge, total, excess)
+
+
+def overlong(num_tokens: int, max_new_tokens: int, share: float) -> float:
+    """How far a response reaches into the last `share` of the greatest length: 0 before it, 1 at its end, linear between.
+
+    DAPO's soft overlong punishment (arXiv 2503.14476, equation 13) is minus this number.
+
+    >>> [overlong(num_tokens, 100, 0.2) for num_tokens in (50, 80, 90, 100)]
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    buffer = share * max_new_tokens
+    return max(0.0, num_tokens - (max_new_tokens - buffer)) / buffer
 
 
 def rouge_l(candidate_tokens: Sequence[Hashable], reference_tokens: Sequence[Hashable]) -> float:

@@ -107,14 +107,20 @@ class Run:
             return range(self.place.step + 1, total + 1)
         return range(1, total + 1) if stage == "train" else range(0)
 
-    def problems(self, problems: Sequence[Problem], step: int, count: int, stage: Stage) -> list[Problem]:
-        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch."""
+    def problems(
+        self, problems: Sequence[Problem], step: int, count: int, stage: Stage, round_: int = 0
+    ) -> list[Problem]:
+        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch.
+
+        The further rounds of a step, where it has any, go through the problems in an order of their own.
+        """
+        place = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
         chosen: list[Problem] = []
         orders: dict[int, list[int]] = {}
         for index in range((step - 1) * count, step * count):
             epoch, offset = divmod(index, len(problems))
             if epoch not in orders:
-                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, stage, "order", epoch))
+                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *place, epoch))
                 orders[epoch] = order.tolist()
             chosen.append(problems[orders[epoch][offset]])
         return chosen
@@ -190,6 +196,7 @@ def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> I
                     "detail": verdict.detail,
                     "correctness": reward.correctness,
                     "rouge_l": reward.rouge_l,
+                    "overlong": reward.overlong,
                     "total": reward.total if reward.valid else None,
                     "score": scores_N[row],
                     "advantage": advantages_N[row],

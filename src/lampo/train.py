@@ -18,7 +18,7 @@ from .evaluate import evaluate
 from .files import write_folder
 from .interrupt import Interrupt
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
-from .objective import clipped_loss, merge_statistics
+from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
 from .prompts import encode_prompts, refuse_long_prompts
@@ -30,7 +30,7 @@ from .tasks.base import Task
 from .tasks.check import check_answers
 from .tasks.load import load_benchmark, load_task
 from .trackers import Trackers, open_trackers
-from .types import LampoError, NotFinite, Problem
+from .types import Group, LampoError, NotFinite, Problem
 from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
@@ -86,39 +86,69 @@ def reinforce(session: Session) -> None:
         evaluate_policy(session, 0)
     for step in steps:
         stopwatch = Stopwatch()
-        problems_P = run.problems(session.task.train, step, config.sampling.problems_per_step, "train")
-        with stopwatch("sample"):
-            prompts_P = encode_prompts(problems_P, policy, config.prompt)
-            seed = derive_seed(config.run.seed, "sample", step)
-            verification = Verification(session.pool, problems_P, config.verifier)
-            rollouts_PG = session.sampler.sample(
-                prompts_P,
-                config.sampling.group_size,
-                seed=seed,
-                on_progress=session.progress.tokens,
-                on_rollout=verification.begin,
-            )
-        with stopwatch("verify"):
-            verdicts_PG = verification.verdicts(rollouts_PG)
+        groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
-            groups_P = [
-                score(problem, rollouts_G, verdicts_G, config.rewards)
-                for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
-            ]
             estimate = estimate_advantages(groups_P, config.advantage)
             saved = run.save_groups(step, groups_P, estimate)
         with stopwatch("update"):
-            batch = collate(groups_P, estimate.advantages_N, keep_all=reference is not None)
+            keep_all = reference is not None or config.loss.whole_groups
+            batch = collate(groups_P, estimate.advantages_N, keep_all=keep_all)
             try:
                 record = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
                 raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
-        record = rollout_record(groups_P, batch) | estimate.statistics | record | stopwatch.record()
+        record = rollout_record([*groups_P, *set_aside], batch) | estimate.statistics | record | stopwatch.record()
         record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
         if step % config.evaluation.every == 0 or step == config.training.steps:
             evaluate_policy(session, step)
         save_if_due(session, "train", step, config.training.steps, optimizer)
+
+
+def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[list[Group], list[Group]]:
+    """The groups of a step, verified and rewarded, and those that dynamic sampling set aside.
+
+    Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong gives way to one of
+    another problem, until there are enough groups or the rounds are over. If all of them are so, the first ones stay.
+    """
+    run, options = session.run, session.config.sampling
+    kept: list[Group] = []
+    set_aside: list[Group] = []
+    for round_ in range(1 + options.resample):
+        problems_P = run.problems(session.task.train, step, options.problems_per_step, "train", round_)
+        groups_P = sample_and_score(session, problems_P[len(kept) :], step, round_, stopwatch)
+        if options.resample == 0:
+            return groups_P, []
+        for group in groups_P:
+            (kept if group.is_mixed else set_aside).append(group)
+        if len(kept) == options.problems_per_step:
+            break
+    return (kept, set_aside) if kept else (set_aside, [])
+
+
+def sample_and_score(
+    session: Session, problems_P: Sequence[Problem], step: int, round_: int, stopwatch: Stopwatch
+) -> list[Group]:
+    """Rollouts of these problems, their verdicts and rewards."""
+    config = session.config
+    place = (step, round_) if round_ else (step,)
+    with stopwatch("sample"):
+        prompts_P = encode_prompts(problems_P, session.policy, config.prompt)
+        verification = Verification(session.pool, problems_P, config.verifier)
+        rollouts_PG = session.sampler.sample(
+            prompts_P,
+            config.sampling.group_size,
+            seed=derive_seed(config.run.seed, "sample", *place),
+            on_progress=session.progress.tokens,
+            on_rollout=verification.begin,
+        )
+    with stopwatch("verify"):
+        verdicts_PG = verification.verdicts(rollouts_PG)
+    with stopwatch("score"):
+        return [
+            score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens)
+            for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
+        ]
 
 
 def update(
@@ -134,25 +164,24 @@ def update(
     denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
     temperature = config.sampling.temperature
     statistics, record, value = [], {}, 0.0
+    microbatches = batch.split(config.training.tokens_per_microbatch, whole_groups=config.loss.whole_groups)
     for _ in range(config.training.updates_per_batch):
         losses = []
-        for microbatch in batch.split(config.training.tokens_per_microbatch):
+        for microbatch in microbatches:
             microbatch = microbatch.to(policy.device)
             logprobs_NT, entropy_NT = policy.token_logprobs(microbatch, temperature=temperature)
-            loss = clipped_loss(
+            loss = policy_loss(
                 logprobs_NT,
                 microbatch.old_logprobs_NT,
-                microbatch.advantages_N,
+                microbatch.advantages_NT,
                 microbatch.mask_NT,
                 denominator=denominator,
-                clip_low=config.loss.clip_low,
-                clip_high=config.loss.clip_high,
-                aggregation=config.loss.aggregation,
-                kl_coefficient=config.loss.kl_coefficient,
+                **config.loss.model_dump(),
                 ref_logprobs_NT=None
                 if reference is None
                 else reference.frozen_logprobs(microbatch, temperature=temperature),
                 entropy_NT=entropy_NT,
+                group_ids_N=microbatch.group_ids_N,
             )
             loss.value.backward()
             losses.append(loss.value.detach())
@@ -238,25 +267,23 @@ def evaluate_policy(session: Session, step: int) -> None:
     options = session.config.evaluation
     ends = step in (0, session.config.training.steps)
     count = options.final_problems if ends and options.final_problems is not None else options.problems
+    samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
-    session.progress.within("evaluating")
-    record = evaluate(
-        session.policy,
-        session.sampler,
-        session.task.heldout[:count],
-        session.config,
-        session.pool,
-        on_progress=session.progress.tokens,
-    )
-    for name, problems in session.benchmarks.items():
-        session.progress.within(f"evaluating {name}")
+    record: dict[str, float] = {}
+    heldout = session.task.heldout[options.skip :]
+    for prefix, problems in {
+        "": heldout,
+        **{f"{name}/": session.benchmarks[name] for name in session.benchmarks},
+    }.items():
+        session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
         record |= evaluate(
             session.policy,
             session.sampler,
             problems[:count],
             session.config,
             session.pool,
-            prefix=f"evaluation/{name}/",
+            samples=samples,
+            prefix=f"evaluation/{prefix}",
             on_progress=session.progress.tokens,
         )
     line = session.run.log("evaluation", step, record | stopwatch.record())

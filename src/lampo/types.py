@@ -147,13 +147,14 @@ class Response:
 class Reward:
     """The reward of one rollout, every component on its own.
 
-    total = correctness + coefficient * rouge_l, where a component that does not apply is None and adds nothing.
+    total = correctness + coefficient * rouge_l - penalty * overlong, where a component that does not apply is None and adds nothing.
     An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0.
     """
 
     correctness: float | None
     rouge_l: float | None
     total: float
+    overlong: float | None = None
 
     @property
     def valid(self) -> bool:
@@ -178,6 +179,11 @@ class Group:
                     f"(problem {self.problem.id!r})"
                 )
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some responses are right and some wrong."""
+        return len({verdict.status for verdict in self.verdicts_G} & {"right", "wrong"}) == 2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
@@ -190,7 +196,8 @@ class MicroBatch:
         target_ids: (N, T) int64, the completion tokens.
         prompt_lengths: (N,) int64, so that target t of a row is predicted at input position prompt_length + t - 1.
         old_logprobs_NT: (N, T) float32, zero on padding.
-        advantages_N: (N,) float32.
+        advantages_NT: (N, T) float32, zero on padding; the same for all tokens of a row where the method gives one a rollout.
+        group_ids_N: (N,) int64, rows of one problem share it.
     """
 
     input_ids: Tensor
@@ -199,7 +206,8 @@ class MicroBatch:
     target_ids: Tensor
     prompt_lengths: Tensor
     old_logprobs_NT: Tensor
-    advantages_N: Tensor
+    advantages_NT: Tensor
+    group_ids_N: Tensor
 
     def __post_init__(self) -> None:
         N, T = self.mask_NT.shape
@@ -208,7 +216,8 @@ class MicroBatch:
             ("target_ids", (N, T)),
             ("old_logprobs_NT", (N, T)),
             ("prompt_lengths", (N,)),
-            ("advantages_N", (N,)),
+            ("advantages_NT", (N, T)),
+            ("group_ids_N", (N,)),
         ):
             if tuple(getattr(self, field).shape) != tuple(shape):
                 raise ValueError(

@@ -16,6 +16,7 @@ from .pairwise import (
     pairwise_terms,
     sequence_scores,
 )
+from .reinforce_pp import reinforce_pp_advantages
 from .rloo import rloo_advantages
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "pair_statistics",
     "pairwise_advantages",
     "pairwise_terms",
+    "reinforce_pp_advantages",
     "rloo_advantages",
     "sequence_scores",
 ]
