@@ -287,6 +287,39 @@ def verify(
 
 
 @app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="A study (YAML), see docs/compare.md.", show_default=False)],
+    only_report: Annotated[
+        bool, typer.Option("--only-report", help="Run nothing: compare what is finished by now.")
+    ] = False,
+) -> None:
+    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
+    from rich.console import Console
+
+    from .compare.command import command_line, finished_so_far, versions
+    from .compare.command import compare as run_study
+    from .compare.page import write_comparison
+    from .compare.study import load_study
+
+    plan, console = load_study(study), Console()
+    try:
+        results = finished_so_far(plan) if only_report else run_study(plan, console)
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. Go on with: lampo compare {study}")
+        raise typer.Exit(130) from None
+    page = write_comparison(
+        plan.folder,
+        results,
+        baseline=plan.study.baseline,
+        command=command_line(),
+        versions=versions(),
+        study=study.read_text(encoding="utf-8"),
+    )
+    typer.echo((plan.folder / "comparison.md").read_text(encoding="utf-8"))
+    typer.echo(f"page: {page}")
+
+
+@app.command()
 def methods() -> None:
     """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
     from rich.console import Console

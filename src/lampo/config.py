@@ -291,17 +291,20 @@ def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
+    return parse_config(read_yaml(recipe, "recipe"), str(recipe), settings)
+
+
+def read_yaml(file: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` it is goes into the LampoError."""
     try:
-        text = recipe.read_text(encoding="utf-8")
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise LampoError(f"Cannot read the recipe {recipe}: {error.strerror or error}.") from None
-    try:
-        values = yaml.load(text, _Loader)
+        raise LampoError(f"Cannot read the {what} {file}: {error.strerror or error}.") from None
     except yaml.YAMLError as error:
-        raise LampoError(f"The recipe {recipe} is not valid YAML: {error}") from None
+        raise LampoError(f"The {what} {file} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise LampoError(f"The recipe {recipe} must be a mapping of sections such as `model:` and `task:`.")
-    return parse_config(values, str(recipe), settings)
+        raise LampoError(f"The {what} {file} must be a mapping of sections such as `model:` and `task:`.")
+    return values
 
 
 def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str] = ()) -> TrainConfig:

@@ -66,7 +66,7 @@ class Run:
                     number += 1
             (path / "rollouts").mkdir()
             write_file(path / "config.yaml", dump_config(config).encode())
-            write_file(path / "manifest.json", json.dumps(_manifest(), indent=1).encode())
+            write_file(path / "manifest.json", json.dumps(manifest(), indent=1).encode())
             return cls(path, config, None)
         except OSError as error:
             raise LampoError(
@@ -209,7 +209,8 @@ def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> I
         yield {"step": step, "problem": problem, "rollouts": rollouts}
 
 
-def _manifest() -> dict[str, Any]:
+def manifest() -> dict[str, Any]:
+    """How and with what this process was started: the command, the versions, the commit."""
     packages = (
         "lampo",
         "torch",
