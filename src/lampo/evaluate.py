@@ -26,9 +26,9 @@ def evaluate(
     prefix: str = "evaluation/",
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Accuracy of `samples` responses a problem (those of `config.evaluation` if not given): the mean over problems of the share of right ones among the verified ones.
+    """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
 
-    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    There are `samples` responses to each problem; if not given, those of `config.evaluation`. Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
     the same at every call of a run, so that two evaluations differ by the policy alone.
 
     Returns:
