@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,11 +111,12 @@ def _reason(run: Planned, exitcode: int | None) -> str:
 
 @contextmanager
 def _children_stopped(active: dict[int, tuple[BaseProcess, Planned, int]]) -> Iterator[None]:
-    """On Ctrl-C, or any failure here: ask the children to stop, and wait until they have written their checkpoints."""
+    """On Ctrl-C, SIGTERM or any failure here: ask the children to stop, and wait until they have written their checkpoints."""
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if on_main else None
     try:
         yield
     except BaseException:
-        before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends this process at once
         for process, _, _ in active.values():
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGTERM)
@@ -123,5 +125,7 @@ def _children_stopped(active: dict[int, tuple[BaseProcess, Planned, int]]) -> It
         deadline = time.monotonic() + 600
         for process, _, _ in active.values():
             process.join(max(0.0, deadline - time.monotonic()))
-        signal.signal(signal.SIGINT, before)
         raise
+    finally:
+        if on_main:
+            signal.signal(signal.SIGTERM, before)

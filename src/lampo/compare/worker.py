@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from .. import environment  # noqa: F401  it must run before torch is imported
 from ..config import TrainConfig
 from ..console import Progress
+from ..interrupt import when_parent_ends
 from ..process import prepare
 from ..run import Run
 from ..train import Stopped, train
@@ -26,6 +28,7 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
     alone, which asks its runs to stop: this process is in a session of its own.
     """
     os.setsid()
+    when_parent_ends(signal.SIGTERM)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8", buffering=1) as stream:
         os.dup2(stream.fileno(), 1)
