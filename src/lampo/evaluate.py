@@ -28,8 +28,18 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
 
-    There are `samples` responses to each problem; if not given, those of `config.evaluation`. Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
     the same at every call of a run, so that two evaluations differ by the policy alone.
+
+    Args:
+        policy: the policy, whose tokenizer encodes the prompts.
+        sampler: draws the responses.
+        problems: what is asked.
+        config: the recipe.
+        pool: verifies.
+        samples: responses to each problem; those of `config.evaluation` if not given.
+        prefix: of the keys.
+        on_progress: called with the number of tokens drawn so far.
 
     Returns:
         accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where

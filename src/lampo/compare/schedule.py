@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
-from ..config import dump_config, load_config
+from ..config import TrainConfig, load_config
 from ..report.read import read_metrics
 from ..types import LampoError
 from .study import Planned
@@ -83,14 +84,30 @@ def is_finished(run: Planned) -> bool:
     config = run.path / "config.yaml"
     if not config.is_file():
         return False
-    if dump_config(load_config(config)) != dump_config(run.config):
+    differing = _differing(load_config(config), run.config)
+    if differing:
         raise LampoError(
-            f"{run.path} was made with other settings than the study has now. Give the study another name, or delete that folder."
+            f"{run.path} was made with other settings than the study has now ({', '.join(differing)}). Give the study another name, "
+            "or delete that folder."
         )
     if not (run.path / "metrics.jsonl").is_file():
         return False
     done = {(record["stage"], record["step"]) for record in read_metrics(run.path)}
     return ("evaluation", run.config.training.steps) in done
+
+
+def _differing(a: TrainConfig, b: TrainConfig) -> list[str]:
+    """The settings in which two recipes differ, as section.key."""
+    first, second = (dict(_flat(config.model_dump())) for config in (a, b))
+    return [key for key in first | second if first.get(key) != second.get(key)]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def log_file(run: Planned) -> Path:
