@@ -145,7 +145,8 @@ def _stability(comparison: Comparison) -> Table:
         "Stability",
         "Drops are the largest fall below a run's own best, in points, and hold the noise of the evaluations too. Collapsed: "
         "ended below where it began, or below half of its best. Gradient spikes: steps with a norm over five times the "
-        "run's median. Entropy: over the last tenth of the steps, in nats a token. Middle half: interquartile mean of the final accuracies.",
+        "run's median. Entropy: over the last tenth of the steps, in nats a token. Middle half: interquartile mean of the "
+        "final accuracies.",
         {
             "crashed": lambda m: _of(m.num_crashed, m),
             "collapsed": lambda m: _of(m.num_collapsed, m),
