@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired
+from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired, seeds_needed
 
 NONE = "–"
 
@@ -74,7 +74,10 @@ def in_words(comparison: Comparison) -> list[str]:
     if same:
         lines.append(f"No difference to {comparison.baseline} shown: {', '.join(same)}.")
     if few:
-        lines.append(f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}.")
+        lines.append(
+            f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}. {seeds_needed(len(others))} "
+            "seeds show a method that is ahead in all of them."
+        )
     for method in comparison.methods:
         if method.num_crashed:
             missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
