@@ -242,6 +242,7 @@ def _seed_by_seed(comparison: Comparison, looks: dict[str, Look]) -> dict[str, A
         mean.update(marker={"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": look.colour}})
         figure.add_traces([trace.update(meta={"method": method.method, "part": "row"}) for trace in (mean, dots)])
     _rows_style(figure, [_escaped(method.method) for method in compared])
+    figure.update_layout(height=_beside(len(compared)))
     better = [f"{m.method} ahead in {m.final_difference.improvement.value:.0%}" for m in compared if m.final_difference]
     return {
         "title": "Seed by seed",
@@ -267,7 +268,7 @@ def _tuning(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
         best.update(marker=_marker(look, "circle-open", 13))
         figure.add_traces([trace.update(meta={"method": name, "part": "line"}) for trace in (curve, best)])
     rates = sorted({trial.learning_rate for tuned in comparison.tuning for trial in tuned.trials})
-    style(figure, max(250, _height(len(comparison.methods) - 1)))
+    style(figure, _beside(len(comparison.methods) - 1))
     axis = {"type": "log", "tickmode": "array", "tickvals": rates, "ticktext": [rate(value) for value in rates]}
     figure.update_layout(
         showlegend=False,
@@ -299,6 +300,11 @@ def _rows_style(figure: go.Figure, labels: Sequence[str]) -> None:
 
 def _height(num_rows: int) -> int:
     return max(120, 60 + ROW_HEIGHT * num_rows)
+
+
+def _beside(num_rows: int) -> int:
+    """The height of the two charts that stand side by side."""
+    return max(250, _height(num_rows))
 
 
 def _line(look: Look) -> dict[str, Any]:
