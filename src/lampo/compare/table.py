@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired
+from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired, seeds_needed
 
 NONE = "–"
 
@@ -74,7 +74,10 @@ def in_words(comparison: Comparison) -> list[str]:
     if same:
         lines.append(f"No difference to {comparison.baseline} shown: {', '.join(same)}.")
     if few:
-        lines.append(f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}.")
+        lines.append(
+            f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}. {seeds_needed(len(others))} "
+            "seeds show a method that is ahead in all of them."
+        )
     for method in comparison.methods:
         if method.num_crashed:
             missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
@@ -145,7 +148,8 @@ def _stability(comparison: Comparison) -> Table:
         "Stability",
         "Drops are the largest fall below a run's own best, in points, and hold the noise of the evaluations too. Collapsed: "
         "ended below where it began, or below half of its best. Gradient spikes: steps with a norm over five times the "
-        "run's median. Entropy: over the last tenth of the steps, in nats a token. Middle half: interquartile mean of the final accuracies.",
+        "run's median. Entropy: over the last tenth of the steps, in nats a token. Middle half: interquartile mean of the "
+        "final accuracies.",
         {
             "crashed": lambda m: _of(m.num_crashed, m),
             "collapsed": lambda m: _of(m.num_collapsed, m),
