@@ -123,7 +123,8 @@ def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[li
             (kept if group.is_mixed else set_aside).append(group)
         if len(kept) == options.problems_per_step:
             break
-    return (kept, set_aside) if kept else (set_aside, [])
+    enough = options.problems_per_step
+    return (kept, set_aside) if kept else (set_aside[:enough], set_aside[enough:])
 
 
 def sample_and_score(

@@ -24,7 +24,7 @@ SMALL = {
     "model.config.hidden_size": 32,
     "model.config.intermediate_size": 64,
     "model.config.num_hidden_layers": 1,
-    "task.digits": 1,
+    "task.digits": 2,
     "warmstart.steps": 10,
     "sampling.problems_per_step": 4,
     "sampling.group_size": 4,
@@ -95,7 +95,7 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
     broken = {
         "name": "broken",
         "method": "lampo",
-        "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0},
+        "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l": 0.5},
     }
     plan = load_study(write_study(tmp_path, methods=["grpo", broken], seeds=1))
     results = {result.method: result for result in compare(plan, Console(quiet=True))}
