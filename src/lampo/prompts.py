@@ -34,27 +34,33 @@ def encode_prompts(problems_P: Sequence[Problem], policy: Reader, options: Promp
 
 
 def refuse_long_prompts(
-    problems: Sequence[Problem], policy: Reader, options: PromptOptions, max_new_tokens: int
+    problems: Sequence[Problem],
+    policy: Reader,
+    options: PromptOptions,
+    max_new_tokens: int,
+    *,
+    context: Context | None = None,
 ) -> None:
     """Check every problem before the run starts, not in its tenth hour.
 
-    A token is at least one byte, so only problems whose bytes might not fit are tokenised.
+    Args:
+        problems: the problems.
+        policy: whose tokens they become.
+        options: of the prompt.
+        max_new_tokens: of a completion.
+        context: the longest row, if it is not the policy's.
 
     Raises:
         LampoError: a prompt and `max_new_tokens` do not fit into the model's context; names the longest.
     """
-    context = policy.context
+    context = context or policy.context
     room = context.length - max_new_tokens
     if room < 1:
         raise LampoError(
             f"sampling.max_new_tokens is {max_new_tokens}, but the model's context holds only {context.length} tokens. "
             f"{context.note}".strip()
         )
-    frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
-    repeats = options.template.count("{prompt}")
-    suspects = [problem for problem in problems if len(problem.prompt.encode()) * repeats + frame > room]
-    lengths = {problem.id: len(_encode(problem, policy, options)) for problem in suspects}
-    too_long = {name: length for name, length in lengths.items() if length > room}
+    too_long = longer_prompts(problems, policy, options, room)
     if too_long:
         name = max(too_long, key=lambda key: too_long[key])
         raise LampoError(
@@ -63,6 +69,20 @@ def refuse_long_prompts(
             "Remove these problems from the task, lower sampling.max_new_tokens, or take a model with a longer context. "
             f"{context.note}".strip()
         )
+
+
+def longer_prompts(
+    problems: Sequence[Problem], policy: Reader, options: PromptOptions, num_tokens: int
+) -> dict[str, int]:
+    """Tokens of the prompts that have more than so many, by the problem's id.
+
+    A token is at least one byte, so only problems whose bytes might be more are tokenised.
+    """
+    frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
+    repeats = options.template.count("{prompt}")
+    suspects = [problem for problem in problems if len(problem.prompt.encode()) * repeats + frame > num_tokens]
+    lengths = {problem.id: len(_encode(problem, policy, options)) for problem in suspects}
+    return {name: length for name, length in lengths.items() if length > num_tokens}
 
 
 def _encode(problem: Problem, policy: Reader, options: PromptOptions) -> list[int]:

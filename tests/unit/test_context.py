@@ -35,9 +35,9 @@ def policy() -> Policy:
 
 def test_the_row_is_as_long_as_the_configuration_says() -> None:
     plain = AutoConfig.for_model(**(TINY | ARCHITECTURES["phi3"]))
-    assert context_of(plain) == context_of(plain, whole=True) == Context(128)
+    assert context_of(plain) == context_of(plain).beyond() == Context(128, 128)
     bloom = AutoConfig.for_model("bloom", hidden_size=32, n_layer=1, n_head=4)
-    assert context_of(bloom) == Context(UNBOUNDED)  # ALiBi has no longest input
+    assert context_of(bloom) == Context(UNBOUNDED, UNBOUNDED)  # ALiBi has no longest input
 
 
 def test_longrope_ends_where_its_factors_change() -> None:
@@ -46,8 +46,8 @@ def test_longrope_ends_where_its_factors_change() -> None:
 
     assert context_of(phi()).length == CHANGE
     assert "Of the model's 128 positions only the first 24 are used here" in context_of(phi()).note
-    assert context_of(phi(), whole=True) == Context(128)
-    assert context_of(phi(max_position_embeddings=CHANGE)) == Context(CHANGE)  # never longer, never changed
+    assert context_of(phi()).beyond() == Context(128, 128)
+    assert context_of(phi(max_position_embeddings=CHANGE)) == Context(CHANGE, CHANGE)  # never longer, never changed
 
 
 def agreement(policy: Policy, prompt_length: int, max_new_tokens: int, beside: int = 0) -> float:
@@ -79,6 +79,7 @@ def test_rows_beyond_it_are_refused_and_it_is_said_why(policy: Policy) -> None:
     problem = Problem(id="p", prompt="1" * 10, answer="1")
     refuse_long_prompts([problem], policy, PromptOptions(), CHANGE - 10)
     why = "longrope.*Keep prompt and sampling.max_new_tokens together within 24"
+    refuse_long_prompts([problem], policy, PromptOptions(), CHANGE - 9, context=policy.context.beyond())
     with pytest.raises(LampoError, match=f"problem 'p' has 10 tokens, .* exceed its context of 24.*{why}"):
         refuse_long_prompts([problem], policy, PromptOptions(), CHANGE - 9)
     with pytest.raises(LampoError, match=f"max_new_tokens is 24, but the model's context holds only 24 tokens.*{why}"):

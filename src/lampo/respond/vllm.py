@@ -69,10 +69,9 @@ class VllmResponder:
             ) from None
         path = _folder(model, weights)
         tokenizer_path = path if weights is not None or model.tokenizer is None else resolve_path(model.tokenizer)
-        config = load_config(model, path)
-        context = context_of(config)
+        context = context_of(load_config(model, path))
         if max_new_tokens >= context.length:  # vLLM keeps to one set of longrope's factors, by its longest row
-            context = context_of(config, whole=True)
+            context = context.beyond()
         self._reader = _Reader(load_tokenizer(model, tokenizer_path), context)
         self._prompt = prompt.model_copy(update={"template": "{prompt}"})
         self._rows_at_once = rows_at_once
