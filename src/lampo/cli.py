@@ -106,7 +106,7 @@ def evaluate_command(
     backend: Annotated[
         str,
         typer.Option(
-            help="native, or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+            help="native, vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
         ),
     ] = "native",
     concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
@@ -132,6 +132,10 @@ def evaluate_command(
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
     if not benchmarks:
+        if backend != "native":
+            raise LampoError(
+                f"--backend {backend} is for --benchmarks; held-out problems are measured with the native sampler."
+            )
         typer.echo(measure_heldout(Path(model), settings or [], problems))
         return
     typer.echo(

@@ -21,7 +21,7 @@ from .metrics import Stopwatch, peak_memory_gib, rollout_record
 from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
-from .prompts import encode_prompts, refuse_long_prompts
+from .prompts import encode_prompts, longer_prompts, refuse_long_prompts
 from .rewards import score
 from .run import Run
 from .sample import NativeSampler, Sampler
@@ -221,14 +221,23 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
-    needed = [*task.train, *task.heldout, *chain.from_iterable(benchmarks.values())]
+    own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
+    needed = [*own, *others]
     prepare_verifiers(needed, config.verifier)
     pool = stack.enter_context(VerifierPool())
     answers = check_answers(needed, config.verifier, pool.verify_all)
     if answers.failing:
         progress.note(str(answers))
     policy = load_policy(config, run.weights)
-    refuse_long_prompts(needed, policy, config.prompt, config.sampling.max_new_tokens)
+    context, longest = policy.context, config.sampling.max_new_tokens
+    refuse_long_prompts(own, policy, config.prompt, longest)
+    refuse_long_prompts(others, policy, config.prompt, longest, context=context.beyond())
+    beyond = longer_prompts(others, policy, config.prompt, context.length - longest)
+    if beyond:
+        progress.note(
+            f"Of the benchmarks' problems {len(beyond)} may be answered past {context.length} tokens, and are measured less "
+            f"exactly, with those sampled beside them. {context.note}"
+        )
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
