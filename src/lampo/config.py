@@ -28,7 +28,7 @@ from .spread import SpreadFilterOptions
 from .surrogates import Surrogate
 from .tasks import AnyTask
 from .tasks.load import DecontaminationOptions
-from .types import LampoError
+from .types import Group, LampoError
 from .verify import AnyVerifier
 
 
@@ -145,10 +145,10 @@ class SamplingOptions(Options):
     accuracy_range: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
 
-    def keeps(self, accuracy: float | None) -> bool:
-        """Whether dynamic sampling keeps a group with this share of right responses; all right, all wrong or unknown never."""
+    def keeps(self, group: Group) -> bool:
+        """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""
         low, high = self.accuracy_range
-        return accuracy is not None and 0 < accuracy < 1 and low <= accuracy <= high
+        return group.is_mixed and low <= (group.accuracy or 0.0) <= high
 
 
 class LossOptions(Options):

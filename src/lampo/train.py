@@ -125,7 +125,7 @@ def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[li
         if options.resample == 0:
             return groups_P, []
         for group in groups_P:
-            (kept if options.keeps(group.accuracy) else set_aside).append(group)
+            (kept if options.keeps(group) else set_aside).append(group)
         if len(kept) == options.problems_per_step:
             break
     return (kept, set_aside) if kept else (set_aside, [])

@@ -1,0 +1,162 @@
+"""RLPR and PRIME in a run: they learn what they keep beside the policy, and both survive a kill bit for bit."""
+
+import math
+import multiprocessing
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lampo.config import TrainConfig, parse_config
+from lampo.likelihood import answer_likelihoods
+from lampo.policy import Policy
+from lampo.prompts import encode_prompts
+from lampo.report import read_groups
+from lampo.sample import NativeSampler
+from lampo.tasks.load import load_task
+from lampo.types import LampoError
+from lampo.verify import NumericOptions, judge
+
+from .helpers import curve, resume, run_to_end, small_config
+from .test_resume import die_at
+
+METHODS: dict[str, dict[str, Any]] = {
+    "prime": {"advantage": {"name": "prime"}, "sampling__resample": 1, "sampling__accuracy_range": [0.2, 0.8]},
+    "prime, double forward, Dr. GRPO's loss, KL": {
+        "advantage": {"name": "prime", "double_forward": True, "gamma": 0.9},
+        "loss": {"aggregation": "constant", "kl_coefficient": 0.01},
+    },
+    "prime, LoRA": {"advantage": {"name": "prime"}, "model__lora": {"rank": 2}},
+    "rlpr": {
+        "advantage": {"name": "grpo"},
+        "rewards": {"source": "likelihood"},
+        "spread_filter": {"share": 0.8, "average_from": 1, "filter_from": 3},
+    },
+}
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    return [record for record in curve(path) if record["stage"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {
+        name: run_to_end(small_config(folder / str(n), **changes)) for n, (name, changes) in enumerate(METHODS.items())
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_everything_is_finite(name: str, uninterrupted: dict[str, Path]) -> None:
+    records = steps(uninterrupted[name])
+    assert len(records) == 6
+    assert all(math.isfinite(value) for record in records for key, value in record.items() if key != "stage")
+    assert any(record.get("loss/value") for record in records)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("death", [("lampo.train", "collate", 4), ("lampo.estimator", "estimate_advantages", 6)])
+def test_killed_and_resumed_equals_uninterrupted(
+    name: str, death: tuple[str, str, int], tmp_path: Path, uninterrupted: dict[str, Path]
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=die_at, args=(tmp_path, death, METHODS[name]))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert resume(tmp_path / "small") == []
+    assert curve(tmp_path / "small") == curve(uninterrupted[name])
+    ours, theirs = (path / "checkpoints" / "train-000006" for path in (tmp_path / "small", uninterrupted[name]))
+    files = {file.relative_to(theirs) for file in theirs.rglob("*") if file.suffix in (".json", ".safetensors")}
+    assert {file.relative_to(ours) for file in ours.rglob("*") if file.suffix in (".json", ".safetensors")} == files
+    kept = {file.parts[1] for file in files if len(file.parts) == 3}
+    assert kept == ({"spread_filter"} if name == "rlpr" else {"process_rewards"})
+    for file in files:
+        if file.suffix == ".safetensors":
+            a, b = load_file(ours / file), load_file(theirs / file)
+            assert a.keys() == b.keys()
+            assert all(a[key].equal(b[key]) for key in a)
+        elif kept & set(file.parts):
+            assert (ours / file).read_bytes() == (theirs / file).read_bytes()
+    for step in range(1, 7):
+        group_file = f"rollouts/{step:06d}.jsonl.gz"
+        assert (tmp_path / "small" / group_file).read_bytes() == (uninterrupted[name] / group_file).read_bytes()
+
+
+def test_the_process_reward_model_is_not_the_policy(uninterrupted: dict[str, Path]) -> None:
+    checkpoint = uninterrupted["prime"] / "checkpoints" / "train-000006"
+    policy = load_file(checkpoint / "model.safetensors")
+    process = load_file(checkpoint / "training" / "process_rewards" / "weights.safetensors")
+    start = load_file(uninterrupted["prime"] / "reference" / "model.safetensors")
+    assert process.keys() <= start.keys()
+    assert any(not process[key].equal(start[key]) for key in process)
+    assert any(not process[key].equal(policy[key]) for key in process)
+
+
+def test_rlpr_saves_likelihoods_and_leaves_groups_out(uninterrupted: dict[str, Path]) -> None:
+    path = uninterrupted["rlpr"]
+    records = steps(path)
+    assert any(record["spread/groups_left_out"] > 0 for record in records[2:])
+    for record in records:
+        assert record["rollouts/unknown"] == 0
+        assert record["reward/total"] == pytest.approx(record["reward/likelihood"])
+        for group in read_groups(path, record["step"]):
+            assert all(rollout["total"] == rollout["likelihood"] for rollout in group["rollouts"])
+
+
+def test_prime_refuses_rewards_that_are_no_verdicts(tmp_path: Path) -> None:
+    with pytest.raises(LampoError, match=r"learns from verdicts, so it needs rewards\.source: verifier"):
+        small_config(tmp_path, advantage={"name": "prime"}, rewards={"source": "likelihood"})
+
+
+def learnt(folder: Path, **changes: Any) -> TrainConfig:
+    """One-digit sums after a warm start in which about half of them come out right."""
+    return small_config(
+        folder,
+        run__checkpoint_every=100,
+        task={"name": "arithmetic", "digits": 1, "num_train": 64, "num_heldout": 8, "demonstration_noise": 0.3},
+        rewards={},
+        warmstart={"steps": 150, "rows_per_step": 16, "optimizer": {"learning_rate": 1e-2, "schedule": "cosine"}},
+        sampling={"problems_per_step": 8, "group_size": 8, "max_new_tokens": 14},
+        training={"steps": 40, "tokens_per_microbatch": 4096},
+        optimizer={"learning_rate": 1e-4},
+        evaluation={"every": 100, "problems": 8},
+        **changes,
+    )
+
+
+def test_the_process_reward_model_learns_to_tell_right_from_wrong(tmp_path: Path) -> None:
+    """The policy hardly moves, so that the outcomes are as hard to foretell at the end as at the beginning."""
+    path = run_to_end(learnt(tmp_path, advantage={"name": "prime", "beta": 1.0, "learning_rate_factor": 30}))
+    losses = [record["process/cross_entropy"] for record in steps(path)]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert sum(losses[-8:]) / 8 < 0.85 * losses[0]
+
+
+def test_right_responses_have_the_larger_likelihood_rewards(tmp_path: Path) -> None:
+    config = learnt(tmp_path, training__steps=0)
+    config = parse_config(config.model_dump(mode="json") | {"rewards": {"source": "likelihood"}}, "the small recipe")
+    path = run_to_end(config)
+    policy = Policy.load(config.model, weights=next((path / "checkpoints").iterdir()))
+    problems = load_task(config.task, config.decontamination).train[:32]
+    prompts = encode_prompts(problems, policy, config.prompt)
+    rollouts = NativeSampler(policy, temperature=1.0, max_new_tokens=14, rows_at_once=256).sample(prompts, 8, seed=0)
+    verdicts = [
+        [judge(NumericOptions(), rollout.text, problem.answer) for rollout in rollouts_G]
+        for problem, rollouts_G in zip(problems, rollouts, strict=True)
+    ]
+    likelihoods = answer_likelihoods(policy, problems, prompts, rollouts, verdicts, 4096)
+    pairs = [
+        (verdict.status, likelihood)
+        for verdicts_G, likelihoods_G in zip(verdicts, likelihoods, strict=True)
+        for verdict, likelihood in zip(verdicts_G, likelihoods_G, strict=True)
+    ]
+    means = {
+        status: torch.tensor([value for found, value in pairs if found == status]).mean()
+        for status in ("right", "wrong")
+    }
+    assert means["right"] > means["wrong"] + 0.1
