@@ -92,10 +92,10 @@ class Estimate:
     """Advantages of a step, with the scores they rest on and what to log; all rows in the order of the groups.
 
     Attributes:
-        advantages_N: one a rollout; the mean over its tokens where the method gives one a token.
+        advantages_N: one a rollout; the mean over its tokens under PRIME.
         scores_N: mean or sum of the rollouts' log-probabilities.
         statistics: what to log.
-        token_advantages_N: N tensors (T,), where the method gives one a token.
+        token_advantages_N: N tensors (T,), where the tokens of a rollout differ.
         left_out: indices of groups that the update leaves out.
     """
 
@@ -175,6 +175,13 @@ def estimate_advantages(
             )
             advantages_N = advantages_NT.sum(1) / mask_NT.sum(1).clamp(min=1)
             token_advantages_N = tuple(row_T[:length] for row_T, length in zip(advantages_NT, lengths, strict=True))
+    if any(reward.num_credited is not None for reward in rewards):
+        token_advantages_N = tuple(
+            advantage * (torch.arange(T := len(rollout.completion_ids)) < (T if credited is None else credited))
+            for advantage, (_, rollout), credited in zip(
+                advantages_N, rollouts, [reward.num_credited for reward in rewards], strict=True
+            )
+        )
     statistics |= {
         "advantage/sum": float(advantages_N.sum()),
         "advantage/mean_absolute": float(advantages_N.abs().mean()),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .batch import Row, row_logprobs
 from .policy import Policy
-from .types import LampoError, Problem, Rollout, Verdict
+from .types import LampoError, Likelihood, Problem, Rollout, Verdict
 
 
 def answer_likelihoods(
@@ -21,7 +21,7 @@ def answer_likelihoods(
     rollouts_PG: Sequence[Sequence[Rollout]],
     verdicts_PG: Sequence[Sequence[Verdict]],
     tokens_per_microbatch: int,
-) -> list[list[float]]:
+) -> list[list[Likelihood]]:
     r"""The debiased likelihood reward of every rollout.
 
         r_i  = mean_t pi(y*_t | q, z_i, y*_<t)          z_i: the response up to the answer that it gave, see `answer_begins`
@@ -40,21 +40,27 @@ def answer_likelihoods(
         tokens_per_microbatch: most tokens in one forward pass.
 
     Returns:
-        Rewards from 0 to 1.
+        Rewards from 0 to 1, each with the number of tokens of z_i.
     """
     rows: list[Row] = []
+    lengths: list[int] = []
     for problem, prompt_ids, rollouts_G, verdicts_G in zip(
         problems_P, prompts_P, rollouts_PG, verdicts_PG, strict=True
     ):
         rows.append(_row(policy, prompt_ids, [], policy.encode(problem.answer)))
         for rollout, verdict in zip(rollouts_G, verdicts_G, strict=True):
             begin = answer_begins(rollout.text, verdict.extracted, problem.answer)
-            rows.append(_row(policy, prompt_ids, *with_answer(policy, rollout, begin, problem.answer)))
+            response_ids, answer_ids = with_answer(policy, rollout, begin, problem.answer)
+            rows.append(_row(policy, prompt_ids, response_ids, answer_ids))
+            lengths.append(len(response_ids))
     means = iter([float(logprobs_T.exp().mean()) for logprobs_T in row_logprobs(policy, rows, tokens_per_microbatch)])
-    likelihoods_PG: list[list[float]] = []
+    num_tokens = iter(lengths)
+    likelihoods_PG: list[list[Likelihood]] = []
     for rollouts_G in rollouts_PG:
         without = next(means)
-        likelihoods_PG.append([min(1.0, max(0.0, next(means) - without)) for _ in rollouts_G])
+        likelihoods_PG.append(
+            [Likelihood(min(1.0, max(0.0, next(means) - without)), next(num_tokens)) for _ in rollouts_G]
+        )
     return likelihoods_PG
 
 

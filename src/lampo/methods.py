@@ -143,6 +143,7 @@ OWN_SETTINGS = (
     ("sampling", "resample"),
     ("sampling", "accuracy_range"),
     ("rewards", "source"),
+    ("rewards", "likelihood_credit"),
     ("rewards", "overlong_penalty"),
     ("rewards", "overlong_share"),
 )

@@ -11,7 +11,7 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from .options import Options
-from .types import Group, Problem, Reward, Rollout, Verdict
+from .types import Group, Likelihood, Problem, Reward, Rollout, Verdict
 from .verify import THOUGHT_BEGIN, THOUGHT_END
 
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
@@ -24,6 +24,9 @@ class RewardOptions(Options):
     source: Literal["verifier", "likelihood"] = "verifier"
     """verifier: correctness; likelihood: how much likelier the response makes the reference answer, by the policy itself (RLPR, arXiv
     2506.18254), while verdicts are only logged."""
+    likelihood_credit: Literal["response", "reasoning"] = "response"
+    """Whose tokens the update credits with a likelihood: those of the whole response (RLPR), or those before its answer, on which alone
+    the likelihood depends: the same gradient in expectation, and far less noise."""
     rouge_l: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Coefficient of the ROUGE-L F1 against the reference solution. 0: never computed."""
     rouge_scope: Literal["response", "trace"] = "response"
@@ -40,7 +43,7 @@ def score(
     verdicts_G: Sequence[Verdict],
     options: RewardOptions,
     max_new_tokens: int,
-    likelihoods_G: Sequence[float] | None = None,
+    likelihoods_G: Sequence[Likelihood] | None = None,
 ) -> Group:
     """Reward all rollouts of one problem.
 
@@ -88,15 +91,18 @@ def score(
 
 
 def _reward(
-    verdict: Verdict, rouge: float | None, length: float, likelihood: float | None, options: RewardOptions
+    verdict: Verdict, rouge: float | None, length: float, likelihood: Likelihood | None, options: RewardOptions
 ) -> Reward:
     excess = length if options.overlong_penalty > 0 else None
     correctness = {"right": 1.0, "wrong": 0.0, "unknown": None}[verdict.status]
-    first = correctness if likelihood is None else likelihood
+    first = correctness if likelihood is None else likelihood.value
     if first is None:
         return Reward(correctness=None, rouge_l=rouge, overlong=excess, total=math.nan)
     total = first + options.rouge_l * (rouge or 0.0) - options.overlong_penalty * (excess or 0.0)
-    return Reward(correctness, rouge, total, excess, likelihood)
+    if likelihood is None:
+        return Reward(correctness, rouge, total, excess)
+    credited = likelihood.num_tokens if options.likelihood_credit == "reasoning" else None
+    return Reward(correctness, rouge, total, excess, likelihood.value, credited)
 
 
 def overlong(num_tokens: int, max_new_tokens: int, share: float) -> float:

@@ -32,7 +32,7 @@ from .tasks.base import Task
 from .tasks.check import check_answers
 from .tasks.load import load_benchmark, load_task
 from .trackers import Trackers, open_trackers
-from .types import Group, LampoError, NotFinite, Problem
+from .types import Group, LampoError, Likelihood, NotFinite, Problem
 from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
@@ -150,7 +150,7 @@ def sample_and_score(
     with stopwatch("verify"):
         verdicts_PG = verification.verdicts(rollouts_PG)
     with stopwatch("score"):
-        likelihoods_PG: Sequence[Sequence[float] | None] = [None] * len(problems_P)
+        likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
         if config.rewards.source == "likelihood":
             likelihoods_PG = answer_likelihoods(
                 session.policy,

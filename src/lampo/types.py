@@ -144,12 +144,21 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How much likelier a response makes the reference answer, and how many of its first tokens that depends on."""
+
+    value: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout, every component on its own.
 
     total = correctness + coefficient * rouge_l - penalty * overlong, where a component that does not apply is None and adds nothing.
     An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0. Where the policy's likelihood of the
     reference answer is the reward, it stands in the place of correctness, which is still kept, and no row is invalid.
+    `num_credited` is the number of first tokens that the update credits with it; None means all.
     """
 
     correctness: float | None
@@ -157,6 +166,7 @@ class Reward:
     total: float
     overlong: float | None = None
     likelihood: float | None = None
+    num_credited: int | None = None
 
     @property
     def valid(self) -> bool:

@@ -31,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prime, LoRA": {"advantage": {"name": "prime"}, "model__lora": {"rank": 2}},
     "rlpr": {
         "advantage": {"name": "grpo"},
-        "rewards": {"source": "likelihood"},
+        "rewards": {"source": "likelihood", "likelihood_credit": "reasoning", "overlong_penalty": 0.1},
         "spread_filter": {"share": 0.8, "average_from": 1, "filter_from": 3},
     },
 }
@@ -101,9 +101,11 @@ def test_rlpr_saves_likelihoods_and_leaves_groups_out(uninterrupted: dict[str, P
     assert any(record["spread/groups_left_out"] > 0 for record in records[2:])
     for record in records:
         assert record["rollouts/unknown"] == 0
-        assert record["reward/total"] == pytest.approx(record["reward/likelihood"])
+        penalty = 0.1 * record["reward/overlong"]
+        assert record["reward/total"] == pytest.approx(record["reward/likelihood"] - penalty)
         for group in read_groups(path, record["step"]):
-            assert all(rollout["total"] == rollout["likelihood"] for rollout in group["rollouts"])
+            for rollout in group["rollouts"]:
+                assert rollout["total"] == pytest.approx(rollout["likelihood"] - 0.1 * rollout["overlong"])
 
 
 def test_prime_refuses_rewards_that_are_no_verdicts(tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_right_responses_have_the_larger_likelihood_rewards(tmp_path: Path) -> N
     ]
     likelihoods = answer_likelihoods(policy, problems, prompts, rollouts, verdicts, 4096)
     pairs = [
-        (verdict.status, likelihood)
+        (verdict.status, likelihood.value)
         for verdicts_G, likelihoods_G in zip(verdicts, likelihoods, strict=True)
         for verdict, likelihood in zip(verdicts_G, likelihoods_G, strict=True)
     ]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lampo.batch import collate
-from lampo.config import SamplingOptions
+from lampo.config import SamplingOptions, parse_config
 from lampo.estimate import GrpoOptions, estimate_advantages
 from lampo.likelihood import answer_begins, answer_likelihoods, refuse_unfit_answers, with_answer
 from lampo.policy import Policy
 from lampo.rewards import RewardOptions, score
 from lampo.spread import SpreadFilter, SpreadFilterOptions, reward_std
-from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
+from lampo.types import Group, LampoError, Likelihood, Problem, Reward, Rollout, Verdict
 
 PROBLEM = Problem("0", "7+5=", "12", reference="7+5=12")
 
@@ -59,7 +59,9 @@ def test_the_reward_by_its_definition(policy: Policy, tokens_per_microbatch: int
     rollouts = [[rollout(policy, text) for text in texts], [rollout(policy, "1+1=2", finished=False)]]
     verdicts = [[Verdict("unknown", extracted=given) for given in extracted], [Verdict("right", extracted="2")]]
     prompts = [torch.tensor(policy.encode(problem.prompt)) for problem in problems]
-    likelihoods = answer_likelihoods(policy, problems, prompts, rollouts, verdicts, tokens_per_microbatch)
+    answered = answer_likelihoods(policy, problems, prompts, rollouts, verdicts, tokens_per_microbatch)
+    likelihoods = [[likelihood.value for likelihood in answered_G] for answered_G in answered]
+    assert [likelihood.num_tokens for likelihood in answered[0]] == [len("0+7+5=12\n="), len("0+7+5=13\n="), 3, 0]
     without = mean_probability(policy, "7+5=", "12")
     befores = ["7+5=0+7+5=12\n=", "7+5=0+7+5=13\n=", "7+5=+++", "7+5="]
     expected = [min(1.0, max(0.0, mean_probability(policy, before, "12") - without)) for before in befores]
@@ -68,6 +70,25 @@ def test_the_reward_by_its_definition(policy: Policy, tokens_per_microbatch: int
     gain = mean_probability(policy, "1+1=1+1=", "2") - mean_probability(policy, "1+1=", "2")
     assert likelihoods[1] == pytest.approx([min(1.0, max(0.0, gain))], abs=1e-5)
     assert max(likelihoods[0]) > 0
+
+
+def test_credit_for_the_reasoning_alone(policy: Policy) -> None:
+    rollouts = [rollout(policy, text) for text in ("7+5=12", "=13", "12")]
+    verdicts = [Verdict("wrong")] * 3
+    likelihoods = [Likelihood(0.75, 4), Likelihood(0.5, 1), Likelihood(0.0, 0)]
+    both = [
+        estimate_advantages(
+            [score(PROBLEM, rollouts, verdicts, RewardOptions(likelihood_credit=credit), 64, likelihoods)],
+            GrpoOptions(name="grpo"),
+        )
+        for credit in ("response", "reasoning")
+    ]
+    assert both[0].token_advantages_N is None
+    assert both[1].token_advantages_N is not None
+    assert both[1].advantages_N.equal(both[0].advantages_N)
+    a, b, _ = both[0].advantages_N.tolist()
+    expected = [[a] * 4 + [0] * 3, [b, 0, 0, 0], [0, 0, 0]]  # the answer and the end have none
+    assert [row_T.tolist() for row_T in both[1].token_advantages_N] == expected
 
 
 class Words:
@@ -101,7 +122,7 @@ def test_a_response_that_leaves_no_room_in_the_context_loses_its_end(policy: Pol
     long = rollout(policy, "1" * (policy.context_length - 4), finished=False)
     prompt = torch.tensor(policy.encode("7+5="))
     (likelihoods,) = answer_likelihoods(policy, [PROBLEM], [prompt], [[long]], [[Verdict("wrong")]], 1000)
-    assert 0 <= likelihoods[0] <= 1
+    assert 0 <= likelihoods[0].value <= 1
 
 
 def test_answers_without_a_likelihood_are_refused_before_the_start(policy: Policy) -> None:
@@ -115,7 +136,8 @@ def test_likelihoods_stand_in_the_place_of_correctness_and_make_every_row_valid(
     rollouts = [rollout(policy, text) for text in ("7+5=12", "7+5=13", "7+5=12")]
     verdicts = [Verdict(status) for status in ("right", "wrong", "unknown")]
     options = RewardOptions(source="likelihood", rouge_l=0.6)
-    rewards = score(PROBLEM, rollouts, verdicts, options, 64, [0.25, 0.5, 0.75]).rewards_G
+    likelihoods = [Likelihood(value, 4) for value in (0.25, 0.5, 0.75)]
+    rewards = score(PROBLEM, rollouts, verdicts, options, 64, likelihoods).rewards_G
     assert [reward.total for reward in rewards] == pytest.approx([0.25 + 0.6, 0.5 + 0.6 * 5 / 6, 0.75 + 0.6])
     assert [reward.correctness for reward in rewards] == [1.0, 0.0, None]
     assert all(reward.valid for reward in rewards)
@@ -188,3 +210,20 @@ def test_dynamic_sampling_keeps_what_lies_in_the_range_and_never_all_or_nothing(
     narrow, wide = SamplingOptions(accuracy_range=(0.2, 0.8)), SamplingOptions()
     assert [narrow.keeps(group) for group in groups] == [False, False, True, True, True, False, False, False]
     assert [wide.keeps(group) for group in groups] == [False, True, True, True, True, True, False, False]
+
+
+def test_what_belongs_to_a_method_goes_with_it() -> None:
+    recipe = {
+        "run": {"name": "x"},
+        "method": "rlpr",
+        "model": {"config": {"model_type": "qwen3"}, "characters": "0"},
+        "task": {"name": "arithmetic"},
+    }
+    rlpr = parse_config(recipe, "a recipe")
+    assert rlpr.rewards.source == "likelihood"
+    assert rlpr.spread_filter == SpreadFilterOptions()
+    prime = parse_config(recipe, "a recipe", ["method=prime"])
+    assert (prime.rewards.source, prime.spread_filter) == ("verifier", None)
+    assert prime.sampling.accuracy_range == (0.2, 0.8)
+    grpo = parse_config(prime.model_dump(mode="json"), "a recipe", ["method=grpo"])
+    assert (grpo.sampling.resample, grpo.sampling.accuracy_range) == (0, (0.0, 1.0))
