@@ -80,7 +80,7 @@ class PrimeOptions(Options):
     learning_rate_factor: float = Field(default=2.0, gt=0)
     """Learning rate of the process reward model in units of the policy's (1e-6 and 5e-7 in the paper)."""
     double_forward: bool = False
-    """Reward tokens by the model after its step on the same rollouts, which costs a pass; off, as in the paper: before it."""
+    """Reward tokens by the model after its step on the same rollouts, which costs a pass; off, as in the authors' script: before it."""
 
 
 AnyAdvantage = PairwiseOptions | GrpoOptions | RlooOptions | ReinforcePpOptions | PrimeOptions

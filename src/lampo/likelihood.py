@@ -28,7 +28,7 @@ def answer_likelihoods(
         r'   = mean_t pi(y*_t | q, y*_<t)               once a problem
         R_i  = clip(r_i - r', 0, 1)
 
-    RLPR, arXiv 2506.18254, equations 2 to 4: y* is the reference answer, pi the policy that sampled. The probabilities are those of the
+    RLPR, arXiv 2506.18254: y* is the reference answer, pi the policy that sampled. The probabilities are those of the
     model itself, at temperature 1 whatever the temperature of sampling, as in the paper. What a verifier thought right plays no part.
 
     Args:
