@@ -23,7 +23,7 @@ from .metrics import Stopwatch, peak_memory_gib, rollout_record
 from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
-from .prompts import encode_prompts, longer_prompts, refuse_long_prompts
+from .prompts import encode_prompts, measured_less_exactly, refuse_long_prompts
 from .rewards import score
 from .run import Run
 from .sample import NativeSampler, Sampler
@@ -246,15 +246,9 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     if answers.failing:
         progress.note(str(answers))
     policy = load_policy(config, run.weights)
-    context, longest = policy.context, config.sampling.max_new_tokens
-    refuse_long_prompts(own, policy, config.prompt, longest)
-    refuse_long_prompts(others, policy, config.prompt, longest, context=context.beyond())
-    beyond = longer_prompts(others, policy, config.prompt, context.length - longest)
-    if beyond:
-        progress.note(
-            f"Of the benchmarks' problems {len(beyond)} may be answered past {context.length} tokens, and are measured less "
-            f"exactly, with those sampled beside them. {context.note}"
-        )
+    refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
+    if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
+        progress.note(complaint)
     if config.rewards.source == "likelihood":
         refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
