@@ -119,7 +119,7 @@ def test_a_token_that_reaches_over_the_boundary_goes_with_the_answer() -> None:
 
 
 def test_a_response_that_leaves_no_room_in_the_context_loses_its_end(policy: Policy) -> None:
-    long = rollout(policy, "1" * (policy.context_length - 4), finished=False)
+    long = rollout(policy, "1" * (policy.context.length - 4), finished=False)
     prompt = torch.tensor(policy.encode("7+5="))
     (likelihoods,) = answer_likelihoods(policy, [PROBLEM], [prompt], [[long]], [[Verdict("wrong")]], 1000)
     assert 0 <= likelihoods[0].value <= 1
