@@ -26,15 +26,14 @@ def evaluate(
     prefix: str = "evaluation/",
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Accuracy of `samples` responses a problem (those of `config.evaluation` if not given): the mean over problems of the share of right ones among the verified ones.
+    """Accuracy of `samples` responses a problem: the mean over problems of the share of right ones among the verified ones.
 
-    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    Without `samples` there are as many as `config.evaluation` says. Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
     the same at every call of a run, so that two evaluations differ by the policy alone.
 
     Returns:
         accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where
-        there are several, number of problems, samples, shares of unknown and truncated responses, mean length;
-        keys begin
+        there are several, number of problems, samples, shares of unknown and truncated responses, mean length; keys begin
         with the prefix.
     """
     samples = config.evaluation.samples if samples is None else samples

@@ -92,8 +92,8 @@ def policy_loss(
     `sequence` and a KL term are GRPO (arXiv 2402.03300); a wider upper range and `token` are DAPO (arXiv 2503.14476);
     `constant` is Dr. GRPO (arXiv 2503.20783). The other surrogates are in `lampo.surrogates`: one ratio a response (sequence,
     GSPO), the geometric mean of clipped ratios (geometric, GMPO), clipped weights (cispo), centred log-ratios (gvpo). k3 is the
-    estimator of KL(pi || pi_ref) of Schulman's note "Approximating KL divergence": unbiased for samples of pi, and never negative. Where pi = pi_old the gradient is
-    that of REINFORCE.
+    estimator of KL(pi || pi_ref) of Schulman's note "Approximating KL divergence": unbiased for samples of pi, and never
+    negative. Where pi = pi_old the gradient of all surrogates but gvpo is that of REINFORCE.
 
     Args:
         logprobs_NT: (N, T) log-probs under the policy that learns; the gradient goes here and nowhere else.
