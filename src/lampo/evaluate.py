@@ -28,8 +28,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy of `samples` responses a problem: the mean over problems of the share of right ones among the verified ones.
 
-    Without `samples` there are as many as `config.evaluation` says. Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
-    the same at every call of a run, so that two evaluations differ by the policy alone.
+    Without `samples` there are as many as `config.evaluation` says. Unknown verdicts are left out and their share is reported;
+    a problem with none verified is left out too. The random numbers are the same at every call of a run, so that two
+    evaluations differ by the policy alone.
 
     Returns:
         accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where

@@ -130,7 +130,7 @@ def method_settings(name: Any) -> Settings:
     Raises:
         LampoError: there is no method of that name.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise LampoError(f"There is no method {name!r}; known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
