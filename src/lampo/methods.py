@@ -153,8 +153,14 @@ def under(settings: Mapping[str, Any], values: Settings) -> Settings:
 
 def with_method(values: Settings, name: Any) -> Settings:
     """A recipe with another method: what belonged to its own method goes, and the new one's settings win over the rest."""
+    former = {} if values.get("method") is None else method_settings(values["method"])
     kept = {key: value for key, value in values.items() if key not in OWN_SECTIONS}
-    for section, key in OWN_SETTINGS:
-        if isinstance(kept.get(section), dict):
-            kept[section] = {own: value for own, value in kept[section].items() if own != key}
+    for section, settings in kept.items():
+        if isinstance(settings, dict):
+            set_by_former = former.get(section, {})
+            kept[section] = {
+                key: value
+                for key, value in settings.items()
+                if (section, key) not in OWN_SETTINGS and (key not in set_by_former or set_by_former[key] != value)
+            }
     return under(kept, method_settings(name)) | {"method": name}
