@@ -123,7 +123,8 @@ def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[li
             (kept if group.is_mixed else set_aside).append(group)
         if len(kept) == options.problems_per_step:
             break
-    return (kept, set_aside) if kept else (set_aside, [])
+    count = options.problems_per_step
+    return (kept, set_aside) if kept else (set_aside[:count], set_aside[count:])
 
 
 def sample_and_score(
@@ -220,6 +221,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
+    if evaluation.skip >= len(task.heldout) > 0:
+        raise LampoError(f"evaluation.skip is {evaluation.skip}, and there are {len(task.heldout)} held-out problems.")
     needed = [*task.train, *task.heldout, *chain.from_iterable(benchmarks.values())]
     prepare_verifiers(needed, config.verifier)
     pool = stack.enter_context(VerifierPool())
