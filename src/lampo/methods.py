@@ -72,7 +72,10 @@ METHODS: dict[str, Method] = {
             "advantage": GRPO_ADVANTAGE,
             "loss": {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
             "sampling": {"resample": 3},
-            "rewards": {"overlong_penalty": 1.0, "overlong_share": 0.2},
+            "rewards": {
+                "overlong_penalty": 0.5,
+                "overlong_share": 0.2,
+            },  # the paper's 1, for rewards of 1 and 0, not 1 and -1
         },
     ),
     "gspo": Method(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from lampo.advantages import grpo_advantages
 from lampo.config import LossOptions, TrainConfig, describe_config, dump_config, load_config, parse_config
 from lampo.methods import METHODS, method_settings
 from lampo.rewards import RewardOptions, overlong, score
@@ -59,6 +61,14 @@ def test_the_presets_name_what_there_is(name: str) -> None:
     assert (method.arxiv is None) == (name == "cot")
     if "loss" in method.settings:
         LossOptions(**method.settings["loss"])
+
+
+@every_method
+def test_every_method_is_in_the_documentation(name: str) -> None:
+    text = (RECIPE.parents[1] / "docs" / "methods.md").read_text()
+    assert f"| [`{name}`](#" in text
+    assert re.search(rf"^## .*\b{name}\b", text, re.MULTILINE)
+    assert METHODS[name].arxiv is None or f"arXiv {METHODS[name].arxiv}" in text
 
 
 def test_the_settings_of_a_method_cannot_be_changed_from_outside() -> None:
@@ -192,6 +202,16 @@ def test_the_overlong_penalty_rises_from_0_to_1(share: float) -> None:
     assert values == sorted(values)
     assert (values[0], values[-1]) == (0.0, pytest.approx(1.0))
     assert all(0 <= value <= 1 + 1e-12 for value in values)
+
+
+def test_the_penalty_of_the_preset_is_that_of_the_paper_whose_rewards_are_1_and_minus_1() -> None:
+    correctness_N = torch.tensor([1, 0, 0, 1, 1, 0], dtype=torch.float64)
+    overlong_N = torch.tensor([0, 0, 0.25, 1, 0.5, 1], dtype=torch.float64)
+    preset = METHODS["dapo"].settings["rewards"]["overlong_penalty"]
+    group_ids_N = torch.zeros(6, dtype=torch.int64)
+    ours_N = grpo_advantages(correctness_N - preset * overlong_N, group_ids_N)
+    papers_N = grpo_advantages((2 * correctness_N - 1) - overlong_N, group_ids_N)
+    torch.testing.assert_close(ours_N, papers_N, rtol=1e-3, atol=0)  # but for the epsilon beside the std
 
 
 def make_rollout(num_tokens: int, text: str = "") -> Rollout:
