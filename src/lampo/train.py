@@ -238,6 +238,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
+    if evaluation.skip >= len(task.heldout) > 0:
+        raise LampoError(f"evaluation.skip is {evaluation.skip}, and there are {len(task.heldout)} held-out problems.")
     own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
     needed = [*own, *others]
     prepare_verifiers(needed, config.verifier)
