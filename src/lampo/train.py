@@ -106,7 +106,7 @@ def reinforce(session: Session) -> None:
                 for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
             ]
             estimate = estimate_advantages(groups_P, config.advantage)
-            saved = run.save_groups(step, groups_P, estimate)
+            saved = run.save_groups(step, groups_P, estimate, policy.pieces)
         with stopwatch("update"):
             batch = collate(groups_P, estimate.advantages_N, keep_all=reference is not None)
             try:

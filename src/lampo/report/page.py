@@ -17,7 +17,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from ..files import write_file
-from .read import Record, read_groups, read_metrics, rollout_steps, summary
+from ..shards import Record, read_groups, rollout_steps
+from .read import read_metrics, summary
 
 # Okabe and Ito's colour-blind-safe colours, those with a contrast of 3:1 or better on both backgrounds.
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
