@@ -18,7 +18,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,10 @@ class Entry:
     advantage: float | None
     length: float | None
 
+    def fields(self) -> Record:
+        """As plain data; `dataclasses.asdict` copies deeply and is many times slower."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     @property
     def marks(self) -> list[str]:
         """What one may want to filter by: wrong and right (every known verdict is), unknown, cut, flat (no spread)."""
@@ -159,7 +163,7 @@ def read_index(
     found = {step: value for step, value in (known or {}).items() if signatures.get(step) == value[0]}
     if len(found) < len(signatures):
         for line in _index_lines(folder):
-            if signatures.get(line.step) == line.signature:
+            if line.step not in found and signatures.get(line.step) == line.signature:
                 found[line.step] = line.signature, line.groups
     lacking = [step for step in signatures if step not in found]
     complaints: list[str] = []
@@ -190,8 +194,12 @@ def _append(folder: Path, lines: Sequence[_IndexLine]) -> None:
     """In one write, and on a line of its own whatever a kill left behind."""
     if not lines:
         return
+    plain = [
+        {"step": line.step, "signature": line.signature, "groups": [each.fields() for each in line.groups]}
+        for line in lines
+    ]
     with (folder / "index.jsonl").open("ab") as stream:
-        stream.write("".join("\n" + json.dumps(asdict(line), ensure_ascii=False) for line in lines).encode())
+        stream.write("".join("\n" + json.dumps(line, ensure_ascii=False) for line in plain).encode())
 
 
 def _index_lines(folder: Path) -> Iterator[_IndexLine]:
@@ -200,7 +208,7 @@ def _index_lines(folder: Path) -> Iterator[_IndexLine]:
         text = (folder / "index.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
-    names = [field.name for field in fields(Entry)]
+    names = list(Entry.__dataclass_fields__)
     for line in text.split("\n"):
         try:
             values = json.loads(line)

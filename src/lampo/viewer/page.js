@@ -18,10 +18,10 @@ let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null || (value === false && !name.startsWith("aria-"))) continue;
     if (name === "class") made.className = value;
     else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value === true ? "" : value);
+    else made.setAttribute(name, value === true && !name.startsWith("aria-") ? "" : value);
   }
   made.append(...children.flat().filter(child => child !== null && child !== undefined && child !== false).map(child => child instanceof Node ? child : String(child)));
   return made;
@@ -29,7 +29,7 @@ function element(tag, properties = {}, ...children) {
 const known = value => value !== null && value !== undefined;
 const minus = written => written.replace("-", "−");
 const number = (value, digits = 3) => known(value) ? minus(Number(value).toFixed(digits)).replace(/^−(0(\.0+)?)$/, "$1") : "–";
-const signed = (value, digits = 3) => known(value) ? (value > 0 ? "+" : "") + number(value, digits) : "–";
+const signed = (value, digits = 3) => (value > 0 && Number(value.toFixed(digits)) > 0 ? "+" : "") + number(value, digits);
 const short = value => Number.isInteger(value) ? value.toLocaleString("en") : number(value);
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 function tint(node, value, most) {
@@ -139,15 +139,13 @@ async function show(at) {
     return;
   }
   history.replaceState(null, "", `#${encodeURIComponent(line.place)}/${line.number}`);
-  const table = index.advantage ? ask("pairs", line) : Promise.resolve(null);
-  table.catch(() => null);
   try {
     const group = await ask("group", line);
     if (mine !== request) return;
     drawGroup(line, group, null, "comparing …");
     $("group").scrollTop = 0;
     let pairs = null, why = "";
-    try { pairs = await table; } catch (error) { why = error.message; }
+    try { if (index.advantage) pairs = await ask("pairs", line); } catch (error) { why = error.message; }
     if (mine === request) drawGroup(line, group, pairs, why);
   } catch (error) {
     if (mine === request) $("group").replaceChildren(element("p", { role: "alert", class: "wrong" }, error.message));
@@ -212,16 +210,20 @@ function comparisons(rollouts, rank, pairs, why) {
     made.addEventListener("focus", tell);
     return i === j ? made : tint(made, known(value) ? value - centre : null, mostPair);
   };
+  const endsFirst = matchMedia("(max-width: 52rem)").matches, ordered = (pairCells, endCells) => endsFirst ? [endCells, pairCells] : [pairCells, endCells];
   const made = element("table", { "aria-label": `Pairs: ${label}`, class: rollouts.length >= DENSE_FROM ? "dense" : "" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "rollout"), element("th", { scope: "col" }, "reward"), element("th", { scope: "col" }, scoreName()),
-      rank.map((j, at) => element("th", { scope: "col", class: at ? "pair" : "pair first" }, rollouts.length >= DENSE_FROM ? j + 1 : `vs #${j + 1}`)),
-      ends.map(([name], at) => element("th", { scope: "col", class: at ? "" : "first" }, name === own ? `${name} (used)` : name)))),
+      ordered(rank.map((j, at) => element("th", { scope: "col", class: at ? "pair" : "pair first" }, rollouts.length >= DENSE_FROM ? j + 1 : `vs #${j + 1}`)),
+        ends.map(([name, values], at) => element("th", { scope: "col", class: at ? "" : "first" }, name === own && !differs(values) ? `${name} (used)` : name))).flat())),
     element("tbody", {}, rank.map((i, row) => element("tr", {},
       element("th", { scope: "row" }, element("a", { href: `#r${i + 1}`, onclick: event => { event.preventDefault(); focusResponse(i); } },
         `#${i + 1}`), " ", element("span", { class: rollouts[i].status, role: "img", "aria-label": rollouts[i].status }, GLYPHS[rollouts[i].status[0]][0])),
       element("td", {}, number(rollouts[i].total)), element("td", {}, number(rollouts[i].score)),
-      rank.map((j, column) => cell(i, j, row, column)),
-      ends.map(([, values], at) => tint(element("td", { class: at ? "sum" : "sum first" }, signed(values[i])), values[i], most(values)))))));
+      ordered(rank.map((j, column) => cell(i, j, row, column)),
+        ends.map(([, values], at) => tint(element("td", { class: at ? "sum" : "sum first" }, signed(values[i])), values[i], most(values)))).flat()))),
+    element("tfoot", {}, element("tr", {}, element("th", { scope: "row" }, "sum"), element("td", { colspan: 2 }),
+      ordered([element("td", { colspan: rank.length, class: "first" })],
+        ends.map(([, values], at) => element("td", { class: at ? "sum" : "sum first" }, signed(values.reduce((total, value) => total + (value ?? 0), 0))))).flat())));
   made.addEventListener("keydown", event => {
     const from = event.target.closest("td.pair"), move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (!from || !move) return;

@@ -54,10 +54,6 @@ class ViewerServer(ThreadingHTTPServer):
         """Where the page is."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def warm_up(self) -> None:
-        """Import torch while the reader reads."""
-        threading.Thread(target=_pairs_module, daemon=True).start()
-
     def answer(self, path: str, query: dict[str, str]) -> Any:
         """What /api/... says, as plain data.
 
@@ -83,7 +79,6 @@ def serve(source: Source, *, port: int = 0, step: int | None = None, browser: bo
     with ViewerServer(source, port) as server:
         url = server.url + ("" if step is None else f"#{step}/0")
         print(f"{source.path} at {url}  (Ctrl-C ends)", flush=True)
-        server.warm_up()
         if browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         with suppress(KeyboardInterrupt):
@@ -99,7 +94,7 @@ def group_pairs(source: Source, place: str, number: int) -> dict[str, Any] | Non
 
 
 def _pairs_module() -> Any:
-    from . import pairs  # imports torch, which takes longer than all the rest
+    from . import pairs  # imports torch, which takes longer than all the rest, and only once there is something to read
 
     return pairs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,6 +90,8 @@ class RunSource:
 
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
+        if not self._known:
+            self.index()
         known = self._known.get(int(place)) if place.isdecimal() else None
         if known is None or not 0 <= number < len(known[1]):
             raise LampoError(f"There is no group {number} in step {place}.")
@@ -144,6 +145,8 @@ class EvaluationSource:
 
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
+        if not self._read:
+            self.index()
         _, offsets, _ = self._read.get(place, (0, [], []))
         if not 0 <= number < len(offsets):
             raise LampoError(f"There is no problem {number} in {place}.")
@@ -189,7 +192,7 @@ def _group(record: Record) -> Record:
 
 
 def _line(place: str, number: int, each: Entry) -> dict[str, Any]:
-    return {"place": place, "number": number, **asdict(each), "marks": each.marks}
+    return {"place": place, "number": number, **each.fields(), "marks": each.marks}
 
 
 def _with_pieces(rollout: Record) -> Record:
