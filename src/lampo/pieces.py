@@ -41,29 +41,23 @@ class Pieces:
             pieces do not add up to the text, which no tokenizer of a model we know does.
         """
         ids = list(token_ids)
+        pieces = [self._piece(token_id) for token_id in ids]
+        if "".join(pieces) == text:  # nearly always
+            return [len(piece) for piece in pieces]
         lengths = [0] * len(ids)
         position = start = 0  # of the text; of the tokens that are not placed yet
-        bytes_go_on = self._bytes_go_on(ids)
-        for index, token_id in enumerate(ids):
+        bytes_go_on = _bytes_go_on(pieces)
+        for index in range(len(ids)):
             is_last = index + 1 == len(ids)
             if not is_last and index - start >= MOST_TOKENS_OF_A_CHARACTER:
                 continue  # bytes of no character: what is left is placed together
-            piece = self._piece(token_id) if start == index else self._after_anchor(ids[start : index + 1])
+            piece = pieces[index] if start == index else self._after_anchor(ids[start : index + 1])
             if position == 0 and not text.startswith(piece):
                 piece = piece.removeprefix(" ")
             if text.startswith(piece, position) and not (piece.endswith(UNFINISHED) and bytes_go_on[index]):
                 lengths[index] = len(piece)
                 position, start = position + len(piece), index + 1
         return lengths if position == len(text) else None
-
-    def _bytes_go_on(self, ids: Sequence[int]) -> list[bool]:
-        """Of every token, whether the next one that is any text could belong to the same character."""
-        answers, answer = [False] * len(ids), False
-        for index in range(len(ids) - 1, -1, -1):
-            answers[index] = answer
-            piece = self._piece(ids[index])
-            answer = UNFINISHED in piece if piece else answer
-        return answers
 
     def _piece(self, token_id: int) -> str:
         piece = self._pieces.get(token_id)
@@ -83,3 +77,13 @@ class Pieces:
             if text.strip() and UNFINISHED not in text:
                 return [token_id], text
         return [], ""
+
+
+def _bytes_go_on(pieces: Sequence[str]) -> list[bool]:
+    """Of every token, whether the next one that is any text could belong to the same character."""
+    answers, answer = [False] * len(pieces), False
+    for index in range(len(pieces) - 1, -1, -1):
+        answers[index] = answer
+        if pieces[index]:
+            answer = UNFINISHED in pieces[index]
+    return answers

@@ -207,7 +207,7 @@ def group_records(
 def _tokens(rollout: Rollout, pieces: Pieces) -> dict[str, Any]:
     return {
         "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
-        "logprobs": [round(logprob, 3) for logprob in rollout.logprobs.tolist()],
+        "logprobs": rollout.logprobs.double().round(decimals=3).tolist(),
     }
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // What models wrote enters the page through `text` and `element` only, as text nodes: nothing here parses HTML.
 
-const ROW = 60, MOST_IN_STRIP = 16, DENSE_FROM = 17, LEAST_LIKELY = 5;
+const ROW = 60, MOST_IN_STRIP = 16, DENSE_FROM = 17, LEAST_LIKELY = 5, PATIENCE = 200;
 const GLYPHS = { r: ["✓", "right"], w: ["✗", "wrong"], u: ["?", "unknown"] };
 const FILTERS = [["wrong", "all wrong"], ["right", "all right"], ["mixed", "right and wrong"], ["unknown", "unknown verdicts"],
   ["cut", "cut at the limit"], ["flat", "no reward spread"]];
@@ -50,6 +50,7 @@ async function ask(what, line) {
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
+const unit = () => index.kind === "run" ? "group" : "problem";
 const placeName = place => index.kind === "run" ? `step ${Number(place).toLocaleString("en")}` : place;
 
 async function readIndex() {
@@ -58,8 +59,8 @@ async function readIndex() {
   document.title = `${index.title} · LamPO rollouts`;
   $("title").textContent = index.title;
   const steps = plural(index.places.length, index.kind === "run" ? "step" : "benchmark");
-  $("kind").textContent = index.excerpt ? `${plural(index.excerpt.shown, "group")} of ${index.excerpt.of.toLocaleString("en")} · LamPO ${index.kind}`
-    : `LamPO ${index.kind} · ${steps} · ${plural(index.groups.length, "group")}`;
+  $("kind").textContent = index.excerpt ? `${plural(index.excerpt.shown, unit())} of ${index.excerpt.of.toLocaleString("en")} · LamPO ${index.kind}`
+    : `LamPO ${index.kind} · ${steps} · ${plural(index.groups.length, unit())}`;
   $("complaints").hidden = !index.complaints.length;
   $("complaints").replaceChildren(...index.complaints.map(complaint => element("p", {}, complaint)));
   const chosen = $("place").value;
@@ -80,14 +81,14 @@ function matching() {
 
 function choose(here) {
   const candidates = matching(), [, column, direction] = SORTS[sort];
-  $("filters").replaceChildren(...FILTERS.map(([mark, label], at) => element("button", {
+  $("filters").replaceChildren(...FILTERS.filter(([mark]) => mark !== "flat" || index.kind === "run").map(([mark, label], at) => element("button", {
     type: "button", "aria-pressed": filters.has(mark), title: `key ${at + 1}`, onclick: () => toggle(mark) },
     label, element("span", { class: "count" }, candidates.filter(line => line.marks.includes(mark)).length.toLocaleString("en")))),
     element("output", {}, ""));
   shown = candidates.filter(line => [...filters].every(mark => line.marks.includes(mark)));
   if (column) shown = shown.map((line, at) => [line, at]).sort(([a, i], [b, j]) =>
     (known(b[column]) - known(a[column])) || direction * (a[column] - b[column]) || i - j).map(([line]) => line);
-  $("filters").lastChild.textContent = `${shown.length.toLocaleString("en")} of ${plural(index.groups.length, "group")}`;
+  $("filters").lastChild.textContent = `${shown.length.toLocaleString("en")} of ${plural(index.groups.length, unit())}`;
   $("rows").style.height = `${shown.length * ROW}px`;
   const at = shown.findIndex(line => key(line) === here);
   show(at >= 0 ? at : shown.length ? 0 : -1);
@@ -142,11 +143,13 @@ async function show(at) {
   try {
     const group = await ask("group", line);
     if (mine !== request) return;
-    drawGroup(line, group, null, "comparing …");
+    const table = index.advantage ? ask("pairs", line).then(pairs => [pairs, ""], error => [null, error.message]) : [null, ""];
+    const early = await Promise.race([table, new Promise(resolve => setTimeout(resolve, PATIENCE, [null, "comparing …"]))]);
+    if (mine !== request) return;
+    const rank = drawGroup(line, group, ...early);
     $("group").scrollTop = 0;
-    let pairs = null, why = "";
-    try { if (index.advantage) pairs = await ask("pairs", line); } catch (error) { why = error.message; }
-    if (mine === request) drawGroup(line, group, pairs, why);
+    const answer = await table;
+    if (mine === request && answer !== early && $("pairs")) $("pairs").replaceWith(comparisons(group.rollouts, rank, ...answer));
   } catch (error) {
     if (mine === request) $("group").replaceChildren(element("p", { role: "alert", class: "wrong" }, error.message));
   }
@@ -165,7 +168,7 @@ function drawGroup(line, group, pairs, why) {
   const go = (label, step, name) => element("button", { type: "button", "aria-label": name, disabled: !shown[current + step], onclick: () => show(current + step) }, label);
   const parts = [
     element("div", { class: "title" },
-      element("h2", {}, `${placeName(line.place).replace(/^s/, "S")}, ${index.kind === "run" ? "group" : "problem"} ${line.number + 1}`),
+      element("h2", {}, `${placeName(line.place).replace(/^s/, "S")}, ${unit()} ${line.number + 1}`),
       element("span", { class: "muted" }, group.problem.id),
       element("div", { class: "go" }, element("span", {}, `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")} shown`),
         go("‹ k", -1, "Previous group (k)"), go("j ›", 1, "Next group (j)"))),
@@ -183,10 +186,11 @@ function drawGroup(line, group, pairs, why) {
     responses(rollouts, rank),
   ];
   $("group").replaceChildren(...parts.filter(Boolean));
+  return rank;
 }
 
 function comparisons(rollouts, rank, pairs, why) {
-  if (!pairs) return element("section", {}, element("h2", {}, "Why each was pushed"),
+  if (!pairs) return element("section", { id: "pairs" }, element("h2", {}, "Why each was pushed"),
     element("p", { class: "note" }, why || "There is nothing to compare: fewer than two rollouts have a reward and a score."));
   const [label, field] = QUANTITIES[quantity], table = pairs[field], options = pairs.options;
   const centre = field === "weights_GG" ? 0.5 : 0, digits = field === "contributions_GG" ? 3 : 2;
@@ -242,7 +246,11 @@ function comparisons(rollouts, rank, pairs, why) {
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pairs" }, made), said,
     pairs.note ? element("p", { class: "note" }, pairs.note) : null,
     own === "LamPO" && differs(pairs.pairwise_G) ? element("p", { class: "note" }, "The advantages that were used are others: recomputed with the settings in config.yaml, these differ.") : null);
-  const redraw = () => { const next = comparisons(rollouts, rank, pairs, why); section.replaceWith(next); next.querySelector('[aria-checked="true"]').focus(); };
+  const redraw = () => {
+    const next = comparisons(rollouts, rank, pairs, why), within = section.contains(document.activeElement);
+    section.replaceWith(next);
+    if (within) next.querySelector('[aria-checked="true"]').focus();
+  };
   section.next = () => { quantity = (quantity + 1) % QUANTITIES.length; redraw(); };
   return section;
 }
@@ -293,19 +301,19 @@ function colour(text) {
   later.unobserve(text);
   if (text.coloured) return;
   text.coloured = true;
-  const { pieces, logprobs } = text.rollout, last = pieces.length - 1;
+  const { pieces, logprobs, finished } = text.rollout, last = finished ? pieces.length - 1 : -1;
   text.replaceChildren(...pieces.map((piece, at) => piece === "" && at !== last ? null
     : surprise(element("span", { "data-at": at, class: piece === "" ? "end" : null }, piece), logprobs[at])).filter(Boolean));
 }
 function clearHere(text) { text.querySelectorAll(".here").forEach(node => node.classList.remove("here")); text.here = undefined; }
 function sayToken(text, at) {
-  const { pieces, logprobs } = text.rollout, logprob = logprobs[at];
+  const { pieces, logprobs, finished } = text.rollout, logprob = logprobs[at];
   clearHere(text);
   text.here = at;
   const node = text.querySelector(`[data-at="${at}"]`);
   if (node) { node.classList.add("here"); if (document.activeElement === text) node.scrollIntoView({ block: "nearest" }); }
   const probability = Math.exp(logprob), written = probability >= 0.001 ? `${(100 * probability).toPrecision(3)} %` : probability.toExponential(1);
-  const name = pieces[at] ? JSON.stringify(pieces[at]) : at === pieces.length - 1 ? "end" : "part of a character, or a special token";
+  const name = pieces[at] ? JSON.stringify(pieces[at]) : finished && at === pieces.length - 1 ? "the end" : "part of a character, or a special token";
   say(`token ${at + 1} of ${pieces.length}  ${name}  log-prob ${number(logprob)}  probability ${written}`);
 }
 function say(what) { $("readout").textContent = what; }
@@ -334,7 +342,7 @@ document.addEventListener("keydown", event => {
     g: () => show(0), G: () => show(shown.length - 1), Home: event.target === $("list") ? () => show(0) : null,
     End: event.target === $("list") ? () => show(shown.length - 1) : null,
     n: () => stepResponse(1), p: () => stepResponse(-1), t: () => document.body.classList.toggle("plain"),
-    m: () => $("pairs") && $("pairs").next(), "/": () => $("search").focus(), "?": () => $("help").showModal(),
+    m: () => $("pairs") && $("pairs").next && $("pairs").next(), "/": () => $("search").focus(), "?": () => $("help").showModal(),
     s: () => { do sort = (sort + 1) % SORTS.length; while ($("sort").options[sort].disabled); $("sort").value = sort; choose(shown[current] && key(shown[current])); },
     r: () => readIndex().catch(fail),
   };
