@@ -4,15 +4,21 @@ import itertools
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from lampo.advantages import grpo_advantages, pairwise_advantages, rloo_advantages
+from lampo.cli import app
 from lampo.records import ProblemRecord, Records
 from lampo.shards import entry, read_group, read_groups, read_index, shard_path, write_shard
 from lampo.types import LampoError, Response, Verdict
@@ -448,3 +454,37 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, run: Path) -> Non
     shutil.rmtree(run / "rollouts")
     (run / "rollouts").mkdir()
     assert open_source(run).index()["groups"] == []
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_slow_to_import_is_not_imported_to_open_a_run() -> None:
+    check = (
+        "import sys, lampo.cli, lampo.viewer.server, lampo.viewer.source, lampo.viewer.export; "
+        "print({'torch', 'transformers', 'scipy', 'plotly'} & sys.modules.keys())"
+    )
+    answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=120)
+    assert answer.stdout == "set()\n"
+
+
+def test_the_command_exports_and_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
+    arguments = ["inspect", str(run), "--export", str(tmp_path / "a.html"), "--groups", "2"]
+    answer = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert answer.output == f"2 groups in {tmp_path / 'a.html'}\n"
+    with pytest.raises(LampoError, match="neither a run directory"):
+        CliRunner().invoke(app, ["inspect", str(tmp_path)], catch_exceptions=False)
+
+
+def test_the_command_serves_until_ctrl_c(run: Path) -> None:
+    command = [sys.executable, "-m", "lampo", "inspect", str(run), "--no-browser", "--step", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"(http://127\.0\.0\.1:\d+/)#2/0", line)
+        assert found is not None, line
+        with urllib.request.urlopen(found[1] + "api/index") as answer:
+            assert len(json.load(answer)["groups"]) == 6
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read() == ""

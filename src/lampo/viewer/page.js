@@ -162,6 +162,7 @@ const mark = status => element("span", { class: status }, `${GLYPHS[status[0]][0
 const scoreName = () => `${(index.advantage && index.advantage.reduce) || "mean"} log-prob`;
 
 function drawGroup(line, group, pairs, why) {
+  later.disconnect();
   const rollouts = group.rollouts, count = letter => [...line.verdicts].filter(each => each === letter).length;
   const rank = rollouts.map((rollout, at) => at).sort((a, b) => (known(rollouts[b].total) - known(rollouts[a].total))
     || ((rollouts[b].advantage ?? 0) - (rollouts[a].advantage ?? 0)) || ((rollouts[b].total ?? 0) - (rollouts[a].total ?? 0)) || a - b);
@@ -296,7 +297,7 @@ function responses(rollouts, rank) {
 // Tokens --------------------------------------------------------------------------------------------------------------
 
 function surprise(node, logprob) { return tint(node, Math.min(0, logprob), LEAST_LIKELY); }
-const later = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => colour(entry.target)), { rootMargin: "800px" });
+const later = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => colour(entry.target)), { rootMargin: "800px", scrollMargin: "800px" });
 function colour(text) {
   later.unobserve(text);
   if (text.coloured) return;
@@ -314,7 +315,7 @@ function sayToken(text, at) {
   if (node) { node.classList.add("here"); if (document.activeElement === text) node.scrollIntoView({ block: "nearest" }); }
   const probability = Math.exp(logprob), written = probability >= 0.001 ? `${(100 * probability).toPrecision(3)} %` : probability.toExponential(1);
   const name = pieces[at] ? JSON.stringify(pieces[at]) : finished && at === pieces.length - 1 ? "the end" : "part of a character, or a special token";
-  say(`token ${at + 1} of ${pieces.length}  ${name}  log-prob ${number(logprob)}  probability ${written}`);
+  say(`token ${at + 1} of ${pieces.length} · ${name} · log-prob ${number(logprob)} · probability ${written}`);
 }
 function say(what) { $("readout").textContent = what; }
 
