@@ -207,7 +207,7 @@ def group_records(
 def _tokens(rollout: Rollout, pieces: Pieces) -> dict[str, Any]:
     return {
         "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
-        "logprobs": rollout.logprobs.double().round(decimals=3).tolist(),
+        "logprobs": (rollout.logprobs.double().round(decimals=3) + 0.0).tolist(),  # never -0.0
     }
 
 
