@@ -2,7 +2,7 @@
 
 The method is a handful of pure functions, for use in any trainer:
 
-    from lampo import sequence_scores, pairwise_advantages, clipped_loss
+    from lampo import sequence_scores, pairwise_advantages, policy_loss
 
 Names are imported when they are first used, so that `import lampo` alone is cheap.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         rloo_advantages,
         sequence_scores,
     )
-    from .objective import Loss, clipped_loss, loss_denominator, merge_statistics
+    from .objective import Loss, loss_denominator, merge_statistics, policy_loss
     from .rewards import rouge_l
     from .types import LampoError, Verdict
 
@@ -27,13 +27,13 @@ __all__ = [
     "LampoError",
     "Loss",
     "Verdict",
-    "clipped_loss",
     "grpo_advantages",
     "loss_denominator",
     "merge_statistics",
     "pair_statistics",
     "pairwise_advantages",
     "pairwise_terms",
+    "policy_loss",
     "rloo_advantages",
     "rouge_l",
     "sequence_scores",
@@ -50,7 +50,7 @@ _MODULES = {
         "rloo_advantages",
         "sequence_scores",
     ),
-    ".objective": ("Loss", "clipped_loss", "loss_denominator", "merge_statistics"),
+    ".objective": ("Loss", "policy_loss", "loss_denominator", "merge_statistics"),
     ".rewards": ("rouge_l",),
     ".types": ("LampoError", "Verdict"),
 }

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .objective import loss_denominator
+from .policy import Policy
 from .types import Group, MicroBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One sequence of the loss: a prompt, the completion to be weighed, and its weight."""
+    """One sequence of the loss: a prompt, the completion to be weighed, its weight (or that of each token), and its group."""
 
     prompt_ids: Tensor
     completion_ids: Tensor
     old_logprobs: Tensor
-    advantage: float
+    advantage: float | Tensor
+    group: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -39,50 +41,73 @@ class Batch:
     num_rows: int
     num_tokens: int
 
+    @classmethod
+    def numbered(cls, rows: Sequence[Row]) -> Batch:
+        """Rows that are groups of their own, so that `group_ids_N` of a micro-batch says which rows it holds."""
+        own = tuple(replace(row, group=index) for index, row in enumerate(rows))
+        return cls(own, len(own), sum(len(row.completion_ids) for row in own))
+
     def denominator(self, aggregation: str, max_new_tokens: int) -> float:
         """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
         return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
 
-    def split(self, tokens_per_microbatch: int) -> list[MicroBatch]:
+    def split(self, tokens_per_microbatch: int, *, whole_groups: bool = False) -> list[MicroBatch]:
         """Micro-batches of at most so many tokens, padding included; rows of like length go together, the longest first.
 
-        A row longer than the budget goes alone.
+        A row longer than the budget goes alone; so does a group, where groups stay whole.
         """
+        units = [[row] for row in self.rows]
+        if whole_groups:
+            units = [
+                [row for row in self.rows if row.group == group] for group in {row.group: None for row in self.rows}
+            ]
         parts: list[list[Row]] = []
-        for row in sorted(self.rows, key=len, reverse=True):
-            if not parts or (len(parts[-1]) + 1) * len(parts[-1][0]) > tokens_per_microbatch:
+        for unit in sorted(units, key=lambda rows: max(map(len, rows)), reverse=True):
+            longest = max(len(row) for row in (parts[-1] if parts else unit))
+            if not parts or (len(parts[-1]) + len(unit)) * longest > tokens_per_microbatch:
                 parts.append([])
-            parts[-1].append(row)
+            parts[-1] += unit
         return [pad(part) for part in parts]
 
 
-def collate(groups_P: Sequence[Group], advantages_N: Tensor, *, keep_all: bool) -> Batch:
-    """The batch of one step. Invalid rows (verdict unknown) are left out and not counted.
+def collate(
+    groups_P: Sequence[Group],
+    advantages: Tensor | Sequence[Tensor],
+    *,
+    keep_all: bool,
+    left_out: Collection[int] = (),
+) -> Batch:
+    """The batch of one step. Invalid rows (without a reward) are left out and not counted.
 
     Args:
-        groups_P: the groups, in the order of `advantages_N`.
-        advantages_N: one advantage a rollout.
+        groups_P: the groups.
+        advantages: one a rollout, in the order of the groups: (N,), or N tensors (T,) with one a token.
         keep_all: keep rows whose advantage is exactly 0: they have a gradient only where a KL term is on.
+        left_out: indices of groups whose rows are treated as invalid ones.
     """
-    rollouts = [
-        (rollout, advantage)
-        for (rollout, reward), advantage in zip(
-            (
-                (rollout, reward)
-                for group in groups_P
-                for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
-            ),
-            advantages_N.tolist(),
-            strict=True,
-        )
-        if reward.valid
+    members = [
+        (index, rollout, reward.valid and index not in left_out)
+        for index, group in enumerate(groups_P)
+        for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
     ]
+    weights: Sequence[float | Tensor] = advantages.tolist() if isinstance(advantages, Tensor) else advantages
+    rollouts = [rollout for _, rollout, valid in members if valid]
     rows = tuple(
-        Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, advantage)
-        for rollout, advantage in rollouts
-        if len(rollout.completion_ids) and (keep_all or advantage != 0.0)
+        Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, weight, group)
+        for (group, rollout, valid), weight in zip(members, weights, strict=True)
+        if valid and len(rollout.completion_ids) and (keep_all or torch.as_tensor(weight).count_nonzero())
     )
-    return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout, _ in rollouts))
+    return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout in rollouts))
+
+
+def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
+    """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
+    logprobs: list[Tensor] = [torch.zeros(0)] * len(rows)
+    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch):
+        logprobs_NT = policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0).cpu()
+        for index, logprobs_T in zip(microbatch.group_ids_N.tolist(), logprobs_NT, strict=True):
+            logprobs[index] = logprobs_T[: len(rows[index].completion_ids)]
+    return logprobs
 
 
 def pad(rows: Sequence[Row]) -> MicroBatch:
@@ -92,7 +117,7 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
     attention_mask = torch.zeros(N, L, dtype=torch.bool)
     target_ids = torch.zeros(N, T, dtype=torch.int64)
     mask_NT = torch.zeros(N, T, dtype=torch.bool)
-    old_logprobs_NT = torch.zeros(N, T)
+    old_logprobs_NT, advantages_NT = torch.zeros(N, T), torch.zeros(N, T)
     for n, row in enumerate(rows):
         length = len(row.completion_ids)
         input_ids[n, : len(row)] = torch.cat([row.prompt_ids, row.completion_ids])
@@ -100,6 +125,7 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
         target_ids[n, :length] = row.completion_ids
         mask_NT[n, :length] = True
         old_logprobs_NT[n, :length] = row.old_logprobs
+        advantages_NT[n, :length] = row.advantage
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
@@ -107,5 +133,6 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
         target_ids=target_ids,
         prompt_lengths=torch.tensor([len(row.prompt_ids) for row in rows]),
         old_logprobs_NT=old_logprobs_NT,
-        advantages_N=torch.tensor([row.advantage for row in rows]),
+        advantages_NT=advantages_NT,
+        group_ids_N=torch.tensor([row.group for row in rows]),
     )

@@ -1,4 +1,4 @@
-"""The command line: lampo train | eval | inspect | verify | tasks | config. Each command imports what it needs, inside."""
+"""The command line: lampo train | eval | inspect | compare | verify | tasks | methods | config. Commands import what they need, inside."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def evaluate_command(
     backend: Annotated[
         str,
         typer.Option(
-            help="native, or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+            help="native, vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
         ),
     ] = "native",
     concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
@@ -132,6 +132,10 @@ def evaluate_command(
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
     if not benchmarks:
+        if backend != "native":
+            raise LampoError(
+                f"--backend {backend} is for --benchmarks; held-out problems are measured with the native sampler."
+            )
         typer.echo(measure_heldout(Path(model), settings or [], problems))
         return
     typer.echo(
@@ -316,6 +320,54 @@ def verify(
         for entry in unknowns(rows, verdicts):
             table.add_row(entry.reason, f"{entry.count:,}", ", ".join(map(str, entry.rows)))
         Console().print(table)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="A study (YAML), see docs/compare.md.", show_default=False)],
+    only_report: Annotated[
+        bool, typer.Option("--only-report", help="Run nothing: compare what is finished by now.")
+    ] = False,
+) -> None:
+    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
+    from rich.console import Console
+
+    from .compare.command import command_line, finished_so_far, versions
+    from .compare.command import compare as run_study
+    from .compare.page import write_comparison
+    from .compare.study import load_study
+
+    plan, console = load_study(study), Console()
+    try:
+        results = finished_so_far(plan) if only_report else run_study(plan, console)
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. Go on with: lampo compare {study}")
+        raise typer.Exit(130) from None
+    page = write_comparison(
+        plan.folder,
+        results,
+        baseline=plan.study.baseline,
+        command=command_line(),
+        versions=versions(),
+        study=study.read_text(encoding="utf-8"),
+    )
+    typer.echo((plan.folder / "comparison.md").read_text(encoding="utf-8"))
+    typer.echo(f"page: {page}")
+
+
+@app.command()
+def methods() -> None:
+    """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .methods import METHODS
+
+    table = Table("method", "paper", "arXiv", "settings")
+    for name, method in METHODS.items():
+        settings = [f"{section}: {values}" for section, values in method.settings.items()]
+        table.add_row(name, method.paper, method.arxiv or "", "\n".join(settings).replace("'", ""))
+    Console().print(table)
 
 
 @app.command()

@@ -20,12 +20,15 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from .estimate import AdvantageOptions, PairwiseOptions
+from .estimate import AdvantageOptions, PairwiseOptions, PrimeOptions
+from .methods import METHODS, method_settings, under, with_method
 from .options import Options
 from .rewards import RewardOptions
+from .spread import SpreadFilterOptions
+from .surrogates import Surrogate
 from .tasks import AnyTask
 from .tasks.load import DecontaminationOptions
-from .types import LampoError
+from .types import Group, LampoError
 from .verify import AnyVerifier
 
 
@@ -136,27 +139,47 @@ class SamplingOptions(Options):
     """Longest completion; a longer one is cut and counted as truncated."""
     rows_at_once: int = Field(default=256, gt=0)
     """Most rollouts whose cache is held in memory at once."""
+    resample: int = Field(default=0, ge=0)
+    """Most further rounds of sampling in a step, for other problems in place of those whose responses are all right or all wrong
+    (dynamic sampling, DAPO, arXiv 2503.14476). What is thrown away counts as cost. 0: every problem is kept."""
+    accuracy_range: tuple[float, float] = (0.0, 1.0)
+    """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
+
+    def keeps(self, group: Group) -> bool:
+        """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""
+        low, high = self.accuracy_range
+        return group.is_mixed and low <= (group.accuracy or 0.0) <= high
 
 
 class LossOptions(Options):
-    """The clipped surrogate (PPO, arXiv 1707.06347)."""
+    """The update's objective, by default the clipped surrogate of PPO (arXiv 1707.06347)."""
 
+    surrogate: Surrogate = "token"
+    """token: PPO's, a ratio for each token; sequence: one for each response (GSPO, arXiv 2507.18071); geometric: the geometric mean of
+    clipped ratios (GMPO, arXiv 2507.20673); cispo: clipped weights (arXiv 2506.13585); gvpo: centred log-ratios (arXiv 2504.19599)."""
     clip_low: float = Field(default=0.2, gt=0, le=1)
     """Ratios below 1 - clip_low give no gradient where the advantage is negative."""
     clip_high: float = Field(default=0.2, gt=0)
     """Ratios above 1 + clip_high give no gradient where the advantage is positive (0.28 in DAPO, arXiv 2503.14476)."""
+    beta: float = Field(default=0.1, ge=0)
+    """Weight of the implicit reward; gvpo only."""
     aggregation: Literal["sequence", "token", "constant"] = "sequence"
     """sequence: mean over rows of the mean over tokens (GRPO); token: mean over all tokens (DAPO); constant: as token, but divided
     by rows x max_new_tokens (Dr.GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
 
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the surrogate compares the rows of a group, so that all of them, those without an advantage too, go together."""
+        return self.surrogate == "gvpo"
+
 
 class TrainingOptions(Options):
     """The reinforcement-learning stage."""
 
-    steps: int = Field(default=100, gt=0)
-    """Training steps; each samples P x G rollouts."""
+    steps: int = Field(default=100, ge=0)
+    """Training steps; each samples P x G rollouts. 0: the policy is only measured."""
     updates_per_batch: int = Field(default=1, gt=0)
     """Optimiser steps on the same rollouts; the old log-probabilities are kept."""
     tokens_per_microbatch: int = Field(default=16384, gt=0)
@@ -174,6 +197,10 @@ class EvaluationOptions(Options):
     """Held-out problems before the first and after the last step. Unset: the same as `problems`."""
     samples: int = Field(default=1, gt=0)
     """Responses per problem."""
+    final_samples: int | None = Field(default=None, gt=0)
+    """Responses per problem before the first and after the last step. Unset: the same as `samples`."""
+    skip: int = Field(default=0, ge=0)
+    """Held-out problems left out at the beginning, where another choice was made on them."""
     benchmarks: list[str] = Field(default_factory=list)
     """Other tasks to measure on as often, such as aime24 or math500, with the prompt and the sampling of the run."""
     data: dict[str, str] = Field(default_factory=dict)
@@ -204,6 +231,8 @@ class TrainConfig(Options):
 
     run: RunOptions
     """The run and its directory."""
+    method: str | None = None
+    """Name of a published method, whose settings lie under those given here: lampo, grpo, dapo, ... (`lampo methods`)."""
     model: ModelOptions
     """The policy."""
     task: AnyTask
@@ -222,6 +251,8 @@ class TrainConfig(Options):
     """Rollouts."""
     advantage: AdvantageOptions = PairwiseOptions(name="pairwise")
     """The method: from rewards and scores to advantages."""
+    spread_filter: SpreadFilterOptions | None = None
+    """Leave groups whose rewards hardly differ out of the update. Unset: none."""
     loss: LossOptions = LossOptions()
     """The update's objective."""
     optimizer: OptimizerOptions = OptimizerOptions()
@@ -230,6 +261,22 @@ class TrainConfig(Options):
     """Length and batching of reinforcement learning."""
     evaluation: EvaluationOptions = EvaluationOptions()
     """Measuring on held-out problems."""
+
+    @model_validator(mode="after")
+    def _method_estimates_its_way(self) -> TrainConfig:
+        named = METHODS[self.method].settings.get("advantage", {}).get("name") if self.method in METHODS else None
+        if named is not None and self.advantage.name != named:
+            raise ValueError(
+                f"the method {self.method} has the estimator {named}, and not {self.advantage.name}: name another method, "
+                "or none (method: null)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _process_rewards_learn_from_verdicts(self) -> TrainConfig:
+        if isinstance(self.advantage, PrimeOptions) and self.rewards.source != "verifier":
+            raise ValueError("the estimator prime learns from verdicts, so it needs rewards.source: verifier")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
@@ -251,6 +298,8 @@ _Loader.add_implicit_resolver(
 def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
     """Read a recipe and apply `a.b=c` settings over it.
 
+    The settings of `method` lie under those of the recipe. `--set method=NAME` puts another method in its place: its settings then
+    win over the recipe's, and settings after it over them.
     A setting whose key ends in `.name` of a section with variants (task, verifier, advantage) replaces that section: the
     recipe's options for the other variant would make no sense.
 
@@ -258,24 +307,33 @@ def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
+    return parse_config(read_yaml(recipe, "recipe"), str(recipe), settings)
+
+
+def read_yaml(file: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` it is goes into the LampoError."""
     try:
-        text = recipe.read_text(encoding="utf-8")
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise LampoError(f"Cannot read the recipe {recipe}: {error.strerror or error}.") from None
-    try:
-        values = yaml.load(text, _Loader)
+        raise LampoError(f"Cannot read the {what} {file}: {error.strerror or error}.") from None
     except yaml.YAMLError as error:
-        raise LampoError(f"The recipe {recipe} is not valid YAML: {error}") from None
+        raise LampoError(f"The {what} {file} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise LampoError(f"The recipe {recipe} must be a mapping of sections such as `model:` and `task:`.")
-    return parse_config(values, str(recipe), settings)
+        raise LampoError(f"The {what} {file} must be a mapping of sections such as `model:` and `task:`.")
+    return values
 
 
 def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str] = ()) -> TrainConfig:
     """Validate nested values, settings applied; `source` names them in the message of the LampoError."""
     values = copy.deepcopy(dict(values))
+    if values.get("method") is not None:
+        values = under(method_settings(values["method"]), values)
     for setting in settings:
-        _apply(values, setting)
+        key, value = parse_setting(setting)
+        if key == "method" and value is not None:
+            values = with_method(values, value)
+        else:
+            _apply(values, setting)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:

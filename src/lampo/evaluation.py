@@ -18,6 +18,7 @@ from .records import compare
 from .respond import Responder
 from .respond.endpoint import EndpointResponder
 from .respond.native import NativeResponder
+from .respond.vllm import VllmResponder
 from .tasks.load import load_benchmark
 from .train import load_policy, native_sampler
 from .types import LampoError
@@ -46,11 +47,12 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
         what = weights or config.model.path or "the untrained model"
         progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
         sampler = native_sampler(policy, config)
-        record = evaluate(policy, sampler, heldout, config, pool, on_progress=progress.tokens)
+        samples = config.evaluation.final_samples or config.evaluation.samples
+        record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
     share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     return (
         f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
-        f"{record['evaluation/problems']:.0f} problems x {config.evaluation.samples} samples at temperature "
+        f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "
         f"{config.sampling.temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
         f"mean length {record['evaluation/length_mean']:.0f} tokens"
     )
@@ -132,9 +134,9 @@ def _responder(
             backend, model, concurrency=concurrency, requests_per_minute=requests_per_minute, **chosen
         )
         return responder, {"model": model, "backend": backend, **chosen}, _folder(model)
-    if backend != "native":
+    if backend not in ("native", "vllm"):
         raise LampoError(
-            f"There is no backend {backend!r}: native, or the URL of a server, such as http://localhost:8000/v1."
+            f"There is no backend {backend!r}: native, vllm, or the URL of a server, such as http://localhost:8000/v1."
         )
     place = Path(model)
     is_own = (place / "config.yaml").is_file() or place.suffix in (".yaml", ".yml")
@@ -145,13 +147,10 @@ def _responder(
     }
     config = config.model_copy(update={"sampling": config.sampling.model_copy(update=sampling)})
     prepare(config)
-    policy = load_policy(config, weights)
-    responder = NativeResponder(
-        policy,
-        native_sampler(policy, config),
-        config.prompt,
-        rows_at_once=config.sampling.rows_at_once,
-        max_new_tokens=config.sampling.max_new_tokens,
+    responder = (
+        VllmResponder(config.model, config.prompt, weights=weights, **sampling)
+        if backend == "vllm"
+        else _native(config, weights)
     )
     prompt = config.prompt.model_dump(exclude={"template"})
     identity = {
@@ -163,6 +162,17 @@ def _responder(
     }
     is_run = weights is not None
     return responder, identity, place / "evaluations" / weights.name if is_run else _folder(model)
+
+
+def _native(config: TrainConfig, weights: Path | None) -> NativeResponder:
+    policy = load_policy(config, weights)
+    return NativeResponder(
+        policy,
+        native_sampler(policy, config),
+        config.prompt,
+        rows_at_once=config.sampling.rows_at_once,
+        max_new_tokens=config.sampling.max_new_tokens,
+    )
 
 
 def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:

@@ -45,11 +45,17 @@ class Stopwatch:
 
 
 def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
-    """Rewards by component, verdicts and lengths of a step; averages are over the rollouts that a component applies to."""
+    """Rewards by component, verdicts and lengths of a step; averages are over the rollouts that a component applies to.
+
+    Args:
+        groups_P: all groups that were sampled, those that dynamic sampling threw away included: they are its cost.
+        batch: what the update is made of.
+    """
     rollouts = [rollout for group in groups_P for rollout in group.rollouts_G]
     rewards = [reward for group in groups_P for reward in group.rewards_G]
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
     record = {
+        "rollouts/sampled": len(rollouts),
         "rollouts/unknown": _mean([not reward.valid for reward in rewards]),
         "rollouts/truncated": _mean([not rollout.finished for rollout in rollouts]),
         "rollouts/length_mean": _mean(lengths),
@@ -60,7 +66,9 @@ def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
     components = {
         "reward/total": [reward.total for reward in rewards if reward.valid],
         "reward/correctness": [reward.correctness for reward in rewards if reward.correctness is not None],
+        "reward/likelihood": [reward.likelihood for reward in rewards if reward.likelihood is not None],
         "reward/rouge_l": [reward.rouge_l for reward in rewards if reward.rouge_l is not None],
+        "reward/overlong": [reward.overlong for reward in rewards if reward.overlong is not None],
     }
     return {name: _mean(values) for name, values in components.items() if values} | record
 

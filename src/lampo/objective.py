@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .advantages.groups import check_option
+from .surrogates import Surrogate, Tokens, surrogate_terms
+
 Aggregation = Literal["sequence", "token", "constant"]
 
 
@@ -34,7 +37,7 @@ class Loss:
 
 
 def loss_denominator(num_rows: int, num_tokens: int, max_completion_tokens: int, aggregation: Aggregation) -> float:
-    """What `clipped_loss` divides its sums by: one number for all micro-batches of an optimiser step.
+    """What `policy_loss` divides its sums by: one number for all micro-batches of an optimiser step.
 
         sequence   num_rows                            every row weighs the same: GRPO, arXiv 2402.03300
         token      num_tokens                          every token weighs the same: DAPO, arXiv 2503.14476
@@ -55,26 +58,29 @@ def loss_denominator(num_rows: int, num_tokens: int, max_completion_tokens: int,
     >>> loss_denominator(num_rows=8, num_tokens=500, max_completion_tokens=100, aggregation="constant")
     800.0
     """
-    check_aggregation(aggregation)
+    check_option("aggregation", aggregation, get_args(Aggregation))
     denominators = {"sequence": num_rows, "token": num_tokens, "constant": num_rows * max_completion_tokens}
     return float(max(denominators[aggregation], 1))
 
 
-def clipped_loss(
+def policy_loss(
     logprobs_NT: Tensor,
     old_logprobs_NT: Tensor,
-    advantages_N: Tensor,
+    advantages: Tensor,
     mask_NT: Tensor,
     *,
     denominator: float,
+    surrogate: Surrogate = "token",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
+    beta: float = 0.1,
     aggregation: Aggregation = "sequence",
     kl_coefficient: float = 0.0,
     ref_logprobs_NT: Tensor | None = None,
     entropy_NT: Tensor | None = None,
+    group_ids_N: Tensor | None = None,
 ) -> Loss:
-    r"""The clipped surrogate of PPO (arXiv 1707.06347) with one advantage a row, and an optional KL penalty.
+    r"""The surrogate of a micro-batch, by default the clipped one of PPO (arXiv 1707.06347), and an optional KL penalty.
 
         r_it = exp(log pi(o_it) - log pi_old(o_it))
         l_it = -min(r_it A_i, clip(r_it, 1 - clip_low, 1 + clip_high) A_i) + kl_coefficient * k3_it
@@ -84,23 +90,27 @@ def clipped_loss(
 
     The aggregations token and constant differ in their denominator only, see `loss_denominator`. Equal clip ranges,
     `sequence` and a KL term are GRPO (arXiv 2402.03300); a wider upper range and `token` are DAPO (arXiv 2503.14476);
-    `constant` is Dr. GRPO (arXiv 2503.20783). k3 is the estimator of KL(pi || pi_ref) of Schulman's note
-    "Approximating KL divergence": unbiased for samples of pi, and never negative. Where pi = pi_old the gradient is
-    that of REINFORCE.
+    `constant` is Dr. GRPO (arXiv 2503.20783). The other surrogates are in `lampo.surrogates`: one ratio a response (sequence,
+    GSPO), the geometric mean of clipped ratios (geometric, GMPO), clipped weights (cispo), centred log-ratios (gvpo). k3 is the
+    estimator of KL(pi || pi_ref) of Schulman's note "Approximating KL divergence": unbiased for samples of pi, and never
+    negative. Where pi = pi_old the gradient is that of REINFORCE.
 
     Args:
         logprobs_NT: (N, T) log-probs under the policy that learns; the gradient goes here and nowhere else.
         old_logprobs_NT: (N, T) log-probs under the policy that sampled.
-        advantages_N: (N,) finite.
+        advantages: (N,) one a response, or (N, T) one a token; finite.
         mask_NT: (N, T) True on completion tokens. Whatever the other tensors hold elsewhere, NaN included, matters
             neither to the value nor to the gradient.
         denominator: of the whole optimiser step, see `loss_denominator`; > 0.
-        clip_low: a token whose advantage is negative has no gradient where r < 1 - clip_low.
+        surrogate: token, sequence, geometric, cispo or gvpo.
+        clip_low: a token whose advantage is negative has no gradient where r < 1 - clip_low (for geometric and cispo see there).
         clip_high: a token whose advantage is positive has no gradient where r > 1 + clip_high.
+        beta: weight of the implicit reward; gvpo only.
         aggregation: sequence, token or constant.
         kl_coefficient: >= 0; 0 needs no reference.
         ref_logprobs_NT: (N, T) log-probs under the reference policy.
         entropy_NT: (N, T) entropies of the policy, for the statistics only.
+        group_ids_N: (N,) integers; gvpo only, which needs all rows of a group in one micro-batch.
 
     Returns:
         The loss, at least float32. Summed over the micro-batches of a step, value and gradient are the same for every
@@ -116,13 +126,14 @@ def clipped_loss(
 
     >>> logprobs_NT = torch.tensor([[0.5, 0.25]]).log().requires_grad_()
     >>> old_logprobs_NT = torch.tensor([[0.25, 0.25]]).log()
-    >>> loss = clipped_loss(logprobs_NT, old_logprobs_NT, torch.ones(1), torch.ones(1, 2), denominator=1)
+    >>> loss = policy_loss(logprobs_NT, old_logprobs_NT, torch.ones(1), torch.ones(1, 2), denominator=1)
     >>> loss.value.backward()
     >>> loss.value.item(), logprobs_NT.grad  # (-1.2 - 1) / 2
     (-1.100000023841858, tensor([[ 0.0000, -0.5000]]))
     """
-    check_settings(aggregation, denominator, clip_low, clip_high, kl_coefficient, ref_logprobs_NT)
-    check_shapes(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, ref_logprobs_NT, entropy_NT)
+    check_settings(aggregation, denominator, clip_low, clip_high, beta, kl_coefficient, ref_logprobs_NT)
+    check_option("surrogate", surrogate, get_args(Surrogate))
+    check_shapes(logprobs_NT, old_logprobs_NT, advantages, mask_NT, ref_logprobs_NT, entropy_NT, group_ids_N)
     mask_NT = mask_NT.bool()
 
     def on_tokens(values_NT: Tensor) -> Tensor:
@@ -132,14 +143,13 @@ def clipped_loss(
 
     logprobs_NT = on_tokens(logprobs_NT)
     log_ratio_NT = logprobs_NT - on_tokens(old_logprobs_NT.detach())
-    advantages_N1 = advantages_N.detach()[:, None]
+    advantages = advantages.detach()
+    advantages_NT = on_tokens(advantages) if advantages.dim() == 2 else advantages[:, None]
+    tokens = Tokens(log_ratio_NT, logprobs_NT, advantages_NT, mask_NT, group_ids_N)
+    losses_NT, too_low_NT, too_high_NT = surrogate_terms(surrogate, tokens, clip_low, clip_high, beta)
 
     with torch.no_grad():
         ratio_NT = log_ratio_NT.exp()
-        too_low_NT = mask_NT & (advantages_N1 < 0) & (ratio_NT < 1 - clip_low)
-        too_high_NT = mask_NT & (advantages_N1 > 0) & (ratio_NT > 1 + clip_high)
-        free_NT = mask_NT & (advantages_N1 != 0) & ~too_low_NT & ~too_high_NT
-        bounded_ratio_NT = torch.where(mask_NT, ratio_NT.clamp(1 - clip_low, 1 + clip_high), 0.0)
         statistics = {
             "num_tokens": mask_NT.sum(),
             "clipped_low": too_low_NT.sum(),
@@ -149,10 +159,6 @@ def clipped_loss(
             "ratio_max": pad(torch.where(mask_NT, ratio_NT, -math.inf).flatten(), (0, 1), value=-math.inf).max(),
         }
 
-    # min(r A, clip(r) A) is r A where r is free, and a constant where the clip binds or A is 0; padding is 0.
-    # The inner where keeps an overflowing ratio away from tokens that are not free: infinity times 0 is NaN.
-    free_ratio_NT = torch.where(free_NT, log_ratio_NT, 0.0).exp()
-    losses_NT = -torch.where(free_NT, free_ratio_NT, bounded_ratio_NT) * advantages_N1
     if ref_logprobs_NT is not None:
         kl_ref_NT = k3(on_tokens(ref_logprobs_NT.detach()) - logprobs_NT)
         statistics["kl_ref"] = kl_ref_NT.detach().sum()
@@ -183,7 +189,7 @@ def merge_statistics(statistics: Sequence[dict[str, Tensor]]) -> dict[str, float
         ValueError: micro-batches that do not hold the same statistics.
 
     >>> zeros = torch.zeros(1, 2)
-    >>> loss = clipped_loss(zeros, zeros, torch.ones(1), torch.ones(1, 2), denominator=1)
+    >>> loss = policy_loss(zeros, zeros, torch.ones(1), torch.ones(1, 2), denominator=1)
     >>> merge_statistics([loss.statistics])["num_tokens"]
     2.0
     """
@@ -217,25 +223,20 @@ def k3(log_ratio: Tensor) -> Tensor:
     return log_ratio.expm1() - log_ratio
 
 
-def check_aggregation(aggregation: str) -> None:
-    """Raise a ValueError for an unknown aggregation."""
-    if aggregation not in get_args(Aggregation):
-        raise ValueError(f"aggregation must be one of {', '.join(get_args(Aggregation))}; not {aggregation!r}")
-
-
 def check_settings(
     aggregation: str,
     denominator: float,
     clip_low: float,
     clip_high: float,
+    beta: float,
     kl_coefficient: float,
     ref_logprobs_NT: Tensor | None,
 ) -> None:
     """Raise a ValueError for a number or a combination that has no meaning."""
-    check_aggregation(aggregation)
+    check_option("aggregation", aggregation, get_args(Aggregation))
     if not 0 < denominator < math.inf:
         raise ValueError(f"denominator must be a finite positive number; not {denominator}")
-    settings = {"clip_low": clip_low, "clip_high": clip_high, "kl_coefficient": kl_coefficient}
+    settings = {"clip_low": clip_low, "clip_high": clip_high, "beta": beta, "kl_coefficient": kl_coefficient}
     for name, value in settings.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and not negative; not {value}")
@@ -246,20 +247,22 @@ def check_settings(
 def check_shapes(
     logprobs_NT: Tensor,
     old_logprobs_NT: Tensor,
-    advantages_N: Tensor,
+    advantages: Tensor,
     mask_NT: Tensor,
     ref_logprobs_NT: Tensor | None,
     entropy_NT: Tensor | None,
+    group_ids_N: Tensor | None,
 ) -> None:
     """Raise a ValueError that names the tensor whose shape does not fit `logprobs_NT`."""
     if logprobs_NT.dim() != 2:
         raise ValueError(f"logprobs_NT must have the shape (N, T), not {tuple(logprobs_NT.shape)}")
     expected = {
         "old_logprobs_NT": (old_logprobs_NT, logprobs_NT.shape),
-        "advantages_N": (advantages_N, logprobs_NT.shape[:1]),
+        "advantages": (advantages, logprobs_NT.shape if advantages.dim() == 2 else logprobs_NT.shape[:1]),
         "mask_NT": (mask_NT, logprobs_NT.shape),
         "ref_logprobs_NT": (ref_logprobs_NT, logprobs_NT.shape),
         "entropy_NT": (entropy_NT, logprobs_NT.shape),
+        "group_ids_N": (group_ids_N, logprobs_NT.shape[:1]),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tensor.shape != shape:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import LoraOptions, ModelOptions
+from .context import Context, context_of
 from .logprobs import linear_logprobs
 from .pieces import Pieces
-from .pretrained import from_scratch, load_pretrained
+from .pretrained import decode, encode, from_scratch, load_pretrained
 from .types import LampoError, MicroBatch
 
 
@@ -85,10 +86,9 @@ class Policy:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and completion together."""
-        config = self.core.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None) or 2**31
+    def context(self) -> Context:
+        """Most tokens of prompt and completion together, such that sampling and learning see the same model."""
+        return context_of(self.core.config)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that the optimiser moves, by name."""
@@ -153,11 +153,11 @@ class Policy:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, nothing added."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        return encode(self.tokenizer, text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return decode(self.tokenizer, token_ids)
 
     @torch.no_grad()
     def _plain_head(self) -> nn.Linear:

@@ -7,8 +7,10 @@ import hashlib
 import importlib.util
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import torch
 import transformers
@@ -19,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -47,10 +50,28 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
         raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
-    return model, _load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+    return model, load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
 
 
-def _load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
+def load_config(options: ModelOptions, path: str) -> PreTrainedConfig:
+    """The transformers configuration of a folder or hub name.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
+    """
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=options.allow_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        remedy = "Give a folder with config.json, a .gguf file, or a hub name this machine can reach (model.path)."
+        raise LampoError(f"Cannot load the model {path!r}: {_reason(error, remedy)}") from error
+
+
+def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
+    """
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=options.allow_remote_code)
     except (OSError, ValueError, ImportError) as error:
@@ -77,7 +98,7 @@ def from_scratch(
     if options.characters is not None:
         tokenizer: PreTrainedTokenizerBase = character_tokenizer(options.characters)
     else:
-        tokenizer = _load_tokenizer(options, resolve_path(str(options.tokenizer)))
+        tokenizer = load_tokenizer(options, resolve_path(str(options.tokenizer)))
     special = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
@@ -119,6 +140,16 @@ def character_tokenizer(characters: str) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
     )
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text, nothing added."""
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """Text of token ids, special tokens left out."""
+    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def resolve_path(path: str) -> str:

@@ -6,7 +6,7 @@ runs/NAME/
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
   checkpoints/       train-000050: a Hugging Face folder
-  reference/         the frozen policy of the KL term, where there is one
+  reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
 """
 
@@ -19,14 +19,22 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .checkpoint import Place, Stage, latest_checkpoint, load_optimizer, read_place, save_checkpoint
+from .checkpoint import (
+    Companion,
+    Place,
+    Stage,
+    latest_checkpoint,
+    read_place,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainConfig, dump_config, load_config
 from .estimate import Estimate
 from .files import write_file
@@ -67,7 +75,7 @@ class Run:
                     number += 1
             (path / "rollouts").mkdir()
             write_file(path / "config.yaml", dump_config(config).encode())
-            write_file(path / "manifest.json", json.dumps(_manifest(), indent=1).encode())
+            write_file(path / "manifest.json", json.dumps(manifest(), indent=1).encode())
             return cls(path, config, None)
         except OSError as error:
             raise LampoError(
@@ -97,10 +105,10 @@ class Run:
         """The checkpoint folder that the run goes on from; None at the start."""
         return self._checkpoint
 
-    def restore(self, optimizer: Optimizer, stage: Stage) -> None:
-        """Load the optimiser's state, if the run goes on inside this stage."""
+    def restore(self, optimizer: Optimizer, stage: Stage, companions: Mapping[str, Companion] | None = None) -> None:
+        """Load the state of the optimiser and of the method's companions, if the run goes on inside this stage."""
         if self._checkpoint is not None and self.place.stage == stage:
-            load_optimizer(self._checkpoint, optimizer)
+            restore_checkpoint(self._checkpoint, optimizer, companions or {})
 
     def steps(self, stage: Stage, total: int) -> range:
         """The steps of a stage still to do, counted from 1."""
@@ -108,14 +116,20 @@ class Run:
             return range(self.place.step + 1, total + 1)
         return range(1, total + 1) if stage == "train" else range(0)
 
-    def problems(self, problems: Sequence[Problem], step: int, count: int, stage: Stage) -> list[Problem]:
-        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch."""
+    def problems(
+        self, problems: Sequence[Problem], step: int, count: int, stage: Stage, round_: int = 0
+    ) -> list[Problem]:
+        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch.
+
+        The further rounds of a step, where it has any, go through the problems in an order of their own.
+        """
+        place = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
         chosen: list[Problem] = []
         orders: dict[int, list[int]] = {}
         for index in range((step - 1) * count, step * count):
             epoch, offset = divmod(index, len(problems))
             if epoch not in orders:
-                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, stage, "order", epoch))
+                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *place, epoch))
                 orders[epoch] = order.tolist()
             chosen.append(problems[orders[epoch][offset]])
         return chosen
@@ -133,12 +147,24 @@ class Run:
         """Write the rollouts of a training step, token by token where `pieces` are given."""
         return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces)))
 
-    def save(self, stage: Stage, step: int, policy: Policy, optimizer: Optimizer | None) -> None:
+    def save(
+        self,
+        stage: Stage,
+        step: int,
+        policy: Policy,
+        optimizer: Optimizer | None,
+        companions: Mapping[str, Companion] | None = None,
+    ) -> None:
         """Write a checkpoint; after it the run can go on from here."""
         os.fsync(self._metrics.fileno())
         self.place = Place(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
-            self.path / "checkpoints", self.place, policy, optimizer, keep=self.config.run.keep_checkpoints
+            self.path / "checkpoints",
+            self.place,
+            policy,
+            optimizer,
+            companions or {},
+            keep=self.config.run.keep_checkpoints,
         )
 
     def discard_unused(self) -> None:
@@ -191,6 +217,8 @@ def group_records(
                     "detail": verdict.detail,
                     "correctness": reward.correctness,
                     "rouge_l": reward.rouge_l,
+                    "overlong": reward.overlong,
+                    "likelihood": reward.likelihood,
                     "total": reward.total if reward.valid else None,
                     "score": scores_N[row],
                     "advantage": advantages_N[row],
@@ -211,7 +239,8 @@ def _tokens(rollout: Rollout, pieces: Pieces) -> dict[str, Any]:
     }
 
 
-def _manifest() -> dict[str, Any]:
+def manifest() -> dict[str, Any]:
+    """How and with what this process was started: the command, the versions, the commit."""
     packages = (
         "lampo",
         "torch",

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from .batch import Batch, collate
-from .checkpoint import Stage
+from .checkpoint import Companion, Stage
 from .config import TrainConfig
 from .console import Progress
-from .estimate import estimate_advantages
+from .estimator import Estimator
 from .evaluate import evaluate
 from .files import write_folder
 from .interrupt import Interrupt
+from .likelihood import answer_likelihoods, refuse_unfit_answers
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
-from .objective import clipped_loss, merge_statistics
+from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
-from .prompts import encode_prompts, refuse_long_prompts
+from .prompts import encode_prompts, measured_less_exactly, refuse_long_prompts
 from .rewards import score
 from .run import Run
 from .sample import NativeSampler, Sampler
@@ -30,7 +32,7 @@ from .tasks.base import Task
 from .tasks.check import check_answers
 from .tasks.load import load_benchmark, load_task
 from .trackers import Trackers, open_trackers
-from .types import LampoError, NotFinite, Problem
+from .types import Group, LampoError, Likelihood, NotFinite, Problem
 from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
@@ -78,47 +80,93 @@ def reinforce(session: Session) -> None:
     """The reinforcement-learning stage (arXiv 2605.21235)."""
     run, config, policy = session.run, session.config, session.policy
     optimizer = Optimizer(policy, config.optimizer, config.training.steps)
-    run.restore(optimizer, "train")
-    reference = load_reference(run, policy)
+    starting_policy = partial(load_starting_policy, run, policy)
+    reference = starting_policy() if config.loss.kl_coefficient > 0 else None
+    estimator = Estimator(config, starting_policy)
+    run.restore(optimizer, "train", estimator.companions)
     steps = run.steps("train", config.training.steps)
     session.progress.stage("LamPO", total=config.training.steps, done=steps.start - 1)
     if steps.start == 1:
         evaluate_policy(session, 0)
     for step in steps:
         stopwatch = Stopwatch()
-        problems_P = run.problems(session.task.train, step, config.sampling.problems_per_step, "train")
-        with stopwatch("sample"):
-            prompts_P = encode_prompts(problems_P, policy, config.prompt)
-            seed = derive_seed(config.run.seed, "sample", step)
-            verification = Verification(session.pool, problems_P, config.verifier)
-            rollouts_PG = session.sampler.sample(
-                prompts_P,
-                config.sampling.group_size,
-                seed=seed,
-                on_progress=session.progress.tokens,
-                on_rollout=verification.begin,
-            )
-        with stopwatch("verify"):
-            verdicts_PG = verification.verdicts(rollouts_PG)
+        groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
-            groups_P = [
-                score(problem, rollouts_G, verdicts_G, config.rewards)
-                for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
-            ]
-            estimate = estimate_advantages(groups_P, config.advantage)
+            estimate = estimator.estimate(groups_P, step)
             saved = run.save_groups(step, groups_P, estimate, policy.pieces)
         with stopwatch("update"):
-            batch = collate(groups_P, estimate.advantages_N, keep_all=reference is not None)
+            keep_all = reference is not None or config.loss.whole_groups
+            batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
             try:
                 record = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
                 raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
-        record = rollout_record(groups_P, batch) | estimate.statistics | record | stopwatch.record()
+        record = rollout_record([*groups_P, *set_aside], batch) | estimate.statistics | record | stopwatch.record()
         record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
         if step % config.evaluation.every == 0 or step == config.training.steps:
             evaluate_policy(session, step)
-        save_if_due(session, "train", step, config.training.steps, optimizer)
+        save_if_due(session, "train", step, config.training.steps, optimizer, estimator.companions)
+
+
+def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[list[Group], list[Group]]:
+    """The groups of a step, verified and rewarded, and those that dynamic sampling set aside.
+
+    Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong, or whose accuracy is out of
+    range, gives way to one of another problem, until there are enough groups or the rounds are over. If all of them are so, the first
+    ones stay.
+    """
+    run, options = session.run, session.config.sampling
+    kept: list[Group] = []
+    set_aside: list[Group] = []
+    for round_ in range(1 + options.resample):
+        problems_P = run.problems(session.task.train, step, options.problems_per_step, "train", round_)
+        groups_P = sample_and_score(session, problems_P[len(kept) :], step, round_, stopwatch)
+        if options.resample == 0:
+            return groups_P, []
+        for group in groups_P:
+            (kept if options.keeps(group) else set_aside).append(group)
+        if len(kept) == options.problems_per_step:
+            break
+    enough = options.problems_per_step
+    return (kept, set_aside) if kept else (set_aside[:enough], set_aside[enough:])
+
+
+def sample_and_score(
+    session: Session, problems_P: Sequence[Problem], step: int, round_: int, stopwatch: Stopwatch
+) -> list[Group]:
+    """Rollouts of these problems, their verdicts and rewards."""
+    config = session.config
+    place = (step, round_) if round_ else (step,)
+    with stopwatch("sample"):
+        prompts_P = encode_prompts(problems_P, session.policy, config.prompt)
+        verification = Verification(session.pool, problems_P, config.verifier)
+        rollouts_PG = session.sampler.sample(
+            prompts_P,
+            config.sampling.group_size,
+            seed=derive_seed(config.run.seed, "sample", *place),
+            on_progress=session.progress.tokens,
+            on_rollout=verification.begin,
+        )
+    with stopwatch("verify"):
+        verdicts_PG = verification.verdicts(rollouts_PG)
+    with stopwatch("score"):
+        likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
+        if config.rewards.source == "likelihood":
+            likelihoods_PG = answer_likelihoods(
+                session.policy,
+                problems_P,
+                prompts_P,
+                rollouts_PG,
+                verdicts_PG,
+                config.training.tokens_per_microbatch,
+            )
+        return [
+            score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens, likelihoods_G)
+            for problem, rollouts_G, verdicts_G, likelihoods_G in zip(
+                problems_P, rollouts_PG, verdicts_PG, likelihoods_PG, strict=True
+            )
+        ]
 
 
 def update(
@@ -134,25 +182,24 @@ def update(
     denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
     temperature = config.sampling.temperature
     statistics, record, value = [], {}, 0.0
+    microbatches = batch.split(config.training.tokens_per_microbatch, whole_groups=config.loss.whole_groups)
     for _ in range(config.training.updates_per_batch):
         losses = []
-        for microbatch in batch.split(config.training.tokens_per_microbatch):
+        for microbatch in microbatches:
             microbatch = microbatch.to(policy.device)
             logprobs_NT, entropy_NT = policy.token_logprobs(microbatch, temperature=temperature)
-            loss = clipped_loss(
+            loss = policy_loss(
                 logprobs_NT,
                 microbatch.old_logprobs_NT,
-                microbatch.advantages_N,
+                microbatch.advantages_NT,
                 microbatch.mask_NT,
                 denominator=denominator,
-                clip_low=config.loss.clip_low,
-                clip_high=config.loss.clip_high,
-                aggregation=config.loss.aggregation,
-                kl_coefficient=config.loss.kl_coefficient,
+                **config.loss.model_dump(),
                 ref_logprobs_NT=None
                 if reference is None
                 else reference.frozen_logprobs(microbatch, temperature=temperature),
                 entropy_NT=entropy_NT,
+                group_ids_N=microbatch.group_ids_N,
             )
             loss.value.backward()
             losses.append(loss.value.detach())
@@ -191,14 +238,19 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
-    needed = [*task.train, *task.heldout, *chain.from_iterable(benchmarks.values())]
+    own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
+    needed = [*own, *others]
     prepare_verifiers(needed, config.verifier)
     pool = stack.enter_context(VerifierPool())
     answers = check_answers(needed, config.verifier, pool.verify_all)
     if answers.failing:
         progress.note(str(answers))
     policy = load_policy(config, run.weights)
-    refuse_long_prompts(needed, policy, config.prompt, config.sampling.max_new_tokens)
+    refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
+    if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
+        progress.note(complaint)
+    if config.rewards.source == "likelihood":
+        refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
@@ -223,10 +275,8 @@ def native_sampler(policy: Policy, config: TrainConfig) -> NativeSampler:
     )
 
 
-def load_reference(run: Run, policy: Policy) -> Policy | None:
-    """The frozen policy that reinforcement learning started from, kept in the run directory; None without a KL term."""
-    if run.config.loss.kl_coefficient == 0:
-        return None
+def load_starting_policy(run: Run, policy: Policy) -> Policy:
+    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory."""
     folder = run.path / "reference"
     if not folder.is_dir():
         write_folder(folder, policy.save)
@@ -238,25 +288,23 @@ def evaluate_policy(session: Session, step: int) -> None:
     options = session.config.evaluation
     ends = step in (0, session.config.training.steps)
     count = options.final_problems if ends and options.final_problems is not None else options.problems
+    samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
-    session.progress.within("evaluating")
-    record = evaluate(
-        session.policy,
-        session.sampler,
-        session.task.heldout[:count],
-        session.config,
-        session.pool,
-        on_progress=session.progress.tokens,
-    )
-    for name, problems in session.benchmarks.items():
-        session.progress.within(f"evaluating {name}")
+    record: dict[str, float] = {}
+    heldout = session.task.heldout[options.skip :]
+    for prefix, problems in {
+        "": heldout,
+        **{f"{name}/": session.benchmarks[name] for name in session.benchmarks},
+    }.items():
+        session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
         record |= evaluate(
             session.policy,
             session.sampler,
             problems[:count],
             session.config,
             session.pool,
-            prefix=f"evaluation/{name}/",
+            samples=samples,
+            prefix=f"evaluation/{prefix}",
             on_progress=session.progress.tokens,
         )
     line = session.run.log("evaluation", step, record | stopwatch.record())
@@ -271,10 +319,17 @@ def log(session: Session, stage: Stage, step: int, record: dict[str, float]) -> 
     session.trackers.log(line, step)
 
 
-def save_if_due(session: Session, stage: Stage, step: int, last: int, optimizer: Optimizer) -> None:
+def save_if_due(
+    session: Session,
+    stage: Stage,
+    step: int,
+    last: int,
+    optimizer: Optimizer,
+    companions: Mapping[str, Companion] | None = None,
+) -> None:
     """Write a checkpoint every so many steps, at the end of a stage, and when the user asks to stop."""
     stopping = session.interrupt.requested and not (stage == "train" and step == last)
     if stopping or step == last or step % session.config.run.checkpoint_every == 0:
-        session.run.save(stage, step, session.policy, optimizer)
+        session.run.save(stage, step, session.policy, optimizer, companions)
     if stopping:
         raise Stopped(f"Stopped after step {step} of the {stage} stage, with a checkpoint.")

@@ -144,21 +144,34 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How much likelier a response makes the reference answer, and how many of its first tokens that depends on."""
+
+    value: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout, every component on its own.
 
-    total = correctness + coefficient * rouge_l, where a component that does not apply is None and adds nothing.
-    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0.
+    total = correctness + coefficient * rouge_l - penalty * overlong, where a component that does not apply is None and adds nothing.
+    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0. Where the policy's likelihood of the
+    reference answer is the reward, it stands in the place of correctness, which is still kept, and no row is invalid.
+    `num_credited` is the number of first tokens that the update credits with it; None means all.
     """
 
     correctness: float | None
     rouge_l: float | None
     total: float
+    overlong: float | None = None
+    likelihood: float | None = None
+    num_credited: int | None = None
 
     @property
     def valid(self) -> bool:
         """Whether the rollout takes part in the update."""
-        return self.correctness is not None
+        return self.correctness is not None or self.likelihood is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,17 @@ class Group:
                     f"(problem {self.problem.id!r})"
                 )
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some responses are right and some wrong."""
+        return self.accuracy not in (None, 0.0, 1.0)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right responses among those with a verdict; None if there is none."""
+        known = [verdict.status == "right" for verdict in self.verdicts_G if verdict.status != "unknown"]
+        return sum(known) / len(known) if known else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
@@ -190,7 +214,8 @@ class MicroBatch:
         target_ids: (N, T) int64, the completion tokens.
         prompt_lengths: (N,) int64, so that target t of a row is predicted at input position prompt_length + t - 1.
         old_logprobs_NT: (N, T) float32, zero on padding.
-        advantages_N: (N,) float32.
+        advantages_NT: (N, T) float32, zero on padding; the same for all tokens of a row where the method gives one a rollout.
+        group_ids_N: (N,) int64, rows of one problem share it.
     """
 
     input_ids: Tensor
@@ -199,7 +224,8 @@ class MicroBatch:
     target_ids: Tensor
     prompt_lengths: Tensor
     old_logprobs_NT: Tensor
-    advantages_N: Tensor
+    advantages_NT: Tensor
+    group_ids_N: Tensor
 
     def __post_init__(self) -> None:
         N, T = self.mask_NT.shape
@@ -208,7 +234,8 @@ class MicroBatch:
             ("target_ids", (N, T)),
             ("old_logprobs_NT", (N, T)),
             ("prompt_lengths", (N,)),
-            ("advantages_N", (N,)),
+            ("advantages_NT", (N, T)),
+            ("group_ids_N", (N,)),
         ):
             if tuple(getattr(self, field).shape) != tuple(shape):
                 raise ValueError(

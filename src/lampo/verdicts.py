@@ -33,7 +33,8 @@ class Verification:
             for member, rollout in enumerate(rollouts_G):
                 if (problem, member) not in self._futures:
                     self.begin(problem, member, rollout)
+        by_place = dict(zip(self._futures, self._pool.collect(list(self._futures.values())), strict=True))
         return [
-            [self._futures[problem, member].result() for member in range(len(rollouts_G))]
+            [by_place[problem, member] for member in range(len(rollouts_G))]
             for problem, rollouts_G in enumerate(rollouts_PG)
         ]

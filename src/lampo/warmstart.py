@@ -25,7 +25,7 @@ def demonstrations(problems_P: Sequence[Problem], policy: Policy, config: TrainC
                 "Name the task's reference column, or set warmstart.steps to 0."
             )
         solution_ids = torch.tensor([*policy.encode(solution), policy.tokenizer.eos_token_id])
-        solution_ids = solution_ids[: policy.context_length - len(prompt_ids)]
+        solution_ids = solution_ids[: policy.context.length - len(prompt_ids)]
         rows.append(Row(prompt_ids, solution_ids, torch.zeros(len(solution_ids)), advantage=1.0))
     return Batch(tuple(rows), num_rows=len(rows), num_tokens=sum(len(row.completion_ids) for row in rows))
 

@@ -33,7 +33,7 @@ def test_every_recipe_holds(path: Path) -> None:
 def test_lampo_and_its_baseline_differ_in_the_advantage_alone(name: str) -> None:
     ours, baseline = (load_config(RECIPES / f"{stem}.yaml").model_dump() for stem in (name, f"{name}-grpo"))
     differing = {section for section in ours if ours[section] != baseline[section]}
-    assert differing == {"run", "advantage"}
+    assert differing == {"run", "method", "advantage"}
     assert (ours["advantage"]["name"], baseline["advantage"]["name"]) == ("pairwise", "grpo")
     assert ours["run"] | {"name": f"{name}-grpo"} == baseline["run"]
     assert [ours["run"]["name"], ours["decontamination"]["benchmarks"]] == [name, list(BENCHMARKS)]

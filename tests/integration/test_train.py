@@ -262,3 +262,35 @@ def test_the_pieces_of_tokens_change_no_number(tmp_path: Path, monkeypatch: pyte
     with_pieces = curve(run_to_end(small_config(tmp_path)))
     monkeypatch.setattr("lampo.run._tokens", lambda *_: {})
     assert curve(run_to_end(small_config(tmp_path))) == with_pieces
+
+
+def test_longrope_bounds_the_rows_of_training_and_not_the_problems_of_benchmarks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    factors = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+    model = {
+        "model_type": "phi3",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 64,
+        "original_max_position_embeddings": 24,
+        "rope_parameters": factors,
+    }
+    long = tmp_path / "aime.jsonl"
+    long.write_text(json.dumps({"problem": "1+1+1+1+1+1+1=", "answer": 7}) + "\n")
+    changes = {
+        "model__config": model,
+        "evaluation__benchmarks": ["aime24"],
+        "evaluation__data": {"aime24": str(long)},
+        "warmstart__steps": 0,
+        "training__steps": 1,
+    }
+    with pytest.raises(LampoError, match=r"exceed its context of 24.*longrope"):
+        run_to_end(small_config(tmp_path, sampling__max_new_tokens=20, **changes))
+    path = run_to_end(small_config(tmp_path, **changes))
+    assert len(steps(path)) == 1
+    said = " ".join(capfd.readouterr().out.split())
+    assert "Of the benchmarks' problems 1 may be answered past 24 tokens" in said

@@ -66,5 +66,5 @@ def test_split_respects_the_budget_and_loses_nothing(budget: int) -> None:
     for part in parts:
         assert part.input_ids.numel() <= budget or len(part.input_ids) == 1
         assert part.attention_mask.any(0).all()  # no padding beyond its own longest row
-    assert sorted(advantage for part in parts for advantage in part.advantages_N.tolist()) == list(range(1, 9))
+    assert sorted(advantage for part in parts for advantage in part.advantages_NT[:, 0].tolist()) == list(range(1, 9))
     assert sum(int(part.mask_NT.sum()) for part in parts) == batch.num_tokens

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lampo.objective import Aggregation, Loss, clipped_loss, loss_denominator, merge_statistics
+from lampo.objective import Aggregation, Loss, loss_denominator, merge_statistics, policy_loss
 
 AGGREGATIONS = get_args(Aggregation)
 every_aggregation = pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -22,7 +22,7 @@ def one_token(ratio: float, advantage: float, **settings: Any) -> tuple[float, f
     logprobs_NT = (old_logprobs_NT + math.log(ratio)).requires_grad_()
     advantages_N = torch.tensor([advantage], dtype=torch.float64)
     mask_NT = torch.ones(1, 1, dtype=torch.bool)
-    loss = clipped_loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, denominator=1, **settings)
+    loss = policy_loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, denominator=1, **settings)
     loss.value.backward()
     assert logprobs_NT.grad is not None
     return loss.value.item(), logprobs_NT.grad.item(), loss
@@ -40,7 +40,7 @@ def make_batch(seed: int = 0, num_rows: int = 6) -> dict[str, Any]:
     return {
         "logprobs_NT": old_logprobs_NT + 0.3 * normal(*shape),
         "old_logprobs_NT": old_logprobs_NT,
-        "advantages_N": normal(num_rows),
+        "advantages": normal(num_rows),
         "mask_NT": torch.arange(num_rows) < torch.arange(num_rows)[:, None],
         "ref_logprobs_NT": old_logprobs_NT + 0.3 * normal(*shape),
         "entropy_NT": normal(*shape).abs(),
@@ -53,7 +53,7 @@ def step_denominator(mask_NT: Tensor, aggregation: Aggregation) -> float:
 
 def value_and_gradient(batch: dict[str, Any], **settings: Any) -> tuple[Tensor, Tensor, Loss]:
     logprobs_NT = batch["logprobs_NT"].clone().requires_grad_()
-    loss = clipped_loss(**{**batch, "logprobs_NT": logprobs_NT}, **settings)
+    loss = policy_loss(**{**batch, "logprobs_NT": logprobs_NT}, **settings)
     loss.value.backward()
     assert logprobs_NT.grad is not None
     return loss.value.detach(), logprobs_NT.grad, loss
@@ -93,7 +93,7 @@ def test_on_policy_gradient_is_that_of_reinforce() -> None:
 def test_against_the_textbook_formula() -> None:
     batch = make_batch()
     ratio_NT = (batch["logprobs_NT"] - batch["old_logprobs_NT"]).exp()
-    advantages_N1 = batch["advantages_N"][:, None]
+    advantages_N1 = batch["advantages"][:, None]
     surrogate_NT = torch.minimum(ratio_NT * advantages_N1, ratio_NT.clamp(1 - 0.2, 1 + 0.28) * advantages_N1)
     value, _, loss = value_and_gradient(batch, denominator=15, aggregation="token", clip_low=0.2, clip_high=0.28)
     torch.testing.assert_close(value, -surrogate_NT[batch["mask_NT"]].sum() / 15)
@@ -108,16 +108,16 @@ def test_gradcheck(aggregation: Aggregation, kl_coefficient: float) -> None:
 
     def value(logprobs_NT: Tensor) -> Tensor:
         inputs = {**batch, "logprobs_NT": logprobs_NT}
-        return clipped_loss(**inputs, denominator=3.0, aggregation=aggregation, kl_coefficient=kl_coefficient).value
+        return policy_loss(**inputs, denominator=3.0, aggregation=aggregation, kl_coefficient=kl_coefficient).value
 
     assert torch.autograd.gradcheck(value, batch["logprobs_NT"].clone().requires_grad_())
 
 
 def test_the_gradient_goes_to_the_learning_policy_only() -> None:
     batch = make_batch()
-    for name in ("logprobs_NT", "old_logprobs_NT", "advantages_N", "ref_logprobs_NT", "entropy_NT"):
+    for name in ("logprobs_NT", "old_logprobs_NT", "advantages", "ref_logprobs_NT", "entropy_NT"):
         batch[name].requires_grad_()
-    loss = clipped_loss(**batch, denominator=1, kl_coefficient=0.1)
+    loss = policy_loss(**batch, denominator=1, kl_coefficient=0.1)
     loss.value.backward()
     assert [name for name, tensor in batch.items() if tensor.grad is not None] == ["logprobs_NT"]
     assert not any(tensor.requires_grad for tensor in loss.statistics.values())
@@ -126,17 +126,17 @@ def test_the_gradient_goes_to_the_learning_policy_only() -> None:
 def test_overflowing_ratios() -> None:
     logprobs_NT = torch.tensor([[1e4], [1e4], [-1e4], [-1e4]], requires_grad=True)
     advantages_N = torch.tensor([0.0, 1.0, -1.0, 1.0])
-    loss = clipped_loss(logprobs_NT, torch.zeros(4, 1), advantages_N, torch.ones(4, 1), denominator=1)
+    loss = policy_loss(logprobs_NT, torch.zeros(4, 1), advantages_N, torch.ones(4, 1), denominator=1)
     loss.value.backward()
     # no advantage: 0; clipped at 1.2; clipped at 0.8; a ratio of 0
     assert loss.value.item() == pytest.approx(0 - 1.2 + 0.8 - 0)
     assert torch.equal(torch.zeros(4, 1), logprobs_NT.grad if logprobs_NT.grad is not None else torch.empty(0))
     # an infinite ratio that counts is not hidden
-    assert clipped_loss(
+    assert policy_loss(
         logprobs_NT[:1], torch.zeros(1, 1), -torch.ones(1), torch.ones(1, 1), denominator=1
     ).value.isinf()
     missing = torch.tensor([[math.nan]])
-    assert clipped_loss(missing, torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), denominator=1).value.isnan()
+    assert policy_loss(missing, torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), denominator=1).value.isnan()
 
 
 # Aggregation and denominators
@@ -155,7 +155,7 @@ def test_aggregation(aggregation: Aggregation, expected: float) -> None:
     mask_NT = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]])
     logprobs_NT = torch.full((3, 3), -1.0)
     denominator = step_denominator(mask_NT, aggregation)
-    loss = clipped_loss(
+    loss = policy_loss(
         logprobs_NT,
         logprobs_NT,
         torch.tensor([3.0, 5.0, 7.0]),
@@ -215,7 +215,7 @@ def test_poisoned_padding_does_not_leak(aggregation: Aggregation) -> None:
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (2, 3)])
 def test_no_tokens_no_loss(aggregation: Aggregation, shape: tuple[int, int]) -> None:
     logprobs_NT = torch.full(shape, math.nan, requires_grad=True)
-    loss = clipped_loss(
+    loss = policy_loss(
         logprobs_NT,
         logprobs_NT.detach(),
         torch.ones(shape[0]),
@@ -280,7 +280,7 @@ def test_statistics_are_averages_over_the_tokens_of_the_step() -> None:
     mask_NT = torch.tensor([[True, True, True], [True, True, False]])
     entropy_NT = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, math.nan]])
     losses = [
-        clipped_loss(
+        policy_loss(
             logprobs_NT[row],
             torch.zeros(1, 3).double(),
             advantages_N,
@@ -306,8 +306,8 @@ def test_statistics_are_averages_over_the_tokens_of_the_step() -> None:
 
 def test_statistics_of_micro_batches_must_agree() -> None:
     batch = make_batch()
-    with_entropy = clipped_loss(**batch, denominator=1).statistics
-    without = clipped_loss(**{**batch, "entropy_NT": None}, denominator=1).statistics
+    with_entropy = policy_loss(**batch, denominator=1).statistics
+    without = policy_loss(**{**batch, "entropy_NT": None}, denominator=1).statistics
     with pytest.raises(ValueError, match=r"some lack one of .*'entropy'"):
         merge_statistics([with_entropy, without])
 
@@ -315,7 +315,7 @@ def test_statistics_of_micro_batches_must_agree() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes(dtype: torch.dtype) -> None:
     logprobs_NT = torch.full((1, 2), -1.0, dtype=dtype, requires_grad=True)
-    loss = clipped_loss(
+    loss = policy_loss(
         logprobs_NT, torch.full((1, 2), -1.0, dtype=dtype), torch.ones(1), torch.ones(1, 2), denominator=1
     )
     loss.value.backward()
@@ -339,7 +339,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
         ({"kl_coefficient": 0.1, "ref_logprobs_NT": None}, "kl_coefficient is 0.1, which needs ref_logprobs_NT"),
         ({"logprobs_NT": torch.zeros(6)}, r"logprobs_NT must have the shape \(N, T\), not \(6,\)"),
         ({"old_logprobs_NT": torch.zeros(6, 5)}, r"old_logprobs_NT has shape \(6, 5\).*expected \(6, 6\)"),
-        ({"advantages_N": torch.zeros(6, 1)}, r"advantages_N has shape \(6, 1\).*expected \(6,\)"),
+        ({"advantages": torch.zeros(6, 1)}, r"advantages has shape \(6, 1\).*expected \(6, 6\)"),
         ({"mask_NT": torch.zeros(1, 6)}, r"mask_NT has shape \(1, 6\)"),
         ({"ref_logprobs_NT": torch.zeros(6)}, r"ref_logprobs_NT has shape \(6,\)"),
         ({"entropy_NT": torch.zeros(1, 1)}, r"entropy_NT has shape \(1, 1\)"),
@@ -347,7 +347,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
 )
 def test_refusals(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        clipped_loss(**{**make_batch(), "denominator": 1, **settings})
+        policy_loss(**{**make_batch(), "denominator": 1, **settings})
 
 
 def test_an_unknown_aggregation_has_no_denominator() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from lampo.batch import Row, pad
 from lampo.config import LoraOptions, ModelOptions
@@ -248,14 +248,6 @@ def test_saved_folders_are_plain_transformers_folders(any_policy: Policy, tmp_pa
     assert torch.equal(
         again.frozen_logprobs(batch, temperature=0.9), any_policy.frozen_logprobs(batch, temperature=0.9)
     )
-
-
-def test_context_length_of_the_configuration() -> None:
-    assert Policy.load(tiny_options(device="cpu")).context_length == TINY["max_position_embeddings"]
-    bloom = AutoConfig.for_model("bloom", hidden_size=32, n_layer=1, n_head=4, vocab_size=3 + len(CHARACTERS))
-    model = AutoModelForCausalLM.from_config(bloom)
-    policy = Policy(model, character_tokenizer(CHARACTERS), device=torch.device("cpu"))
-    assert policy.context_length == 2**31  # ALiBi has no longest input
 
 
 def test_encoding_adds_nothing(policy: Policy) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from lampo.types import Verdict
 from lampo.verify import NumericOptions, PythonOptions, VerifierPool, judge, verifier
+from lampo.verify.pool import HOPELESS_AFTER
 
 FUNCTION = "tests.unit.pathological.verify"
 
@@ -232,3 +233,17 @@ def test_a_function_is_named_in_short_or_in_full_and_must_exist() -> None:
     verdict = judge(PythonOptions(function="no.such.function"), "", "")
     assert verdict.status == "unknown"
     assert "cannot be imported: ModuleNotFoundError" in verdict.detail
+
+
+def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual() -> None:
+    with VerifierPool(workers=2) as pool:
+        hanging = pool.submit(own(), "sleep 1", "")
+        assert [verdict.status for verdict in pool.collect([hanging])] == ["right"]  # nothing is known yet: it waits
+        pool._longest_s, pool._num_back = 1.0, HOPELESS_AFTER  # as if a hundred short ones had come back
+        begin = time.monotonic()
+        futures = [pool.submit(own(), text, "") for text in ("spin", "sleep 0.2", "spin", "sleep 0.1")]
+        verdicts = pool.collect(futures)
+        assert time.monotonic() - begin < 15  # the limit is 20
+        assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "right"]
+        assert "given up" in verdicts[0].detail
+        assert not futures[0].done()

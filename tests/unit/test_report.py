@@ -1,7 +1,6 @@
 import gzip
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,8 @@ import pytest
 from lampo.report import read_groups, read_metrics, rollout_steps, summary, write_report
 from lampo.report.page import POINTS_A_CURVE, TEXT_HEAD, _extremes, _moving_average, _shortened, _thinned
 from lampo.types import LampoError
+
+from .parsed_page import Page
 
 HOSTILE = "</pre><script>alert('1 < 2')</script> & so on"
 
@@ -60,36 +61,6 @@ def run(tmp_path: Path) -> Path:
         with gzip.open(run / "rollouts" / f"{step:06d}.jsonl.gz", "wt") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
     return run
-
-
-class Page(HTMLParser):
-    """Everything of a page that the tests ask about, and a check that its elements are closed in order."""
-
-    VOID = frozenset({"meta", "link", "img", "br", "input"})
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.attributes += [(tag, key, value or "") for key, value in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-            self.texts.append((tag, ""))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.texts[-1][0] == self.open[-1]:
-            self.texts[-1] = (self.open[-1], self.texts[-1][1] + data)
-
-    def of(self, tag: str) -> list[str]:
-        return [text.strip() for name, text in self.texts if name == tag]
 
 
 def test_a_half_written_last_line_is_left_out(run: Path):

@@ -21,7 +21,7 @@ def rollout(text):
 def rewards_of(texts, options, problem=PROBLEM):
     rollouts = [rollout(text) for text in texts]
     return score(
-        problem, rollouts, [judge(NumericOptions(), text, problem.answer) for text in texts], options
+        problem, rollouts, [judge(NumericOptions(), text, problem.answer) for text in texts], options, 64
     ).rewards_G
 
 
@@ -85,7 +85,7 @@ def test_total_is_correctness_plus_coefficient_times_rouge():
 
 def test_unknown_is_masked_and_not_zero():
     verdict = judge(NumericOptions(), "12", "twelve")
-    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], [verdict], RewardOptions(rouge_l=1.0))
+    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], [verdict], RewardOptions(rouge_l=1.0), 64)
     (reward,) = group.rewards_G
     assert group.verdicts_G[0].status == "unknown"
     assert reward.correctness is None

@@ -16,6 +16,8 @@ from .pairwise import (
     pairwise_terms,
     sequence_scores,
 )
+from .prime import prime_advantages
+from .reinforce_pp import reinforce_pp_advantages
 from .rloo import rloo_advantages
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "pair_statistics",
     "pairwise_advantages",
     "pairwise_terms",
+    "prime_advantages",
+    "reinforce_pp_advantages",
     "rloo_advantages",
     "sequence_scores",
 ]

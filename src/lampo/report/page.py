@@ -8,20 +8,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from ..files import write_file
 from ..shards import Record, read_groups, rollout_steps
+from .html import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
 from .read import read_metrics, summary
-
-# Okabe and Ito's colour-blind-safe colours, those with a contrast of 3:1 or better on both backgrounds.
-BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
 
 POINTS_A_CURVE = 400  # a longer run is thinned to about this many
 ROWS_A_TABLE = 12
@@ -152,10 +147,8 @@ def write_report(run: Path) -> Path:
     rows = summary(metrics)
     manifest = _manifest(run)
     config = run / "config.yaml"
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(files("lampo.report").joinpath("page.html.j2").read_text(encoding="utf-8")).render(
+    page = render(
+        "report/page.html.j2",
         name=run.resolve().name,
         facts=_facts(metrics),
         accuracy=next((row for row in rows if row.measure == "held-out accuracy"), None),
@@ -165,7 +158,6 @@ def write_report(run: Path) -> Path:
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         charts=list(_charts(metrics)),
         steps=_sampled_rollouts(run),
-        plotly=get_plotlyjs(),
     )
     path = run / "report.html"
     write_file(path, page.encode())
@@ -338,23 +330,15 @@ def _stacked_figure(records: Sequence[Record], curves: Sequence[Curve]) -> go.Fi
 
 
 def _style(figure: go.Figure, chart: Chart, num_curves: int) -> None:
-    """What all charts share. The colours of text and grid are set in the page, where the scheme is known."""
     share = chart.unit.endswith("%")
     legend = {"orientation": "h", "traceorder": "normal", "xref": "container", "yref": "container"}
-    axis = {"automargin": True, "zeroline": False, "showline": False, "fixedrange": False}
+    style(figure)
     figure.update_layout(
-        template="none",
-        height=250,
-        margin={"l": 44, "r": 10, "t": 8, "b": 36},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12},
         hovermode="x unified",
         showlegend=num_curves > 1,
         legend=legend | {"x": 0, "y": 1, "yanchor": "top"},
-        xaxis=axis | {"title": {"text": "step", "standoff": 6}, "showgrid": False, "nticks": 6, "hoverformat": ",d"},
-        yaxis=axis
-        | {"nticks": 5, "hoverformat": chart.unit, "tickformat": "~%" if share else "", "exponentformat": "power"},
+        xaxis={"title": {"text": "step", "standoff": 6}, "hoverformat": ",d"},
+        yaxis={"hoverformat": chart.unit, "tickformat": "~%" if share else ""},
     )
     if chart.kind != "interval" and chart.title not in ("Warm-start loss", "Reward"):
         figure.update_yaxes(rangemode="tozero")

@@ -1,4 +1,4 @@
-"""Problems -> responses of a model, from this process or from a server: one Protocol, one file per backend."""
+"""Problems -> responses of a model, from this process, from vLLM or from a server: one Protocol, one file per backend."""
 
 from .base import Asked, Failed, Responder
 

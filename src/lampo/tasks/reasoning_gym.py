@@ -25,6 +25,8 @@ class ReasoningGymTaskOptions(TaskOptions):
     """Problems to train on; fewer if there are not so many different ones."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the tenth that a hash of the question holds out."""
+    demonstrate_answers: bool = False
+    """Let the warm start imitate the bare answers, for want of worked solutions."""
     seed: int = 0
     """Chooses the problems."""
 
@@ -60,4 +62,6 @@ class ReasoningGymTaskOptions(TaskOptions):
             except ValueError:
                 dropped.add("that cannot be written down")
                 continue
-            yield Problem(f"{name}/{number}", entry["question"].strip(), answer, verifier=ReasoningGymOptions())
+            verifier, question = ReasoningGymOptions(), entry["question"].strip()
+            shown = verifier.commit(answer) if self.demonstrate_answers else None
+            yield Problem(f"{name}/{number}", question, answer, demonstration=shown, verifier=verifier)

@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -33,6 +33,9 @@ ENVIRONMENT = {
 }
 RESTARTS = 3
 """A job is tried anew so many times when all workers are lost at once, say to the out-of-memory killer."""
+HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 1.0, 100
+"""`collect` gives up when no verdict has come for so many times the longest verification that ever came back, and no less than so
+many seconds; it does so once so many have come back."""
 
 OnProgress = Callable[[int, int], None]
 """(number of verdicts so far, number in all)"""
@@ -76,6 +79,7 @@ class VerifierPool:
         self._jobs: dict[int, _Job] = {}
         self._num_jobs = 0
         self._prepared: set[bytes] = set()
+        self._num_back, self._longest_s = 0, 0.0
         self._closed = False
         self._parent: _Parent | None = None
 
@@ -168,6 +172,22 @@ class VerifierPool:
                 return _collect(futures, show)
         return _collect(futures, on_progress)
 
+    def collect(self, futures: Sequence[Future[Verdict]]) -> list[Verdict]:
+        """The verdicts of verifications that were begun, without waiting for those that will hardly come back.
+
+        While verdicts come, it waits. When none has come for four times the longest verification that ever came back (a
+        second at least, and never before a hundred have come back), those that are still running are unknown. They go on at
+        the lowest priority until their limit. So verifiers that hang do not cost a training step their time limit.
+        """
+        pending = {future for future in futures if not future.done()}
+        while pending:
+            limit = max(HOPELESS_S, HOPELESS_FACTOR * self._longest_s) if self._num_back >= HOPELESS_AFTER else None
+            done, pending = wait(pending, timeout=limit, return_when=FIRST_COMPLETED)
+            if not done:
+                break
+        reason = f"given up: no other verification took over {self._longest_s:.3g} s, and all others were done"
+        return [future.result() if future.done() else Verdict("unknown", detail=reason) for future in futures]
+
     def _preparation(self, verifier: VerifierOptions) -> list[bytes]:
         """What the workers' parent has to import before it forks, once for each verifier."""
         kind = pickle.dumps(verifier)
@@ -196,6 +216,8 @@ class VerifierPool:
         with self._lock:
             job = self._jobs.pop(number, None)
         if job is not None:
+            if verdict.status != "unknown":
+                self._num_back, self._longest_s = self._num_back + 1, max(self._longest_s, verdict.seconds)
             job.future.set_result(verdict)
 
     def _lost(self, parent: _Parent) -> None:

@@ -7,7 +7,6 @@ come pickled from the caller, and verdicts go back as JSON, so that nothing a wo
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import gc
 import json
@@ -21,6 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 
+from ..interrupt import when_parent_ends
 from ..types import Verdict
 from . import judge
 
@@ -211,7 +211,7 @@ class Supervisor:
 def serve(pipe: Connection) -> None:
     """A worker's life: take a job, judge, answer, until the pipe ends."""
     os.setpgid(0, 0)
-    _die_with_parent()
+    when_parent_ends(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  for the rest of its life
@@ -241,12 +241,6 @@ def _judge(work: bytes) -> dict[str, object]:
 
 def _unknown(detail: str, seconds: float) -> dict[str, object]:
     return dataclasses.asdict(Verdict("unknown", detail=detail, seconds=seconds))
-
-
-def _die_with_parent() -> None:
-    """On Linux, a worker is killed when the process that forked it is gone, even in the middle of a loop."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from .base import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 from .cgroup import Cgroup, writable_roots
 
-ENTER_GROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 125; shift; done; shift; exec "$@"'
+ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
 EXTRA_MIB = 64
 """Memory of the group above that of one process: bubblewrap itself, and the pages of its /tmp."""
 

@@ -1,0 +1,148 @@
+"""Runs in processes of their own, so many at once; what is finished is never run again, what crashes is run once more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ..config import TrainConfig, load_config
+from ..report.read import read_metrics
+from ..types import LampoError
+from .study import Planned
+
+ATTEMPTS = 2
+
+
+def run_all(
+    runs: Sequence[Planned], workers: int, threads: int, tell: Callable[[Planned, str | None], None]
+) -> dict[Path, str]:
+    """Bring all runs to their end.
+
+    Args:
+        runs: what to run, in this order; those that are finished are left alone.
+        workers: processes at once.
+        threads: CPU threads of each.
+        tell: called as each run ends, with why it crashed or None; for those that were finished before, too.
+
+    Returns:
+        Why those that crashed twice did, by run directory.
+
+    Raises:
+        LampoError: a run directory was made with other settings.
+        KeyboardInterrupt: after every process has written a checkpoint and ended.
+    """
+    crashed: dict[Path, str] = {}
+    waiting: list[tuple[Planned, int]] = []
+    for run in runs:
+        if is_finished(run):
+            tell(run, None)
+        else:
+            waiting.append((run, 1))
+    if not waiting:
+        return crashed
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first process, and the libraries in it, begin
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["lampo.compare.worker"])
+    from .worker import work
+
+    active: dict[int, tuple[BaseProcess, Planned, int]] = {}
+    with _children_stopped(active):
+        while waiting or active:
+            while waiting and len(active) < workers:
+                run, attempt = waiting.pop(0)
+                process = context.Process(target=work, args=(run.config, run.path, log_file(run)))
+                process.start()
+                active[process.sentinel] = (process, run, attempt)
+            for sentinel in connection.wait(list(active)):
+                process, run, attempt = active.pop(sentinel)  # pyright: ignore[reportArgumentType]
+                process.join()
+                if process.exitcode == 0 and is_finished(run):
+                    tell(run, None)
+                elif attempt < ATTEMPTS:
+                    waiting.insert(0, (run, attempt + 1))
+                else:
+                    crashed[run.path] = _reason(run, process.exitcode)
+                    tell(run, crashed[run.path])
+    return crashed
+
+
+def is_finished(run: Planned) -> bool:
+    """Whether a run has reached its last evaluation.
+
+    Raises:
+        LampoError: the directory holds a run with other settings.
+    """
+    config = run.path / "config.yaml"
+    if not config.is_file():
+        return False
+    differing = _differing(load_config(config), run.config)
+    if differing:
+        raise LampoError(
+            f"{run.path} was made with other settings than the study has now ({', '.join(differing)}). Give the study another name, "
+            "or delete that folder."
+        )
+    if not (run.path / "metrics.jsonl").is_file():
+        return False
+    done = {(record["stage"], record["step"]) for record in read_metrics(run.path)}
+    return ("evaluation", run.config.training.steps) in done
+
+
+def _differing(a: TrainConfig, b: TrainConfig) -> list[str]:
+    """The settings in which two recipes differ, as section.key."""
+    first, second = (dict(_flat(config.model_dump())) for config in (a, b))
+    return [key for key in first | second if first.get(key) != second.get(key)]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def log_file(run: Planned) -> Path:
+    """Where the output of a run goes."""
+    return run.path.parent.parent.parent / "logs" / f"{run.task}-{run.path.name}.log"
+
+
+def _reason(run: Planned, exitcode: int | None) -> str:
+    """The last line of the log, where a crash says what it was; or the signal that ended the process."""
+    if exitcode is not None and exitcode < 0:
+        return f"ended by the signal {signal.Signals(-exitcode).name}"
+    try:
+        lines = log_file(run).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else f"ended with status {exitcode}"
+
+
+@contextmanager
+def _children_stopped(active: dict[int, tuple[BaseProcess, Planned, int]]) -> Iterator[None]:
+    """On Ctrl-C, SIGTERM or any failure here: ask the children to stop, and wait until they have written their checkpoints."""
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if on_main else None
+    try:
+        yield
+    except BaseException:
+        for process, _, _ in active.values():
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)
+        if active:
+            print("stopping: every run under way ends its step and writes a checkpoint", file=sys.stderr)
+        deadline = time.monotonic() + 600
+        for process, _, _ in active.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+        raise
+    finally:
+        if on_main:
+            signal.signal(signal.SIGTERM, before)

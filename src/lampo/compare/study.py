@@ -1,0 +1,239 @@
+"""A study file: which methods, seeds and tasks, and from it the recipe of every run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ..config import TrainConfig, load_config, read_yaml
+from ..options import Options
+from ..types import LampoError
+from .results import Phase
+
+TUNING_SEED = 1_000_000
+"""Seeds of tuning runs begin here, so that none of them is a seed of the comparison."""
+
+Settings = dict[str, Any]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class MethodEntry(Options):
+    """One competitor: a method, and what is different about it."""
+
+    name: str = Field(pattern=NAME)
+    """Name in tables and on the page."""
+    method: str
+    """Name of the method (`lampo methods`)."""
+    settings: Settings = Field(default_factory=dict)
+    """Settings over those of the method, as `section.key: value`."""
+    learning_rates: list[float] | None = None
+    """Its own grid. Unset: that of the study."""
+
+
+class TuningOptions(Options):
+    """How the learning rate of each method is chosen."""
+
+    seeds: int = Field(default=2, gt=0)
+    """Runs for each learning rate of the grid, with seeds that the comparison does not use."""
+    problems: int = Field(default=200, gt=0)
+    """Held-out problems at the beginning, which only tuning is measured on. The comparison is measured on the others."""
+
+
+class Study(Options):
+    """A comparison of methods over seeds, and over tasks if there are several."""
+
+    name: str = Field(pattern=NAME)
+    """Name of the study; its runs live in FOLDER/NAME."""
+    recipe: str
+    """The recipe that all runs share, relative to the study file."""
+    settings: Settings = Field(default_factory=dict)
+    """Settings over those of the recipe, for all runs, as `section.key: value`."""
+    tasks: dict[str, Settings] = Field(default={"task": {}}, min_length=1)
+    """Settings of each task by its name. Unset: one task, that of the recipe."""
+    methods: list[MethodEntry] = Field(min_length=1)
+    """Names of methods, or entries with settings of their own."""
+    baseline: str = "grpo"
+    """What the others are compared with; one of the methods."""
+    seeds: int | dict[str, int] = 10
+    """Runs of every method; or of each, with `default` for the others. Method and seed make a pair with the baseline's run of that seed."""
+    learning_rates: list[float] = Field(default_factory=list)
+    """Grid tried for every method before the comparison. Empty or one: nothing is tuned."""
+    tuning: TuningOptions = TuningOptions()
+    """How the learning rate is chosen."""
+    workers: int = Field(default=1, gt=0)
+    """Runs at once."""
+    threads: int = Field(default=1, gt=0)
+    """CPU threads of each."""
+    folder: str = "runs"
+    """Where the folder of the study is made."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _plain_names(cls, entries: Any) -> Any:
+        if not isinstance(entries, list):
+            return entries
+        return [{"name": entry, "method": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Study:
+        names = [entry.name for entry in self.methods]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two methods have the same name: {', '.join(names)}")
+        if self.baseline not in names:
+            raise ValueError(f"the baseline {self.baseline!r} is not among the methods {', '.join(names)}")
+        if isinstance(self.seeds, dict) and (unknown := set(self.seeds) - {*names, "default"}):
+            raise ValueError(f"seeds names {', '.join(sorted(unknown))}, which are not among the methods")
+        if any(not re.match(NAME, task) for task in self.tasks):
+            raise ValueError(f"the names of tasks must be fit for folders: {', '.join(self.tasks)}")
+        return self
+
+    def seeds_of(self, method: str) -> range:
+        """The seeds of a method: 0, 1, ..."""
+        count = self.seeds if isinstance(self.seeds, int) else self.seeds.get(method, self.seeds.get("default", 10))
+        return range(count)
+
+    def grid(self, entry: MethodEntry) -> list[float]:
+        """The learning rates to choose from; at most one: there is nothing to choose."""
+        return self.learning_rates if entry.learning_rates is None else entry.learning_rates
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run of a study."""
+
+    task: str
+    method: str
+    seed: int
+    phase: Phase | Literal["start"]
+    config: TrainConfig
+
+    @property
+    def path(self) -> Path:
+        """Its run directory."""
+        return Path(self.config.run.folder) / self.config.run.name
+
+
+class Plan:
+    """The runs of a study.
+
+    Where the recipe has a warm start, it is made once for each task and seed, and every method goes on from the same weights.
+    """
+
+    def __init__(self, study: Study, recipe: Path) -> None:
+        self.study = study
+        self._recipe = recipe
+        self.folder = Path(study.folder) / study.name
+
+    def starts(self) -> list[Planned]:
+        """The warm starts that the other runs go on from; none if the recipe has none."""
+        seeds: dict[tuple[str, int], None] = {}
+        for task in self.study.tasks:
+            for entry in self.study.methods:
+                tuned = len(self.study.grid(entry)) > 1
+                tuning = [TUNING_SEED + index for index in range(self.study.tuning.seeds)] if tuned else []
+                seeds |= {(task, seed): None for seed in [*tuning, *self.study.seeds_of(entry.name)]}
+        runs = [self._start(task, seed) for task, seed in seeds]
+        return [run for run in runs if run.config.warmstart.steps > 0]
+
+    def tuning(self) -> list[Planned]:
+        """The runs that choose learning rates."""
+        return [
+            self._run(task, entry, TUNING_SEED + index, rate, "tuning")
+            for index in range(self.study.tuning.seeds)
+            for task in self.study.tasks
+            for entry in self.study.methods
+            if len(self.study.grid(entry)) > 1 and self._trains(task, entry)
+            for rate in self.study.grid(entry)
+        ]
+
+    def test(self, chosen: Mapping[tuple[str, str], float]) -> list[Planned]:
+        """The runs that are compared, with the learning rate chosen for (task, method)."""
+        most = max(len(self.study.seeds_of(entry.name)) for entry in self.study.methods)
+        runs = []
+        for seed in range(most):  # seed by seed, so that a study that is stopped early has pairs
+            for task in self.study.tasks:
+                for entry in self.study.methods:
+                    if seed in self.study.seeds_of(entry.name):
+                        rate = chosen.get((task, entry.name), next(iter(self.study.grid(entry)), None))
+                        runs.append(self._run(task, entry, seed, rate, "test"))
+        return runs
+
+    def _trains(self, task: str, entry: MethodEntry) -> bool:
+        return self._config(task, entry, []).training.steps > 0
+
+    def _start(self, task: str, seed: int) -> Planned:
+        nothing = MethodEntry(name="start", method="cot")
+        place = self._place(task, f"start-seed{seed}", seed)
+        settings = [*place, "evaluation.final_problems=1", "evaluation.benchmarks=[]"]
+        return Planned(task, "start", seed, "start", self._config(task, nothing, settings))
+
+    def _run(self, task: str, entry: MethodEntry, seed: int, rate: float | None, phase: Phase) -> Planned:
+        name = f"{entry.name}-seed{seed}" if rate is None else f"{entry.name}-lr{rate:g}-seed{seed}"
+        settings = self._place(task, name, seed)
+        settings += [] if rate is None else [_setting("optimizer.learning_rate", rate)]
+        start = self._start(task, seed)
+        if start.config.warmstart.steps > 0:
+            checkpoint = start.path / "checkpoints" / f"warmstart-{start.config.warmstart.steps:06d}"
+            settings += [_setting("model.path", str(checkpoint)), "model.tokenizer=null", "warmstart.steps=0"]
+        problems = self.study.tuning.problems
+        tunes = any(len(self.study.grid(each)) > 1 for each in self.study.methods)
+        if phase == "tuning":
+            settings += [
+                f"evaluation.problems={problems}",
+                f"evaluation.final_problems={problems}",
+                "evaluation.benchmarks=[]",
+            ]
+        elif tunes:
+            settings += [f"evaluation.skip={problems}"]
+        return Planned(task, entry.name, seed, phase, self._config(task, entry, settings))
+
+    def _place(self, task: str, name: str, seed: int) -> list[str]:
+        folder = self.folder / "runs" / task
+        return [
+            _setting("run.folder", str(folder)),
+            _setting("run.name", name),
+            f"run.seed={seed}",
+            f"run.threads={self.study.threads}",
+        ]
+
+    def _config(self, task: str, entry: MethodEntry, settings: list[str]) -> TrainConfig:
+        shared = [_setting(key, value) for key, value in (self.study.settings | self.study.tasks[task]).items()]
+        own = [_setting(key, value) for key, value in entry.settings.items()]
+        try:
+            return load_config(self._recipe, [*shared, f"method={entry.method}", *own, *settings])
+        except LampoError as error:
+            raise LampoError(f"The method {entry.name} of the study cannot be set up. {error}") from None
+
+
+def load_study(file: Path) -> Plan:
+    """Read a study file.
+
+    Raises:
+        LampoError: it is missing or is not YAML, a key is unknown, a value does not hold.
+    """
+    values = read_yaml(file, "study")
+    try:
+        study = Study.model_validate(values)
+    except ValidationError as error:
+        lines = sorted(
+            f"  {'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        )
+        raise LampoError(f"The study {file} has settings that do not hold:\n" + "\n".join(lines)) from None
+    return Plan(study, file.parent / study.recipe)
+
+
+def dump_study(study: Study) -> str:
+    """Every setting of the study as YAML."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _setting(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value)}"

@@ -1,0 +1,308 @@
+"""A comparison as tables of text: the rows of the page and of `comparison.md` alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired, seeds_needed
+
+NONE = "–"
+
+HOW_TO_READ = (
+    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds: what other seeds "
+    "would have brought. The problems are the same for all seeds and methods, and other problems are another question.",
+    "Differences are in percentage points and paired: a seed fixes the initial weights and the order of the problems, so a "
+    "method is compared with the baseline seed by seed.",
+    "Probability of improvement is the share of seeds where the method is ahead of the baseline, ties counting half.",
+    f"The verdict goes by the corrected p: below {SIGNIFICANT:g} it is better or worse. p is that of the paired permutation "
+    "test, corrected for the number of methods of the task (Benjamini and Hochberg), not for several tasks or measures. "
+    "“No difference shown” is not “equal”; “too few seeds” means that even with all seeds on one side nothing could have "
+    "been shown.",
+    "A crashed seed counts with the last accuracy it reached, not as missing.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes:
+        title: its heading.
+        note: what one has to know to read it; may be empty.
+        head: names of the columns; the first one names the rows.
+        rows: cells of each row, as many as `head`.
+        text_columns: indices of columns that hold words, not numbers.
+    """
+
+    title: str
+    note: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: tuple[int, ...] = (0,)
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """The whole study as Markdown, its columns aligned so that it can be read in a terminal too."""
+    parts = [f"# Comparison with {comparisons[0].baseline}" if comparisons else "# Comparison", ""]
+    for comparison in comparisons:
+        parts += [f"## {comparison.task}", "", *(f"- {line}" for line in in_words(comparison)), ""]
+        for table in tables(comparison):
+            parts += [f"### {table.title}", "", *([table.note, ""] if table.note else []), *_rows(table), ""]
+    return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in HOW_TO_READ), ""])
+
+
+def in_words(comparison: Comparison) -> list[str]:
+    """What came out, in a few sentences: the clear differences first."""
+    others = [method for method in comparison.methods if method.method != comparison.baseline]
+    lines = []
+    if not comparison.methods:
+        return ["There are no test runs yet."]
+    if len(others) == len(comparison.methods):
+        lines.append(f"The baseline {comparison.baseline} has no test runs here, so there is nothing to compare with.")
+    for verdict in ("better", "worse"):
+        for method in others:
+            pair = method.final_difference
+            if pair and pair.verdict == verdict:
+                lines.append(
+                    f"{method.method} is {verdict} than {comparison.baseline}: {points(pair.difference)} points over "
+                    f"{len(pair.seeds)} seeds, corrected p {p_value(pair.p_corrected)}."
+                )
+    same = [m.method for m in others if m.final_difference and m.final_difference.verdict == "no difference shown"]
+    few = [m.method for m in others if m.final_difference and m.final_difference.verdict == "too few seeds"]
+    if same:
+        lines.append(f"No difference to {comparison.baseline} shown: {', '.join(same)}.")
+    if few:
+        lines.append(
+            f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}. {seeds_needed(len(others))} "
+            "seeds show a method that is ahead in all of them."
+        )
+    for method in comparison.methods:
+        if method.num_crashed:
+            missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
+            lines.append(f"{method.method}: {_of(method.num_crashed, method)} crashed{missing}.")
+    edges = [tuned.method for tuned in comparison.tuning if tuned.edge]
+    if edges:
+        lines.append(
+            f"The best learning rate lies at the edge of the grid, and a better one may lie beyond: {', '.join(edges)}."
+        )
+    return lines
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """All tables of a task, as far as there are runs for them."""
+    passes = any(method.pass_at_k for method in comparison.methods)
+    makers = [headline, _efficiency, _stability, *([_diversity] if passes else []), _cost] if comparison.methods else []
+    return [make(comparison) for make in [*makers, *([_tuned] if comparison.tuning else [])]]
+
+
+def headline(comparison: Comparison) -> Table:
+    """Final accuracy of every method, and beside the baseline."""
+    return _per_method(
+        comparison,
+        "Final accuracy",
+        f"On {comparison.problems:,} test problems, {comparison.samples} "
+        f"{'sample' if comparison.samples == 1 else 'samples'} each.",
+        {
+            "learning rate": lambda m: rate(m.learning_rate),
+            "seeds": _seeds,
+            "accuracy": lambda m: percent(m.final),
+            f"minus {comparison.baseline}": lambda m: _difference(m.final_difference),
+            "prob. of improvement": lambda m: m.final_difference and percent(m.final_difference.improvement, 0),
+            "corrected p": lambda m: m.final_difference and p_value(m.final_difference.p_corrected),
+            "verdict": lambda m: _verdict(m, comparison, m.final_difference),
+        },
+    )
+
+
+def _efficiency(comparison: Comparison) -> Table:
+    if comparison.target is None:
+        note = f"No target accuracy: {comparison.baseline} gained nothing."
+    else:
+        note = (
+            f"The target is {comparison.target * 100:.1f} %; the median is over the seeds that reach it, so read it "
+            "together with their share."
+        )
+    return _per_method(
+        comparison,
+        "Sample efficiency",
+        f"Mean accuracy over the first {comparison.budget:,} rollouts, the most that all finished runs have in common: the "
+        "area under the curve, with straight lines between evaluations. Rollouts that dynamic sampling threw away count. "
+        + note,
+        {
+            "over training": lambda m: percent(m.area),
+            f"minus {comparison.baseline}": lambda m: _difference(m.area_difference),
+            "corrected p": lambda m: m.area_difference and p_value(m.area_difference.p_corrected),
+            "verdict": lambda m: _verdict(m, comparison, m.area_difference),
+            f"at {comparison.budget:,} rollouts": lambda m: percent(m.at_budget),
+            "reach target": lambda m: None if m.reached is None else f"{m.reached * 100:.0f} %",
+            "rollouts to target": lambda m: _count(m.rollouts_to_target),
+        },
+    )
+
+
+def _stability(comparison: Comparison) -> Table:
+    return _per_method(
+        comparison,
+        "Stability",
+        "Drops are the largest fall below a run's own best, in points, and hold the noise of the evaluations too. Collapsed: "
+        "ended below where it began, or below half of its best. Gradient spikes: steps with a norm over five times the "
+        "run's median. Entropy: over the last tenth of the steps, in nats a token. Middle half: interquartile mean of the "
+        "final accuracies.",
+        {
+            "crashed": lambda m: _of(m.num_crashed, m),
+            "collapsed": lambda m: _of(m.num_collapsed, m),
+            "mean drop": lambda m: f"{m.mean_drop * 100:.1f}",
+            "worst drop": lambda m: f"{m.worst_drop * 100:.1f}",
+            "gradient spikes": lambda m: None if m.gradient_spikes is None else f"{m.gradient_spikes * 100:.1f} %",
+            "entropy": lambda m: None if m.entropy_end is None else f"{m.entropy_end:.3f}",
+            "middle half": lambda m: f"{m.final_iqm * 100:.1f} %",
+        },
+    )
+
+
+def _diversity(comparison: Comparison) -> Table:
+    k = comparison.samples
+
+    def gain(method: MethodSummary) -> str | None:
+        if method.pass_at_k is None or method.pass_at_k_start is None:
+            return None
+        return f"{(method.pass_at_k.value - method.pass_at_k_start) * 100:+.1f}"
+
+    return _per_method(
+        comparison,
+        "Diversity",
+        f"Pass@{k}: whether any of {k} samples is right. Where it falls while the accuracy rises, the policy has grown "
+        "narrower, not better.",
+        {
+            f"pass@{k} before": lambda m: None if m.pass_at_k_start is None else f"{m.pass_at_k_start * 100:.1f} %",
+            f"pass@{k} after": lambda m: m.pass_at_k and percent(m.pass_at_k),
+            "change": gain,
+        },
+    )
+
+
+def _cost(comparison: Comparison) -> Table:
+    return _per_method(
+        comparison,
+        "Cost",
+        "Of a seed that finished, on average. Time is training without evaluations. Length is that of a response at the last "
+        "evaluation.",
+        {
+            "rollouts": lambda m: _count(m.rollouts),
+            "tokens": lambda m: _count(m.tokens),
+            "updates": lambda m: _count(m.updates),
+            "time": lambda m: None if m.seconds is None else str(timedelta(seconds=round(m.seconds))),
+            "length": lambda m: f"{m.length:.0f} tokens",
+        },
+    )
+
+
+def _tuned(comparison: Comparison) -> Table:
+    """Accuracy for each learning rate, the one that won, and what the method was tested with if that is another."""
+    rates = sorted({trial.learning_rate for tuned in comparison.tuning for trial in tuned.trials})
+    tested = {method.method: method.learning_rate for method in comparison.methods}
+    rows = []
+    for tuned in comparison.tuning:
+        of = {trial.learning_rate: trial for trial in tuned.trials}
+        counts = sorted({trial.accuracy.num_seeds for trial in tuned.trials})
+        crashed = sum(trial.num_crashed for trial in tuned.trials)
+        notes = [f"at the {tuned.edge} end of the grid"] if tuned.edge else []
+        notes += [f"{crashed} crashed"] if crashed else []
+        other = tested.get(tuned.method, tuned.learning_rate)
+        notes += [f"tested with {rate(other)}"] if other != tuned.learning_rate else []
+        cells = [f"{of[lr].accuracy.value * 100:.1f} %" if lr in of else NONE for lr in rates]
+        seeds = "-".join(str(count) for count in (counts if len(counts) == 1 else (counts[0], counts[-1])))
+        rows.append((tuned.method, *cells, seeds, rate(tuned.learning_rate), ", ".join(notes)))
+    head = ("method", *(rate(lr) for lr in rates), "seeds each", "won", "note")
+    note = "Mean accuracy on the validation problems at the end of training, for each learning rate."
+    return Table("Tuned learning rates", note, head, tuple(rows), (0, len(head) - 1))
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+
+def percent(mean: OverSeeds, digits: int = 1) -> str:
+    """A share with its interval: 60.3 % [58.0, 63.2]."""
+    return f"{mean.value * 100:.{digits}f} % {_ends(mean, f'.{digits}f')}".strip()
+
+
+def points(mean: OverSeeds) -> str:
+    """A difference of shares in percentage points, with its interval: +8.1 [+5.2, +10.8]."""
+    return f"{_signed(mean.value)} {_ends(mean, '+.1f')}".strip()
+
+
+def rate(value: float) -> str:
+    """A learning rate: 1e-6.
+
+    >>> rate(1e-6), rate(3e-5), rate(0.001)
+    ('1e-6', '3e-5', '0.001')
+    """
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three digits.
+
+    >>> p_value(0.0312), p_value(0.0001), p_value(None)
+    ('0.031', '<0.001', '–')
+    """
+    return NONE if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _signed(value: float, form: str = "+.1f") -> str:
+    text = f"{value * 100:{form}}"
+    return text[1:] if float(text) == 0 and text[0] in "+-" else text  # neither +0.0 nor -0.0
+
+
+def _ends(mean: OverSeeds, form: str) -> str:
+    if mean.low is None or mean.high is None:
+        return ""
+    return f"[{_signed(mean.low, form)}, {_signed(mean.high, form)}]"
+
+
+def _difference(pair: Paired | None) -> str | None:
+    return pair and points(pair.difference)
+
+
+def _verdict(method: MethodSummary, comparison: Comparison, pair: Paired | None) -> str | None:
+    return "baseline" if method.method == comparison.baseline else pair and pair.verdict
+
+
+def _seeds(method: MethodSummary) -> str:
+    pair = method.final_difference
+    remarks = [f"{method.num_crashed} crashed"] if method.num_crashed else []
+    remarks += [f"{len(pair.seeds)} paired"] if pair and pair.seeds != method.seeds else []
+    return f"{len(method.seeds)} ({', '.join(remarks)})" if remarks else str(len(method.seeds))
+
+
+def _of(count: int, method: MethodSummary) -> str:
+    return f"{count} of {len(method.seeds) + method.num_uncounted}"
+
+
+def _count(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"
+
+
+def _per_method(
+    comparison: Comparison, title: str, note: str, columns: dict[str, Callable[[MethodSummary], str | None]]
+) -> Table:
+    rows = tuple((m.method, *(of(m) or NONE for of in columns.values())) for m in comparison.methods)
+    head = ("method", *columns)
+    return Table(title, note, head, rows, tuple(i for i, name in enumerate(head) if name in ("method", "verdict")))
+
+
+def _rows(table: Table) -> Iterable[str]:
+    """The lines of a Markdown table: words to the left, numbers to the right."""
+    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(table.head))]
+    for number, row in enumerate(cells):
+        aligned = (
+            cell.ljust(width) if column in table.text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield f"| {' | '.join(aligned)} |"
+        if number == 0:
+            rules = ("-" * w if c in table.text_columns else "-" * (w - 1) + ":" for c, w in enumerate(widths))
+            yield f"| {' | '.join(rules)} |"

@@ -1,0 +1,56 @@
+"""One run of a study, in a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from .. import environment  # noqa: F401  it must run before torch is imported
+from ..config import TrainConfig
+from ..console import Progress
+from ..interrupt import when_parent_ends
+from ..process import prepare
+from ..run import Run
+from ..train import Stopped, train
+from ..types import LampoError
+
+
+def work(config: TrainConfig, path: Path, log: Path) -> None:
+    """Run a recipe to its end, from wherever it stands, with its output in a log file.
+
+    Of a finished run the checkpoints are deleted, but that of a warm start: the other runs go on from it. Ctrl-C reaches the study
+    alone, which asks its runs to stop: this process is in a session of its own.
+    """
+    os.setsid()
+    when_parent_ends(signal.SIGTERM)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8", buffering=1) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("the same run is under way in another process")
+            sys.exit(1)
+        try:
+            prepare(config)
+            run, complaints = Run.resume(path) if (path / "config.yaml").is_file() else (Run.create(config), [])
+            with Progress(path.name, Console(file=stream)) as progress:
+                for complaint in complaints:
+                    progress.note(complaint)
+                train(run, progress)
+        except Stopped:
+            sys.exit(130)
+        except LampoError as error:
+            print(" ".join(str(error).split()))
+            sys.exit(1)
+        if config.training.steps > 0:
+            for folder in ("checkpoints", "reference"):
+                shutil.rmtree(path / folder, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""Small studies from end to end: crashes, retries, Ctrl-C, going on, and the numbers that come out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from lampo.compare.command import compare
+from lampo.compare.results import read_results
+from lampo.compare.schedule import log_file
+from lampo.compare.study import load_study
+from lampo.types import LampoError
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+SMALL = {
+    "model.config.hidden_size": 32,
+    "model.config.intermediate_size": 64,
+    "model.config.num_hidden_layers": 1,
+    "task.digits": 2,
+    "warmstart.steps": 10,
+    "sampling.problems_per_step": 4,
+    "sampling.group_size": 4,
+    "sampling.max_new_tokens": 12,
+    "training.steps": 3,
+    "evaluation.every": 1,
+    "evaluation.problems": 4,
+}
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    values = {
+        "name": "small",
+        "recipe": str(RECIPE),
+        "settings": SMALL | {"evaluation.final_problems": 5, "evaluation.final_samples": 2},
+        "methods": ["grpo", "lampo"],
+        "seeds": 2,
+        "workers": 2,
+        "folder": str(folder),
+        **changes,
+    }
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_path: Path) -> None:
+    file = write_study(
+        tmp_path, methods=["grpo", "dapo", "cot"], learning_rates=[1e-4, 1e-3], tuning={"seeds": 1, "problems": 3}
+    )
+    plan = load_study(file)
+    results = compare(plan, Console(quiet=True))
+    assert read_results(plan.folder / "results.parquet") == results
+    tuning, test = ([result for result in results if result.phase == phase] for phase in ("tuning", "test"))
+    assert len(tuning) == 2 * 2
+    assert len(test) == 3 * 2
+    assert {result.status for result in results} == {"finished"}
+    of = {(result.method, result.seed): result for result in test}
+    grpo, dapo, cot = (of[name, 0] for name in ("grpo", "dapo", "cot"))
+    assert [point.step for point in grpo.points] == [0, 1, 2, 3]
+    assert [point.rollouts for point in grpo.points] == [0, 16, 32, 48]
+    assert dapo.points[-1].rollouts > 48  # what dynamic sampling throws away counts
+    assert [point.step for point in cot.points] == [0]
+    assert grpo.points[0].accuracy == dapo.points[0].accuracy == cot.points[0].accuracy  # the same weights
+    assert (grpo.problems, grpo.samples) == (5, 2)
+    assert grpo.points[-1].pass_at_k is not None
+    assert grpo.points[-1].pass_at_k >= grpo.points[-1].accuracy
+    first = [group["problem"]["id"] for group in first_step(plan.folder, test[0])]
+    assert all(first == [group["problem"]["id"] for group in first_step(plan.folder, result)] for result in test[1:2])
+    before = {path: path.stat().st_mtime_ns for path in plan.folder.rglob("metrics.jsonl")}
+    assert compare(load_study(file), Console(quiet=True)) == results
+    assert {path: path.stat().st_mtime_ns for path in plan.folder.rglob("metrics.jsonl")} == before
+    assert not list(plan.folder.glob("runs/*/grpo*/checkpoints"))
+
+
+def first_step(folder: Path, result: Any) -> list[dict[str, Any]]:
+    from lampo.report.read import read_groups
+
+    (run,) = folder.glob(f"runs/task/{result.method}-*-seed{result.seed}")
+    return read_groups(run, 1)
+
+
+def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> None:
+    broken = {
+        "name": "broken",
+        "method": "lampo",
+        "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l": 0.5},
+    }
+    plan = load_study(write_study(tmp_path, methods=["grpo", broken], seeds=1))
+    results = {result.method: result for result in compare(plan, Console(quiet=True))}
+    assert results["grpo"].status == "finished"
+    assert results["broken"].status == "crashed"
+    assert "not finite" in results["broken"].error
+    assert results["broken"].points  # as far as it got
+    log = next(log_file(run) for run in plan.test({}) if run.method == "broken").read_text()
+    assert log.count("not finite") == 2
+
+
+def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    compare(load_study(write_study(tmp_path, methods=["grpo"], seeds=1)), Console(quiet=True))
+    changed = write_study(tmp_path, methods=["grpo"], seeds=1, settings=SMALL | {"sampling.temperature": 0.5})
+    with pytest.raises(LampoError, match=r"made with other settings.*sampling\.temperature"):
+        compare(load_study(changed), Console(quiet=True))
+
+
+def test_ctrl_c_ends_with_checkpoints_and_the_same_command_gives_what_an_undisturbed_study_gives(
+    tmp_path: Path,
+) -> None:
+    settings = SMALL | {"training.steps": 40, "evaluation.every": 10, "run.checkpoint_every": 1000}
+    disturbed, undisturbed = tmp_path / "a", tmp_path / "b"
+    for folder in (disturbed, undisturbed):
+        folder.mkdir()
+        write_study(folder, seeds=1, settings=settings)
+    command = [sys.executable, "-m", "lampo", "compare", str(disturbed / "study.yaml")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(
+        record["stage"] == "train" for file in disturbed.rglob("lampo-*/metrics.jsonl") for record in lines(file)
+    ):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Go on with: lampo compare" in output
+    assert list(disturbed.rglob("checkpoints/train-*")), output
+    ours, theirs = (
+        compare(load_study(folder / "study.yaml"), Console(quiet=True)) for folder in (disturbed, undisturbed)
+    )
+    assert [[(p.step, p.accuracy, p.rollouts) for p in result.points] for result in ours] == [
+        [(p.step, p.accuracy, p.rollouts) for p in result.points] for result in theirs
+    ]
