@@ -93,7 +93,7 @@ def reinforce(session: Session) -> None:
         groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
             estimate = estimator.estimate(groups_P, step)
-            saved = run.save_groups(step, groups_P, estimate)
+            saved = run.save_groups(step, groups_P, estimate, policy.pieces)
         with stopwatch("update"):
             keep_all = reference is not None or config.loss.whole_groups
             batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
