@@ -7,7 +7,7 @@ import pytest
 
 from lampo.methods import METHODS
 from lampo.report import read_metrics, write_report
-from lampo.report.read import read_groups
+from lampo.shards import read_groups
 from tests.integration.helpers import curve, resume, run_to_end, small_config
 
 COIN = {"name": "python:tests.integration.coin.verify"}
