@@ -178,7 +178,7 @@ function drawGroup(line, group, pairs, why) {
       line.cut ? fact("cut at the limit", line.cut, "wrong") : null,
       index.kind === "run" ? fact("mean reward", number(line.reward)) : null, index.kind === "run" ? fact("spread", number(line.spread)) : null,
       known(line.length) ? fact("mean length", `${Math.round(line.length).toLocaleString("en")} tokens`) : null),
-    index.kind === "run" && line.spread === 0 ? element("p", { class: "gloss" }, "All rewards are equal: no estimator moves the policy here.") : null,
+    index.kind === "run" && line.spread === 0 ? element("p", { class: "gloss" }, "All rewards are equal: LamPO, GRPO and RLOO give nothing here.") : null,
     element("section", { class: "problem" },
       element("pre", { tabindex: 0, "aria-label": "Prompt" }, group.problem.prompt),
       element("p", {}, element("span", { class: "muted" }, "Answer "), element("span", { class: "answer" }, group.problem.answer)),
