@@ -25,6 +25,7 @@ from lampo.advantages import (
     pair_statistics,
     pairwise_advantages,
     pairwise_terms,
+    reinforce_pp_advantages,
     rloo_advantages,
     sequence_scores,
 )
@@ -50,6 +51,10 @@ def rloo(rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, **options: An
     return rloo_advantages(rewards_N, group_ids_N, **options)
 
 
+def reinforce_pp(rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, **options: Any) -> Tensor:
+    return reinforce_pp_advantages(rewards_N, group_ids_N, **options)
+
+
 ESTIMATORS: dict[str, Estimator] = {
     "grpo": grpo,
     "grpo without std": partial(grpo, std=False),
@@ -61,7 +66,14 @@ ESTIMATORS: dict[str, Estimator] = {
         for weight, normalizer, scale in itertools.product(WEIGHTS, NORMALIZERS, SCALES)
     },
 }
-every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+OVER_THE_BATCH: dict[str, Estimator] = {
+    "reinforce_pp": reinforce_pp,
+    "reinforce_pp group": partial(reinforce_pp, baseline="group"),
+}
+of_groups_alone = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+every_estimator = pytest.mark.parametrize(
+    "estimator", [*ESTIMATORS.values(), *OVER_THE_BATCH.values()], ids=[*ESTIMATORS, *OVER_THE_BATCH]
+)
 
 
 # A slow reference: the formulas of docs/method.md, pair by pair, on Python floats
@@ -212,7 +224,46 @@ def test_rloo_equals_the_formula() -> None:
         assert advantage == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("baseline", ["none", "group"])
+def test_reinforce_pp_equals_the_formula(baseline: Any) -> None:
+    rewards, _, group_ids, valid = mixed_batch(5)
+    actual_N = reinforce_pp_advantages(
+        float64(rewards), torch.tensor(group_ids), valid_N=torch.tensor(valid), baseline=baseline
+    )
+    everybody = [reward for reward, ok in zip(rewards, valid, strict=True) if ok]
+    for i, advantage in enumerate(actual_N.tolist()):
+        peers = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]
+        mean = statistics.mean(everybody if baseline == "none" else peers) if valid[i] else rewards[i]
+        assert advantage == pytest.approx((rewards[i] - mean) / (statistics.stdev(everybody) + 1e-4), abs=1e-12)
+
+
+def test_reinforce_pp_by_hand() -> None:
+    """Rewards 1, 1, 1, 0, the first two of one group: mean 3/4, variance (3/16 + 9/16) / 3 = 1/4."""
+    rewards_N, group_ids_N = float64([1, 1, 1, 0]), torch.tensor([0, 0, 1, 1])
+    std = 0.5 + GROUP_STD_EPSILON
+    assert_close(reinforce_pp_advantages(rewards_N, group_ids_N), float64([0.25, 0.25, 0.25, -0.75]) / std)
+    grouped_N = reinforce_pp_advantages(rewards_N, group_ids_N, baseline="group")
+    assert_close(grouped_N, float64([0, 0, 0.5, -0.5]) / std)
+
+
+@every_estimator
+def test_nothing_to_tell_apart_is_exactly_zero(estimator: Estimator) -> None:
+    """All rewards of the batch equal, or one valid row alone in it."""
+    rewards_N, scores_N, group_ids_N = torch.full((7,), 0.1), torch.linspace(-3, 0, 7), torch.arange(7) % 2
+    assert torch.equal(estimator(rewards_N, scores_N, group_ids_N), torch.zeros(7))
+    rewards_N, valid_N = torch.linspace(0, 1, 7), torch.arange(7) == 3
+    assert torch.equal(estimator(rewards_N, scores_N, group_ids_N, valid_N=valid_N), torch.zeros(7))
+
+
 # What it reduces to
+
+
+def test_reinforce_pp_with_one_group_is_grpo() -> None:
+    rewards_N, _, group_ids_N = random_group(8)
+    for baseline in ("none", "group"):
+        assert_close(
+            reinforce_pp_advantages(rewards_N, group_ids_N, baseline=baseline), grpo_advantages(rewards_N, group_ids_N)
+        )
 
 
 @pytest.mark.parametrize("weight", WEIGHTS)
@@ -286,7 +337,7 @@ def test_permuting_rows_permutes_advantages(estimator: Estimator) -> None:
     assert_close(permuted_N, advantages_N[order_N])
 
 
-@every_estimator
+@of_groups_alone
 def test_a_group_does_not_notice_the_others(estimator: Estimator) -> None:
     rewards, scores, group_ids, valid = mixed_batch(6)
     rewards_N, scores_N, group_ids_N, valid_N = (
@@ -317,7 +368,7 @@ def test_masked_is_absent(estimator: Estimator) -> None:
     assert torch.equal(advantages_N[valid_N], estimator(rewards_N[valid_N], scores_N[valid_N], group_ids_N[valid_N]))
 
 
-@every_estimator
+@of_groups_alone
 def test_exact_zeros(estimator: Estimator) -> None:
     # a mean of 0.1s is not 0.1 in floating point; the third group has one valid rollout, the fourth none
     rewards_N = torch.tensor([0.1] * 7 + [1 / 3] * 3 + [1.0, 0.0] + [1.0, 1.0])
@@ -587,6 +638,11 @@ def test_options_are_refused(options: dict[str, Any], message: str) -> None:
             function(rewards_N, scores_N, group_ids_N, **options)
     with pytest.raises(ValueError, match=message):
         pairwise_terms(rewards_N, scores_N, **options)
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(ValueError, match="baseline must be one of none, group; not 'batch'"):
+        reinforce_pp_advantages(torch.zeros(2), torch.tensor([0, 0]), baseline="batch")  # pyright: ignore[reportArgumentType]
 
 
 def test_sequence_scores_refuse() -> None:

@@ -2,7 +2,8 @@
 
 Every estimator keeps the same contract. Groups are told by ids, may differ in size and lie in any order. A row that is
 not valid gets 0 and influences nobody. A group whose valid rewards are all equal, and a rollout without a peer, get
-exactly 0. No gradient flows. A valid row that is not finite is refused.
+exactly 0, but from REINFORCE++ without a group baseline, which compares over the whole batch. No gradient flows. A valid
+row that is not finite is refused.
 """
 
 from .groups import GROUP_STD_EPSILON, group_statistics

@@ -130,7 +130,8 @@ def group_statistics(rewards_N: Tensor, group_ids_N: Tensor, *, valid_N: Tensor 
         num_groups: distinct ids, groups without any valid row included.
         groups_without_peer: number of groups with 0 or 1 valid rollouts, where no comparison exists.
         share_without_spread: of the groups with at least 2 valid rollouts, the share whose rewards are all equal, in
-            [0, 1]; these have no gradient under any estimator here. 0 where there is no such group.
+            [0, 1]; these have no gradient under any estimator here but REINFORCE++ without a group baseline. 0 where there
+            is no such group.
 
     Raises:
         ValueError: see `check_rows`.
