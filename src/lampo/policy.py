@@ -17,6 +17,9 @@ from .logprobs import linear_logprobs
 from .pretrained import decode, encode, from_scratch, load_pretrained
 from .types import LampoError, MicroBatch
 
+ALIGNMENT = 64
+"""Bytes: where torch lets the tensors begin that it allocates on the CPU."""
+
 
 class Policy:
     """A causal language model that can be sampled from, trained and saved.
@@ -44,6 +47,7 @@ class Policy:
         # bfloat16 logits near 20 are 1/8 apart: that alone doubles how far sampling and learning disagree (docs/log.md). On CUDA
         # float32 products are many times slower than bfloat16 ones, elsewhere not.
         self._head_autocast = autocast and device.type == "cuda"
+        _align(model)
         _remove_dropout(model)
         self.model.eval()
         self.end_ids = _end_ids(model, tokenizer)
@@ -209,6 +213,16 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     if not ids:
         raise LampoError("The tokenizer names no end-of-sequence token, so no completion could ever end.")
     return sorted(ids)
+
+
+def _align(model: nn.Module) -> None:
+    """Weights mapped from a file lie where its header ends, and on the CPU products round by where their factors lie.
+
+    A copy lies as weights that were never on disk do: a resumed run computes to the bit what it would have without the break.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
 
 
 def _remove_dropout(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from lampo.batch import Row, pad
 from lampo.config import LoraOptions, ModelOptions
-from lampo.policy import Policy, choose_device
+from lampo.policy import ALIGNMENT, Policy, choose_device
 from lampo.pretrained import character_tokenizer, from_scratch
 from lampo.types import LampoError, MicroBatch
 
@@ -248,6 +248,18 @@ def test_saved_folders_are_plain_transformers_folders(any_policy: Policy, tmp_pa
     assert torch.equal(
         again.frozen_logprobs(batch, temperature=0.9), any_policy.frozen_logprobs(batch, temperature=0.9)
     )
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_loaded_weights_lie_in_memory_as_new_ones_do(lora: dict | None, tmp_path: Path) -> None:
+    """In a mapped file they begin anywhere, and products then round otherwise: a resumed run left the uninterrupted one's path."""
+    options = tiny_options() if lora is None else tiny_options(lora=lora)
+    if lora is not None:
+        pytest.importorskip("peft")
+    new = Policy.load(options, seed=3)
+    new.save(tmp_path)
+    for policy in (new, Policy.load(options, seed=3, weights=tmp_path)):
+        assert {parameter.data_ptr() % ALIGNMENT for parameter in policy.model.parameters()} == {0}
 
 
 def test_encoding_adds_nothing(policy: Policy) -> None:
