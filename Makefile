@@ -43,7 +43,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]' '$(TORCH)'
-	$(BIN)/pip install --quiet --no-deps lm_eval==0.4.13 trl==1.16.0 # ours are checked against their scorers and trainers, which need nothing else
+	$(BIN)/pip install --quiet --no-deps lm_eval==0.4.13 trl==1.16.0 # their scorers and losses are checked against ours; they need nothing else of them
 	@touch $@ $(VENV)/.installed
 
 clean:

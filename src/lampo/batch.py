@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .objective import loss_denominator
+from .policy import Policy
 from .types import Group, MicroBatch
 
 
@@ -40,6 +41,12 @@ class Batch:
     num_rows: int
     num_tokens: int
 
+    @classmethod
+    def numbered(cls, rows: Sequence[Row]) -> Batch:
+        """Rows that are groups of their own, so that `group_ids_N` of a micro-batch says which rows it holds."""
+        own = tuple(replace(row, group=index) for index, row in enumerate(rows))
+        return cls(own, len(own), sum(len(row.completion_ids) for row in own))
+
     def denominator(self, aggregation: str, max_new_tokens: int) -> float:
         """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
         return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
@@ -63,16 +70,23 @@ class Batch:
         return [pad(part) for part in parts]
 
 
-def collate(groups_P: Sequence[Group], advantages: Tensor | Sequence[Tensor], *, keep_all: bool) -> Batch:
-    """The batch of one step. Invalid rows (verdict unknown) are left out and not counted.
+def collate(
+    groups_P: Sequence[Group],
+    advantages: Tensor | Sequence[Tensor],
+    *,
+    keep_all: bool,
+    left_out: Collection[int] = (),
+) -> Batch:
+    """The batch of one step. Invalid rows (without a reward) are left out and not counted.
 
     Args:
         groups_P: the groups.
         advantages: one a rollout, in the order of the groups: (N,), or N tensors (T,) with one a token.
         keep_all: keep rows whose advantage is exactly 0: they have a gradient only where a KL term is on.
+        left_out: indices of groups whose rows are treated as invalid ones.
     """
     members = [
-        (index, rollout, reward.valid)
+        (index, rollout, reward.valid and index not in left_out)
         for index, group in enumerate(groups_P)
         for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
     ]
@@ -84,6 +98,16 @@ def collate(groups_P: Sequence[Group], advantages: Tensor | Sequence[Tensor], *,
         if valid and len(rollout.completion_ids) and (keep_all or torch.as_tensor(weight).count_nonzero())
     )
     return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout in rollouts))
+
+
+def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
+    """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
+    logprobs: list[Tensor] = [torch.zeros(0)] * len(rows)
+    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch):
+        logprobs_NT = policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0).cpu()
+        for index, logprobs_T in zip(microbatch.group_ids_N.tolist(), logprobs_NT, strict=True):
+            logprobs[index] = logprobs_T[: len(rows[index].completion_ids)]
+    return logprobs
 
 
 def pad(rows: Sequence[Row]) -> MicroBatch:

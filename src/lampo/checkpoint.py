@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -41,11 +42,32 @@ class Place:
         return (self.stage == "train", self.step)
 
 
-def save_checkpoint(folder: Path, place: Place, policy: Policy, optimizer: Optimizer | None, *, keep: int) -> Path:
+class Companion(Protocol):
+    """What a method keeps from step to step beside the policy and its optimiser."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that later steps depend on into an empty folder, without pickle."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Go on, bit for bit, with what `save` wrote."""
+        ...
+
+
+def save_checkpoint(
+    folder: Path,
+    place: Place,
+    policy: Policy,
+    optimizer: Optimizer | None,
+    companions: Mapping[str, Companion],
+    *,
+    keep: int,
+) -> Path:
     """Write `folder/STAGE-STEP` whole or not at all, then delete all but the `keep` latest.
 
     The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
-    subfolder `training`. Schedule, order of problems and random numbers are functions of the place and the seed.
+    subfolder `training`, and each companion in a folder of its own below that. Schedule, order of problems and random numbers are
+    functions of the place and the seed.
 
     Raises:
         LampoError: the disk is full or cannot be written.
@@ -55,8 +77,10 @@ def save_checkpoint(folder: Path, place: Place, policy: Policy, optimizer: Optim
         policy.save(aside)
         training = aside / "training"
         training.mkdir()
-        state = {} if optimizer is None else {name: value.contiguous() for name, value in optimizer.state().items()}
-        safetensors.torch.save_file(state, training / "optimizer.safetensors")
+        save_optimizer(training, optimizer)
+        for name, companion in companions.items():
+            (training / name).mkdir()
+            companion.save(training / name)
         (training / "place.json").write_text(
             json.dumps({"stage": place.stage, "step": place.step, "metrics_bytes": place.metrics_bytes})
         )
@@ -91,9 +115,22 @@ def read_place(checkpoint: Path) -> Place:
     return Place(**json.loads((checkpoint / "training" / "place.json").read_text()))
 
 
-def load_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:
-    """Put the optimiser's state back."""
-    optimizer.load_state(safetensors.torch.load_file(checkpoint / "training" / "optimizer.safetensors"))
+def restore_checkpoint(checkpoint: Path, optimizer: Optimizer, companions: Mapping[str, Companion]) -> None:
+    """Put back the optimiser's state and that of the companions."""
+    load_optimizer(checkpoint / "training", optimizer)
+    for name, companion in companions.items():
+        companion.load(checkpoint / "training" / name)
+
+
+def save_optimizer(folder: Path, optimizer: Optimizer | None) -> None:
+    """Write an optimiser's state into a folder."""
+    state = {} if optimizer is None else {name: value.contiguous() for name, value in optimizer.state().items()}
+    safetensors.torch.save_file(state, folder / "optimizer.safetensors")
+
+
+def load_optimizer(folder: Path, optimizer: Optimizer) -> None:
+    """Put back what `save_optimizer` wrote."""
+    optimizer.load_state(safetensors.torch.load_file(folder / "optimizer.safetensors"))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: lampo train | eval | verify | tasks | config."""
+"""The command line: lampo train | eval | compare | verify | tasks | methods | config."""
 
 from __future__ import annotations
 

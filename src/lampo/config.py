@@ -20,14 +20,15 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from .estimate import AdvantageOptions, PairwiseOptions
+from .estimate import AdvantageOptions, PairwiseOptions, PrimeOptions
 from .methods import METHODS, method_settings, under, with_method
 from .options import Options
 from .rewards import RewardOptions
+from .spread import SpreadFilterOptions
 from .surrogates import Surrogate
 from .tasks import AnyTask
 from .tasks.load import DecontaminationOptions
-from .types import LampoError
+from .types import Group, LampoError
 from .verify import AnyVerifier
 
 
@@ -141,6 +142,13 @@ class SamplingOptions(Options):
     resample: int = Field(default=0, ge=0)
     """Most further rounds of sampling in a step, for other problems in place of those whose responses are all right or all wrong
     (dynamic sampling, DAPO, arXiv 2503.14476). What is thrown away counts as cost. 0: every problem is kept."""
+    accuracy_range: tuple[float, float] = (0.0, 1.0)
+    """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
+
+    def keeps(self, group: Group) -> bool:
+        """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""
+        low, high = self.accuracy_range
+        return group.is_mixed and low <= (group.accuracy or 0.0) <= high
 
 
 class LossOptions(Options):
@@ -243,6 +251,8 @@ class TrainConfig(Options):
     """Rollouts."""
     advantage: AdvantageOptions = PairwiseOptions(name="pairwise")
     """The method: from rewards and scores to advantages."""
+    spread_filter: SpreadFilterOptions | None = None
+    """Leave groups whose rewards hardly differ out of the update. Unset: none."""
     loss: LossOptions = LossOptions()
     """The update's objective."""
     optimizer: OptimizerOptions = OptimizerOptions()
@@ -260,6 +270,21 @@ class TrainConfig(Options):
                 f"the method {self.method} has the estimator {named}, and not {self.advantage.name}: name another method, "
                 "or none (method: null)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _untrained_stays_untrained(self) -> TrainConfig:
+        if self.method == "cot" and self.training.steps > 0:
+            raise ValueError(
+                f"the method cot trains nothing, but training.steps is {self.training.steps}: leave it out of the recipe, "
+                "or choose the method with --set method=cot"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _process_rewards_learn_from_verdicts(self) -> TrainConfig:
+        if isinstance(self.advantage, PrimeOptions) and self.rewards.source != "verifier":
+            raise ValueError("the estimator prime learns from verdicts, so it needs rewards.source: verifier")
         return self
 
 

@@ -23,7 +23,7 @@ class Method:
     Attributes:
         paper: its title, in short.
         arxiv: number of the paper; None where there is none.
-        settings: sections of a recipe. `advantage` and `loss` are whole: what is not named there has its default.
+        settings: sections of a recipe. `advantage`, `loss` and `spread_filter` are whole: what is not named there has its default.
     """
 
     paper: str
@@ -116,11 +116,37 @@ METHODS: dict[str, Method] = {
             "rewards": {"rouge_l": 0.0},
         },
     ),
+    "rlpr": Method(
+        "RLPR: Extrapolating RLVR to General Domains without Verifiers",
+        "2506.18254",
+        {
+            "advantage": GRPO_ADVANTAGE,
+            "loss": {"clip_low": 0.2, "clip_high": 0.27, "aggregation": "token"},
+            "rewards": {"source": "likelihood"},
+            "spread_filter": {"share": 0.5, "decay": 0.99, "average_from": 6, "filter_from": 11},
+        },
+    ),
+    "prime": Method(  # memory: the policy, the process reward model and their reference
+        "Process Reinforcement through Implicit Rewards",
+        "2502.01456",
+        {
+            "advantage": {"name": "prime"},
+            "loss": {**PPO_CLIP, "aggregation": "token"},
+            "sampling": {"resample": 3, "accuracy_range": [0.2, 0.8]},
+        },
+    ),
     "cot": Method("The untrained model: chain of thought and nothing else", None, {"training": {"steps": 0}}),
 }
 
-OWN_SECTIONS = ("advantage", "loss")
-OWN_SETTINGS = (("sampling", "resample"), ("rewards", "overlong_penalty"), ("rewards", "overlong_share"))
+OWN_SECTIONS = ("advantage", "loss", "spread_filter")
+OWN_SETTINGS = (
+    ("sampling", "resample"),
+    ("sampling", "accuracy_range"),
+    ("rewards", "source"),
+    ("rewards", "likelihood_credit"),
+    ("rewards", "overlong_penalty"),
+    ("rewards", "overlong_share"),
+)
 """What belongs to a method, and goes with it when another is put in its place."""
 
 

@@ -66,6 +66,7 @@ def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
     components = {
         "reward/total": [reward.total for reward in rewards if reward.valid],
         "reward/correctness": [reward.correctness for reward in rewards if reward.correctness is not None],
+        "reward/likelihood": [reward.likelihood for reward in rewards if reward.likelihood is not None],
         "reward/rouge_l": [reward.rouge_l for reward in rewards if reward.rouge_l is not None],
         "reward/overlong": [reward.overlong for reward in rewards if reward.overlong is not None],
     }

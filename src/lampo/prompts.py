@@ -71,6 +71,25 @@ def refuse_long_prompts(
         )
 
 
+def measured_less_exactly(
+    problems: Sequence[Problem], policy: Reader, options: PromptOptions, max_new_tokens: int
+) -> str:
+    """What to say of problems that a longrope model may answer past the length at which its factors change; "" if there are none.
+
+    Raises:
+        LampoError: a problem is too long for all positions of the model.
+    """
+    context = policy.context
+    refuse_long_prompts(problems, policy, options, max_new_tokens, context=context.beyond())
+    beyond = longer_prompts(problems, policy, options, context.length - max_new_tokens)
+    if not beyond:
+        return ""
+    return (
+        f"Of the benchmarks' problems {len(beyond)} may be answered past {context.length} tokens, and are measured less "
+        f"exactly, with those sampled beside them. {context.note}"
+    )
+
+
 def longer_prompts(
     problems: Sequence[Problem], policy: Reader, options: PromptOptions, num_tokens: int
 ) -> dict[str, int]:

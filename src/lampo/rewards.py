@@ -11,7 +11,7 @@ from pydantic import Field
 from rapidfuzz.distance import LCSseq
 
 from .options import Options
-from .types import Group, Problem, Reward, Rollout, Verdict
+from .types import Group, Likelihood, Problem, Reward, Rollout, Verdict
 from .verify import THOUGHT_BEGIN, THOUGHT_END
 
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
@@ -19,8 +19,14 @@ _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
 
 
 class RewardOptions(Options):
-    """total = correctness + rouge_l x F1 - overlong_penalty x overlong, with correctness 1 or 0."""
+    """total = correctness + rouge_l x F1 - overlong_penalty x overlong, with correctness 1 or 0 (or a likelihood in its place)."""
 
+    source: Literal["verifier", "likelihood"] = "verifier"
+    """verifier: correctness; likelihood: how much likelier the response makes the reference answer, by the policy itself (RLPR, arXiv
+    2506.18254), while verdicts are only logged."""
+    likelihood_credit: Literal["response", "reasoning"] = "response"
+    """Whose tokens the update credits with a likelihood: those of the whole response (RLPR), or those before its answer, on which alone
+    the likelihood depends: the same gradient in expectation, and far less noise."""
     rouge_l: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Coefficient of the ROUGE-L F1 against the reference solution. 0: never computed."""
     rouge_scope: Literal["response", "trace"] = "response"
@@ -37,6 +43,7 @@ def score(
     verdicts_G: Sequence[Verdict],
     options: RewardOptions,
     max_new_tokens: int,
+    likelihoods_G: Sequence[Likelihood] | None = None,
 ) -> Group:
     """Reward all rollouts of one problem.
 
@@ -44,7 +51,8 @@ def score(
 
     correctness is 1 (right), 0 (wrong) or None (unknown: the total is then NaN and the row not valid). F1 is None, and
     adds nothing, where its coefficient is 0 or the problem has no reference. The sum is that of LamPO (arXiv
-    2605.21235, as its readers report it); the coefficient, the tokens and the scope are this project's choice.
+    2605.21235, as its readers report it); the coefficient, the tokens and the scope are this project's choice. Likelihoods, where
+    given, stand in the sum in the place of correctness; then no row is invalid.
 
     Args:
         problem: the problem, with the answer and perhaps a reference solution.
@@ -52,6 +60,7 @@ def score(
         verdicts_G: what the verifier says of them.
         options: the coefficients, and what is compared with the reference.
         max_new_tokens: the greatest length of a response.
+        likelihoods_G: see `lampo.likelihood`; None where the verifier decides.
 
     >>> import torch
     >>> one = torch.ones(1)
@@ -67,20 +76,33 @@ def score(
         rouge_G = [rouge_l(rouge_tokens(scope(rollout.text)), reference) for rollout in rollouts_G]
     else:
         rouge_G = [None] * len(rollouts_G)
+    likelihood_G = [None] * len(rollouts_G) if likelihoods_G is None else likelihoods_G
     rewards_G = tuple(
-        _reward(verdict, rouge, overlong(len(rollout.completion_ids), max_new_tokens, options.overlong_share), options)
-        for rollout, verdict, rouge in zip(rollouts_G, verdicts_G, rouge_G, strict=True)
+        _reward(
+            verdict,
+            rouge,
+            overlong(len(rollout.completion_ids), max_new_tokens, options.overlong_share),
+            likelihood,
+            options,
+        )
+        for rollout, verdict, rouge, likelihood in zip(rollouts_G, verdicts_G, rouge_G, likelihood_G, strict=True)
     )
     return Group(problem, tuple(rollouts_G), tuple(verdicts_G), rewards_G)
 
 
-def _reward(verdict: Verdict, rouge: float | None, length: float, options: RewardOptions) -> Reward:
+def _reward(
+    verdict: Verdict, rouge: float | None, length: float, likelihood: Likelihood | None, options: RewardOptions
+) -> Reward:
     excess = length if options.overlong_penalty > 0 else None
-    if verdict.status == "unknown":
+    correctness = {"right": 1.0, "wrong": 0.0, "unknown": None}[verdict.status]
+    first = correctness if likelihood is None else likelihood.value
+    if first is None:
         return Reward(correctness=None, rouge_l=rouge, overlong=excess, total=math.nan)
-    correctness = 1.0 if verdict.status == "right" else 0.0
-    total = correctness + options.rouge_l * (rouge or 0.0) - options.overlong_penalty * (excess or 0.0)
-    return Reward(correctness, rouge, total, excess)
+    total = first + options.rouge_l * (rouge or 0.0) - options.overlong_penalty * (excess or 0.0)
+    if likelihood is None:
+        return Reward(correctness, rouge, total, excess)
+    credited = likelihood.num_tokens if options.likelihood_credit == "reasoning" else None
+    return Reward(correctness, rouge, total, excess, likelihood.value, credited)
 
 
 def overlong(num_tokens: int, max_new_tokens: int, share: float) -> float:

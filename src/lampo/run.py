@@ -6,7 +6,7 @@ runs/NAME/
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line
   checkpoints/       train-000050: a Hugging Face folder
-  reference/         the frozen policy of the KL term, where there is one
+  reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
 """
 
@@ -20,14 +20,22 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .checkpoint import Place, Stage, latest_checkpoint, load_optimizer, read_place, save_checkpoint
+from .checkpoint import (
+    Companion,
+    Place,
+    Stage,
+    latest_checkpoint,
+    read_place,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainConfig, dump_config, load_config
 from .estimate import Estimate
 from .files import write_file
@@ -96,10 +104,10 @@ class Run:
         """The checkpoint folder that the run goes on from; None at the start."""
         return self._checkpoint
 
-    def restore(self, optimizer: Optimizer, stage: Stage) -> None:
-        """Load the optimiser's state, if the run goes on inside this stage."""
+    def restore(self, optimizer: Optimizer, stage: Stage, companions: Mapping[str, Companion] | None = None) -> None:
+        """Load the state of the optimiser and of the method's companions, if the run goes on inside this stage."""
         if self._checkpoint is not None and self.place.stage == stage:
-            load_optimizer(self._checkpoint, optimizer)
+            restore_checkpoint(self._checkpoint, optimizer, companions or {})
 
     def steps(self, stage: Stage, total: int) -> range:
         """The steps of a stage still to do, counted from 1."""
@@ -143,12 +151,24 @@ class Run:
         aside.replace(path)
         return path
 
-    def save(self, stage: Stage, step: int, policy: Policy, optimizer: Optimizer | None) -> None:
+    def save(
+        self,
+        stage: Stage,
+        step: int,
+        policy: Policy,
+        optimizer: Optimizer | None,
+        companions: Mapping[str, Companion] | None = None,
+    ) -> None:
         """Write a checkpoint; after it the run can go on from here."""
         os.fsync(self._metrics.fileno())
         self.place = Place(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
-            self.path / "checkpoints", self.place, policy, optimizer, keep=self.config.run.keep_checkpoints
+            self.path / "checkpoints",
+            self.place,
+            policy,
+            optimizer,
+            companions or {},
+            keep=self.config.run.keep_checkpoints,
         )
 
     def discard_unused(self) -> None:
@@ -197,6 +217,7 @@ def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> I
                     "correctness": reward.correctness,
                     "rouge_l": reward.rouge_l,
                     "overlong": reward.overlong,
+                    "likelihood": reward.likelihood,
                     "total": reward.total if reward.valid else None,
                     "score": scores_N[row],
                     "advantage": advantages_N[row],

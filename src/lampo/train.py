@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from .batch import Batch, collate
-from .checkpoint import Stage
+from .checkpoint import Companion, Stage
 from .config import TrainConfig
 from .console import Progress
-from .estimate import estimate_advantages
+from .estimator import Estimator
 from .evaluate import evaluate
 from .files import write_folder
 from .interrupt import Interrupt
+from .likelihood import answer_likelihoods, refuse_unfit_answers
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
 from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
-from .prompts import encode_prompts, longer_prompts, refuse_long_prompts
+from .prompts import encode_prompts, measured_less_exactly, refuse_long_prompts
 from .rewards import score
 from .run import Run
 from .sample import NativeSampler, Sampler
@@ -30,7 +32,7 @@ from .tasks.base import Task
 from .tasks.check import check_answers
 from .tasks.load import load_benchmark, load_task
 from .trackers import Trackers, open_trackers
-from .types import Group, LampoError, NotFinite, Problem
+from .types import Group, LampoError, Likelihood, NotFinite, Problem
 from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
@@ -78,8 +80,10 @@ def reinforce(session: Session) -> None:
     """The reinforcement-learning stage (arXiv 2605.21235)."""
     run, config, policy = session.run, session.config, session.policy
     optimizer = Optimizer(policy, config.optimizer, config.training.steps)
-    run.restore(optimizer, "train")
-    reference = load_reference(run, policy)
+    starting_policy = partial(load_starting_policy, run, policy)
+    reference = starting_policy() if config.loss.kl_coefficient > 0 else None
+    estimator = Estimator(config, starting_policy)
+    run.restore(optimizer, "train", estimator.companions)
     steps = run.steps("train", config.training.steps)
     session.progress.stage("LamPO", total=config.training.steps, done=steps.start - 1)
     if steps.start == 1:
@@ -88,11 +92,11 @@ def reinforce(session: Session) -> None:
         stopwatch = Stopwatch()
         groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
-            estimate = estimate_advantages(groups_P, config.advantage)
+            estimate = estimator.estimate(groups_P, step)
             saved = run.save_groups(step, groups_P, estimate)
         with stopwatch("update"):
             keep_all = reference is not None or config.loss.whole_groups
-            batch = collate(groups_P, estimate.advantages_N, keep_all=keep_all)
+            batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
             try:
                 record = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
@@ -102,14 +106,15 @@ def reinforce(session: Session) -> None:
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
         if step % config.evaluation.every == 0 or step == config.training.steps:
             evaluate_policy(session, step)
-        save_if_due(session, "train", step, config.training.steps, optimizer)
+        save_if_due(session, "train", step, config.training.steps, optimizer, estimator.companions)
 
 
 def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[list[Group], list[Group]]:
     """The groups of a step, verified and rewarded, and those that dynamic sampling set aside.
 
-    Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong gives way to one of
-    another problem, until there are enough groups or the rounds are over. If all of them are so, the first ones stay.
+    Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong, or whose accuracy is out of
+    range, gives way to one of another problem, until there are enough groups or the rounds are over. If all of them are so, the first
+    ones stay.
     """
     run, options = session.run, session.config.sampling
     kept: list[Group] = []
@@ -120,7 +125,7 @@ def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[li
         if options.resample == 0:
             return groups_P, []
         for group in groups_P:
-            (kept if group.is_mixed else set_aside).append(group)
+            (kept if options.keeps(group) else set_aside).append(group)
         if len(kept) == options.problems_per_step:
             break
     enough = options.problems_per_step
@@ -146,9 +151,21 @@ def sample_and_score(
     with stopwatch("verify"):
         verdicts_PG = verification.verdicts(rollouts_PG)
     with stopwatch("score"):
+        likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
+        if config.rewards.source == "likelihood":
+            likelihoods_PG = answer_likelihoods(
+                session.policy,
+                problems_P,
+                prompts_P,
+                rollouts_PG,
+                verdicts_PG,
+                config.training.tokens_per_microbatch,
+            )
         return [
-            score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens)
-            for problem, rollouts_G, verdicts_G in zip(problems_P, rollouts_PG, verdicts_PG, strict=True)
+            score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens, likelihoods_G)
+            for problem, rollouts_G, verdicts_G, likelihoods_G in zip(
+                problems_P, rollouts_PG, verdicts_PG, likelihoods_PG, strict=True
+            )
         ]
 
 
@@ -229,15 +246,11 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     if answers.failing:
         progress.note(str(answers))
     policy = load_policy(config, run.weights)
-    context, longest = policy.context, config.sampling.max_new_tokens
-    refuse_long_prompts(own, policy, config.prompt, longest)
-    refuse_long_prompts(others, policy, config.prompt, longest, context=context.beyond())
-    beyond = longer_prompts(others, policy, config.prompt, context.length - longest)
-    if beyond:
-        progress.note(
-            f"Of the benchmarks' problems {len(beyond)} may be answered past {context.length} tokens, and are measured less "
-            f"exactly, with those sampled beside them. {context.note}"
-        )
+    refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
+    if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
+        progress.note(complaint)
+    if config.rewards.source == "likelihood":
+        refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
@@ -262,10 +275,8 @@ def native_sampler(policy: Policy, config: TrainConfig) -> NativeSampler:
     )
 
 
-def load_reference(run: Run, policy: Policy) -> Policy | None:
-    """The frozen policy that reinforcement learning started from, kept in the run directory; None without a KL term."""
-    if run.config.loss.kl_coefficient == 0:
-        return None
+def load_starting_policy(run: Run, policy: Policy) -> Policy:
+    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory."""
     folder = run.path / "reference"
     if not folder.is_dir():
         write_folder(folder, policy.save)
@@ -308,10 +319,17 @@ def log(session: Session, stage: Stage, step: int, record: dict[str, float]) -> 
     session.trackers.log(line, step)
 
 
-def save_if_due(session: Session, stage: Stage, step: int, last: int, optimizer: Optimizer) -> None:
+def save_if_due(
+    session: Session,
+    stage: Stage,
+    step: int,
+    last: int,
+    optimizer: Optimizer,
+    companions: Mapping[str, Companion] | None = None,
+) -> None:
     """Write a checkpoint every so many steps, at the end of a stage, and when the user asks to stop."""
     stopping = session.interrupt.requested and not (stage == "train" and step == last)
     if stopping or step == last or step % session.config.run.checkpoint_every == 0:
-        session.run.save(stage, step, session.policy, optimizer)
+        session.run.save(stage, step, session.policy, optimizer, companions)
     if stopping:
         raise Stopped(f"Stopped after step {step} of the {stage} stage, with a checkpoint.")

@@ -144,22 +144,34 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How much likelier a response makes the reference answer, and how many of its first tokens that depends on."""
+
+    value: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """The reward of one rollout, every component on its own.
 
     total = correctness + coefficient * rouge_l - penalty * overlong, where a component that does not apply is None and adds nothing.
-    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0.
+    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0. Where the policy's likelihood of the
+    reference answer is the reward, it stands in the place of correctness, which is still kept, and no row is invalid.
+    `num_credited` is the number of first tokens that the update credits with it; None means all.
     """
 
     correctness: float | None
     rouge_l: float | None
     total: float
     overlong: float | None = None
+    likelihood: float | None = None
+    num_credited: int | None = None
 
     @property
     def valid(self) -> bool:
         """Whether the rollout takes part in the update."""
-        return self.correctness is not None
+        return self.correctness is not None or self.likelihood is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +194,13 @@ class Group:
     @property
     def is_mixed(self) -> bool:
         """Whether some responses are right and some wrong."""
-        return len({verdict.status for verdict in self.verdicts_G} & {"right", "wrong"}) == 2
+        return self.accuracy not in (None, 0.0, 1.0)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right responses among those with a verdict; None if there is none."""
+        known = [verdict.status == "right" for verdict in self.verdicts_G if verdict.status != "unknown"]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,10 +17,9 @@ from lampo import cli
 from lampo.config import TrainConfig, dump_config
 from lampo.methods import METHODS
 from lampo.report import read_groups
+from lampo.types import LampoError
 
 from .helpers import curve, resume, run_to_end, small_config
-
-BITS = {"characters": "01=\n"}
 
 
 def records_of(path: Path, stage: str = "train") -> list[dict[str, Any]]:
@@ -54,11 +53,13 @@ def bits_config(folder: Path, *, answers: str = "01", **changes: Any) -> TrainCo
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_trains(method: str, tmp_path: Path) -> None:
     """With a second update of each batch, where the ratios are no longer 1."""
-    changes: dict[str, Any] = {} if method == "cot" else {"training__steps": 3}
-    config = bits_config(tmp_path, method=method, training__updates_per_batch=2, evaluation__every=3, **changes)
+    steps = 0 if method == "cot" else 3
+    config = bits_config(
+        tmp_path, method=method, training__steps=steps, training__updates_per_batch=2, evaluation__every=3
+    )
     path = run_to_end(config)
     records = records_of(path)
-    assert len(records) == config.training.steps
+    assert len(records) == steps
     assert all(math.isfinite(value) for record in records for key, value in record.items() if key != "stage")
     assert all(math.isfinite(record["evaluation/accuracy"]) for record in records_of(path, "evaluation"))
     if records:
@@ -180,6 +181,11 @@ def test_cot_measures_and_ends_with_a_report(
     (record,) = curve(path)
     assert (record["stage"], record["step"], record["evaluation/samples"]) == ("evaluation", 0, 4)
     assert (path / "report.html").stat().st_size > 10_000
+
+
+def test_leaving_out_every_problem_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LampoError, match=r"No problem is left to evaluate on: evaluation\.skip is 1000"):
+        run_to_end(bits_config(tmp_path, evaluation__skip=1000))
 
 
 def test_samples_at_the_ends_and_problems_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,13 @@ def test_problems_of_several_kinds_in_equal_shares_without_overlap(legs: Problem
         assert check_answers(problems, None, pool.verify_all).failing == ()
 
 
+def test_the_warm_start_may_imitate_answers(legs: Problem) -> None:
+    assert legs.demonstration is None
+    shown = ReasoningGymTaskOptions(num_train=1, num_heldout=1, demonstrate_answers=True).load().train[0]
+    assert shown.demonstration is not None
+    assert judge(ReasoningGymOptions(), shown.demonstration, shown.answer).status == "right"
+
+
 def test_what_comes_twice_is_taken_once(legs: Problem, caplog: pytest.LogCaptureFixture) -> None:
     config = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     task = ReasoningGymTaskOptions(datasets={"chain_sum": config}, num_train=2000).load()

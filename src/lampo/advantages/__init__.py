@@ -17,6 +17,7 @@ from .pairwise import (
     pairwise_terms,
     sequence_scores,
 )
+from .prime import prime_advantages
 from .reinforce_pp import reinforce_pp_advantages
 from .rloo import rloo_advantages
 
@@ -30,6 +31,7 @@ __all__ = [
     "pair_statistics",
     "pairwise_advantages",
     "pairwise_terms",
+    "prime_advantages",
     "reinforce_pp_advantages",
     "rloo_advantages",
     "sequence_scores",
