@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         pair_statistics,
         pairwise_advantages,
         pairwise_terms,
+        reinforce_pp_advantages,
         rloo_advantages,
         sequence_scores,
     )
@@ -34,6 +35,7 @@ __all__ = [
     "pairwise_advantages",
     "pairwise_terms",
     "policy_loss",
+    "reinforce_pp_advantages",
     "rloo_advantages",
     "rouge_l",
     "sequence_scores",
@@ -47,6 +49,7 @@ _MODULES = {
         "pair_statistics",
         "pairwise_advantages",
         "pairwise_terms",
+        "reinforce_pp_advantages",
         "rloo_advantages",
         "sequence_scores",
     ),

@@ -1,4 +1,4 @@
-"""The command line: lampo train | eval | compare | verify | tasks | methods | config."""
+"""The command line: lampo train | eval | inspect | compare | verify | tasks | methods | config. Commands import what they need, inside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Annotated
 
 import typer
 
-from .config import describe_config, load_config
 from .types import LampoError
 
 app = typer.Typer(
@@ -53,6 +52,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
+    from .config import load_config
     from .console import Progress, final_table
     from .process import prepare
     from .report import read_metrics, summary, write_report
@@ -157,6 +157,37 @@ def evaluate_command(
     )
 
 
+@app.command()
+def inspect(
+    run: Annotated[
+        Path, typer.Argument(help="A run directory, or a folder that lampo eval wrote.", show_default=False)
+    ],
+    step: Annotated[int | None, typer.Option(help="Begin at this step; with --export, only its groups.")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the most telling groups into one HTML file, instead of opening the browser."),
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Most groups in that file.", min=1)] = 32,
+    port: Annotated[int, typer.Option(help="Of the local server; any free one if 0.", min=0, max=65535)] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
+    ] = True,
+) -> None:
+    """Look at rollouts: texts, rewards, tokens by their log-prob, and why each was pushed as it was."""
+    from .viewer.source import open_source
+
+    source = open_source(run, lambda text: typer.echo(text, err=True))
+    if export is not None:
+        from .viewer.export import export as write
+
+        count = write(source, export, step=step, groups=groups)
+        typer.echo(f"{count} groups in {export}")
+        return
+    from .viewer.server import serve
+
+    serve(source, port=port, step=step, browser=browser)
+
+
 tasks_app = typer.Typer(help="List the tasks, and what each needs; or check the task of a recipe.")
 app.add_typer(tasks_app, name="tasks")
 
@@ -196,6 +227,7 @@ def check_task(
     data: Data = None,
 ) -> None:
     """Check the task of a recipe: its answers against themselves, its training problems against benchmarks."""
+    from .config import load_config
     from .tasks.check import check_answers
     from .tasks.decontaminate import overlaps
     from .tasks.load import load_benchmark
@@ -341,10 +373,13 @@ def methods() -> None:
 @app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
     """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
+    from .config import describe_config, load_config
+
     typer.echo(describe_config(load_config(recipe, settings or [])))
 
 
 def _newest(recipe: Path) -> Path:
+    from .config import load_config
     from .run import find_run
 
     options = load_config(recipe).run

@@ -270,15 +270,8 @@ class TrainConfig(Options):
                 f"the method {self.method} has the estimator {named}, and not {self.advantage.name}: name another method, "
                 "or none (method: null)"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _untrained_stays_untrained(self) -> TrainConfig:
         if self.method == "cot" and self.training.steps > 0:
-            raise ValueError(
-                f"the method cot trains nothing, but training.steps is {self.training.steps}: leave it out of the recipe, "
-                "or choose the method with --set method=cot"
-            )
+            raise ValueError(f"the method cot does not train: training.steps must be 0, and is {self.training.steps}")
         return self
 
     @model_validator(mode="after")
@@ -337,12 +330,12 @@ def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str]
     values = copy.deepcopy(dict(values))
     if values.get("method") is not None:
         values = under(method_settings(values["method"]), values)
-    for setting in settings:
-        key, value = parse_setting(setting)
-        if key == "method" and value is not None:
+    parsed = [parse_setting(setting) for setting in settings]
+    for index, (key, value) in enumerate(parsed):
+        if key != "method" or value is None:
+            _apply(values, settings[index])
+        elif all(later != "method" for later, _ in parsed[index + 1 :]):  # of several methods the last one counts
             values = with_method(values, value)
-        else:
-            _apply(values, setting)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
@@ -409,7 +402,7 @@ def _explain(detail: Any) -> str:
         case _:
             message = detail["msg"].removeprefix("Value error, ")
             given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
-            return f"{where}: {message}{given}"
+            return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
 
 
 def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:

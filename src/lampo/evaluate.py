@@ -47,8 +47,6 @@ def evaluate(
         keys begin
         with the prefix.
     """
-    if not problems:
-        raise LampoError(f"No problem is left to evaluate on: evaluation.skip is {config.evaluation.skip}.")
     samples = config.evaluation.samples if samples is None else samples
     prompts_P = encode_prompts(problems, policy, config.prompt)
     seed = derive_seed(config.run.seed, "evaluate")

@@ -72,7 +72,10 @@ METHODS: dict[str, Method] = {
             "advantage": GRPO_ADVANTAGE,
             "loss": {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
             "sampling": {"resample": 3},
-            "rewards": {"overlong_penalty": 1.0, "overlong_share": 0.2},
+            "rewards": {
+                "overlong_penalty": 0.5,
+                "overlong_share": 0.2,
+            },  # the paper's 1, for rewards of 1 and 0, not 1 and -1
         },
     ),
     "gspo": Method(
@@ -156,7 +159,7 @@ def method_settings(name: Any) -> Settings:
     Raises:
         LampoError: there is no method of that name.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise LampoError(f"There is no method {name!r}; known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
@@ -179,8 +182,14 @@ def under(settings: Mapping[str, Any], values: Settings) -> Settings:
 
 def with_method(values: Settings, name: Any) -> Settings:
     """A recipe with another method: what belonged to its own method goes, and the new one's settings win over the rest."""
+    former = {} if values.get("method") is None else method_settings(values["method"])
     kept = {key: value for key, value in values.items() if key not in OWN_SECTIONS}
-    for section, key in OWN_SETTINGS:
-        if isinstance(kept.get(section), dict):
-            kept[section] = {own: value for own, value in kept[section].items() if own != key}
+    for section, settings in kept.items():
+        if isinstance(settings, dict):
+            set_by_former = former.get(section, {})
+            kept[section] = {
+                key: value
+                for key, value in settings.items()
+                if (section, key) not in OWN_SETTINGS and (key not in set_by_former or set_by_former[key] != value)
+            }
     return under(kept, method_settings(name)) | {"method": name}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .config import LoraOptions, ModelOptions
 from .context import Context, context_of
 from .logprobs import linear_logprobs
+from .pieces import Pieces
 from .pretrained import decode, encode, from_scratch, load_pretrained
 from .types import LampoError, MicroBatch
 
@@ -30,6 +31,7 @@ class Policy:
         device: where it lives.
         end_ids: token ids that end a completion.
         head: the linear layer from hidden states to logits.
+        pieces: which token is which part of a decoded text.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Policy:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.end_ids[0]
         self.head = self._plain_head()
+        self.pieces = Pieces(self.decode, len(tokenizer))
 
     @classmethod
     def load(cls, options: ModelOptions, *, seed: int = 0, weights: Path | None = None) -> Policy:

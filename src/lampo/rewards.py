@@ -32,7 +32,8 @@ class RewardOptions(Options):
     rouge_scope: Literal["response", "trace"] = "response"
     """What is compared with the reference: the whole response, or only its thought (the text in <think> tags)."""
     overlong_penalty: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Taken from the reward of a response of the greatest length (1 in DAPO, arXiv 2503.14476). 0: length does not matter."""
+    """Taken from the reward of a response of the greatest length. 0: length does not matter. DAPO (arXiv 2503.14476) takes 1 from
+    rewards of 1 and -1, which is 0.5 here."""
     overlong_share: float = Field(default=0.2, gt=0, le=1)
     """Share of the greatest length over which the penalty rises from 0 (DAPO: 4,096 of 20,480 tokens)."""
 

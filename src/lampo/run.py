@@ -4,7 +4,7 @@ runs/NAME/
   config.yaml        every setting, loads as a recipe
   manifest.json      command, versions, git commit
   metrics.jsonl      one flat object a line, in the order things happened
-  rollouts/          000012.jsonl.gz: the groups of training step 12, one a line
+  rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
   checkpoints/       train-000050: a Hugging Face folder
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
@@ -12,7 +12,6 @@ runs/NAME/
 
 from __future__ import annotations
 
-import gzip
 import importlib.metadata
 import json
 import os
@@ -40,9 +39,11 @@ from .config import TrainConfig, dump_config, load_config
 from .estimate import Estimate
 from .files import write_file
 from .optimizer import Optimizer
+from .pieces import Pieces
 from .policy import Policy
 from .seeds import generator
-from .types import Group, LampoError, Problem
+from .shards import write_shard
+from .types import Group, LampoError, Problem, Rollout
 
 
 class Run:
@@ -140,16 +141,11 @@ class Run:
         self._metrics.flush()
         return line
 
-    def save_groups(self, step: int, groups_P: Sequence[Group], estimate: Estimate) -> Path:
-        """Write the rollouts of a training step, one group a line."""
-        path = self.path / "rollouts" / f"{step:06d}.jsonl.gz"
-        lines = "".join(
-            json.dumps(record, ensure_ascii=False) + "\n" for record in group_records(step, groups_P, estimate)
-        )
-        aside = path.with_suffix(".partial")
-        aside.write_bytes(gzip.compress(lines.encode(), compresslevel=3, mtime=0))
-        aside.replace(path)
-        return path
+    def save_groups(
+        self, step: int, groups_P: Sequence[Group], estimate: Estimate, pieces: Pieces | None = None
+    ) -> Path:
+        """Write the rollouts of a training step, token by token where `pieces` are given."""
+        return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces)))
 
     def save(
         self,
@@ -201,8 +197,13 @@ def _number(folder_name: str, name: str) -> int | None:
     return int(rest) if rest.isdigit() else None
 
 
-def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> Iterator[dict[str, Any]]:
-    """The groups of a step as plain data, each rollout with its reward parts, score and advantage."""
+def group_records(
+    step: int, groups_P: Sequence[Group], estimate: Estimate, pieces: Pieces | None = None
+) -> Iterator[dict[str, Any]]:
+    """The groups of a step as plain data, each rollout with its reward parts, score and advantage.
+
+    With `pieces`, each has the log-probability of every token too, and how many characters of the text each token is.
+    """
     row = 0
     scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
     for group in groups_P:
@@ -224,10 +225,18 @@ def group_records(step: int, groups_P: Sequence[Group], estimate: Estimate) -> I
                     "length": len(rollout.completion_ids),
                     "finished": rollout.finished,
                 }
+                | ({} if pieces is None else _tokens(rollout, pieces))
             )
             row += 1
         problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
         yield {"step": step, "problem": problem, "rollouts": rollouts}
+
+
+def _tokens(rollout: Rollout, pieces: Pieces) -> dict[str, Any]:
+    return {
+        "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
+        "logprobs": (rollout.logprobs.double().round(decimals=3) + 0.0).tolist(),  # never -0.0
+    }
 
 
 def manifest() -> dict[str, Any]:

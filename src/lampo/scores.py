@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from .types import Verdict
 
@@ -135,6 +134,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    from scipy import stats  # a second to import, and only evaluations ask for it
+
     array = np.asarray(values, dtype=float)
     for method in ("BCa", "percentile"):  # BCa has no value where leaving one out changes nothing
         with np.errstate(all="ignore"):

@@ -7,7 +7,8 @@ All take the tokens of a micro-batch, zero on padding, and return what is to be 
     advantages_NT   A_i or A_it, broadcast to the tokens
     mask_NT         the tokens of the loss
 
-A surrogate of a whole response is given to each of its tokens, so that its mean over them is the surrogate.
+A surrogate of a whole response is given to each of its tokens, so that its mean over them is the surrogate. Advantages that
+differ between the tokens of a response are only told apart by `token` and `cispo`: the others spread their mean over all tokens.
 Where pi = pi_old all but `gvpo` have the same gradient up to the aggregation: that of REINFORCE.
 """
 
@@ -80,9 +81,8 @@ def geometric_terms(tokens: Tokens, clip_low: float, clip_high: float) -> Terms:
         too_low_NT = mask_NT & (advantages_NT < 0) & (log_ratio_NT < -clip_low)
         too_high_NT = mask_NT & (advantages_NT > 0) & (log_ratio_NT > clip_high)
     clipped_NT = torch.where(too_low_NT, -clip_low, torch.where(too_high_NT, clip_high, log_ratio_NT))
-    clipped_NT = torch.where(
-        advantages_NT != 0, clipped_NT, 0.0
-    )  # no advantage: its ratio may overflow, and is not asked
+    idle_N1 = (advantages_NT == 0).all(1, keepdim=True)
+    clipped_NT = torch.where(idle_N1, 0.0, clipped_NT)  # no advantage: its ratio may overflow, and is not asked
     losses_NT = torch.where(mask_NT, -tokens.mean(clipped_NT).exp() * advantages_NT, 0.0)
     return Terms(losses_NT, too_low_NT, too_high_NT)
 
@@ -98,7 +98,8 @@ def cispo_terms(tokens: Tokens, clip_low: float, clip_high: float) -> Terms:
         ratio_NT = tokens.log_ratio_NT.exp()
         weights_NT = ratio_NT.clamp(1 - clip_low, 1 + clip_high) * tokens.advantages_NT
         too_low_NT, too_high_NT = mask_NT & (ratio_NT < 1 - clip_low), mask_NT & (ratio_NT > 1 + clip_high)
-    return Terms(torch.where(mask_NT, -weights_NT * tokens.logprobs_NT, 0.0), too_low_NT, too_high_NT)
+    counted_NT = mask_NT & (weights_NT != 0)  # a weight of 0 times a log-prob of minus infinity is NaN
+    return Terms(-weights_NT * torch.where(counted_NT, tokens.logprobs_NT, 0.0), too_low_NT, too_high_NT)
 
 
 def gvpo_terms(tokens: Tokens, beta: float) -> Terms:

@@ -93,7 +93,7 @@ def reinforce(session: Session) -> None:
         groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
             estimate = estimator.estimate(groups_P, step)
-            saved = run.save_groups(step, groups_P, estimate)
+            saved = run.save_groups(step, groups_P, estimate, policy.pieces)
         with stopwatch("update"):
             keep_all = reference is not None or config.loss.whole_groups
             batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
@@ -238,6 +238,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
+    if evaluation.skip >= len(task.heldout) > 0:
+        raise LampoError(f"evaluation.skip is {evaluation.skip}, and there are {len(task.heldout)} held-out problems.")
     own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
     needed = [*own, *others]
     prepare_verifiers(needed, config.verifier)

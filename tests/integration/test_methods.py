@@ -1,208 +1,273 @@
-"""Every method trains; dynamic sampling, runs without a step, and what is measured at the ends of a run."""
+"""Every method trains in miniature; dynamic sampling, the untrained model, and measuring with several samples."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+import os
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
 
-import lampo.train
 from lampo import cli
-from lampo.config import TrainConfig, dump_config
+from lampo.config import SamplingOptions, TrainConfig, dump_config, parse_config
 from lampo.methods import METHODS
-from lampo.report import read_groups
-from lampo.types import LampoError
+from lampo.metrics import Stopwatch
+from lampo.report import read_groups, write_report
+from lampo.run import Run
+from lampo.train import Stopped, sample_groups
+from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
 
 from .helpers import curve, resume, run_to_end, small_config
 
 
-def records_of(path: Path, stage: str = "train") -> list[dict[str, Any]]:
+def steps(path: Path, stage: str = "train") -> list[dict[str, Any]]:
     return [record for record in curve(path) if record["stage"] == stage]
 
 
-def bits_config(folder: Path, *, answers: str = "01", **changes: Any) -> TrainConfig:
-    """Questions of bits, whose answer is a bit: an untrained model is right in some of its responses, and wrong in others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "bits.jsonl"
-    rows = [
-        {"prompt": f"{n:06b}=", "answer": answers[n % len(answers)], "reference": f"{n % 2}=={answers[0]}"}
-        for n in range(64)
-    ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    values = {
-        "model__characters": "01=\n",
-        "task": {
-            "name": "jsonl",
-            "train": str(data),
-            "heldout_fraction": 0.3,
-            "columns": {"reference": "reference"},
-        },
-        "warmstart__steps": 0,
-        "rewards": {},
-        "sampling": {"problems_per_step": 3, "group_size": 4, "max_new_tokens": 2},
-    }
-    return small_config(folder, **values | changes)
+def with_method(folder: Path, name: str, *settings: str, **changes: Any) -> TrainConfig:
+    """The small run under a method; `settings` come after it. ROUGE-L tells the responses of this model apart, which are all wrong."""
+    changes = {"training__steps": 3, "evaluation__problems": 2, "evaluation__every": 100, **changes}
+    values = small_config(folder, **changes).model_dump(mode="json")
+    return parse_config(values, "the small recipe", [f"method={name}", "rewards.rouge_l=0.5", *settings])
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_trains(method: str, tmp_path: Path) -> None:
-    """With a second update of each batch, where the ratios are no longer 1."""
-    steps = 0 if method == "cot" else 3
-    config = bits_config(
-        tmp_path, method=method, training__steps=steps, training__updates_per_batch=2, evaluation__every=3
-    )
-    path = run_to_end(config)
-    records = records_of(path)
-    assert len(records) == steps
-    assert all(math.isfinite(value) for record in records for key, value in record.items() if key != "stage")
-    assert all(math.isfinite(record["evaluation/accuracy"]) for record in records_of(path, "evaluation"))
-    if records:
-        assert any(abs(record.get("loss/value", 0.0)) > 0 for record in records)
-        assert any(record.get("loss/kl_old", 0.0) > 0 for record in records)
+# Every method
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "cot"])
+def test_every_method_trains(name: str, tmp_path: Path) -> None:
+    path = run_to_end(with_method(tmp_path, name, "training.updates_per_batch=2"))
+    records = steps(path)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    for record in records:
+        assert all(math.isfinite(value) for key, value in record.items() if key != "stage")
+    updated = [record for record in records if "loss/value" in record]
+    assert updated
+    assert all(record["loss/value"] != 0 for record in updated)
+    assert any(record["loss/kl_old"] > 0 for record in updated)  # the second update saw a ratio
+    assert (path / "checkpoints" / "train-000003").is_dir()
+
+
+@pytest.mark.parametrize("name", ["dr_grpo", "gspo", "gvpo", "reinforce_pp"])
+def test_a_method_is_the_same_for_every_split(name: str, tmp_path: Path) -> None:
+    norms = []
+    for budget in (30, 10_000):
+        config = with_method(
+            tmp_path, name, f"training.tokens_per_microbatch={budget}", training__steps=1, warmstart__steps=0
+        )
+        norms.append(steps(run_to_end(config))[0]["optimizer/gradient_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert norms[0] > 0
 
 
 # Dynamic sampling
 
 
-def sampling_counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
-    """(step, round, rollouts) of every call that samples."""
-    original, calls = lampo.train.sample_and_score, []
+def make_group(problem: Problem, statuses: str) -> Group:
+    """A group whose verdicts are the letters: r(ight), w(rong), u(nknown)."""
+    one = torch.ones(1)
+    names: dict[str, Any] = {"r": "right", "w": "wrong", "u": "unknown"}
+    return Group(
+        problem,
+        tuple(Rollout(one.long(), one.long(), -one, True, "") for _ in statuses),
+        tuple(Verdict(names[letter]) for letter in statuses),
+        tuple(
+            Reward(None, None, math.nan) if letter == "u" else Reward(float(letter == "r"), None, float(letter == "r"))
+            for letter in statuses
+        ),
+    )
 
-    def counted(session: Any, problems_P: Any, step: int, round_: int, stopwatch: Any) -> Any:
-        groups_P = original(session, problems_P, step, round_, stopwatch)
-        calls.append((step, round_, sum(len(group.rollouts_G) for group in groups_P)))
-        return groups_P
 
-    monkeypatch.setattr(lampo.train, "sample_and_score", counted)
-    return calls
+class Rounds:
+    """A session whose rounds of sampling give the verdicts written down, a word a problem."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, resample: int, *rounds: str) -> None:
+        self.rounds = [words.split() for words in rounds]
+        self.asked: list[tuple[int, int]] = []
+        sampling = SamplingOptions(problems_per_step=3, group_size=2, resample=resample)
+        run = SimpleNamespace(problems=self.problems)
+        config = SimpleNamespace(sampling=sampling)
+        self.session: Any = SimpleNamespace(run=run, config=config, task=SimpleNamespace(train=[]))
+        monkeypatch.setattr("lampo.train.sample_and_score", self.sample_and_score)
+
+    def problems(self, _: Any, step: int, count: int, stage: str, round_: int) -> list[Problem]:
+        return [Problem(f"{round_}.{index}", "?", "1") for index in range(count)]
+
+    def sample_and_score(
+        self, _: Any, problems_P: Sequence[Problem], step: int, round_: int, stopwatch: Any
+    ) -> list[Group]:
+        self.asked.append((round_, len(problems_P)))
+        words = self.rounds[round_]
+        assert len(words) == len(problems_P)
+        return [make_group(problem, word) for problem, word in zip(problems_P, words, strict=True)]
+
+    def groups(self) -> tuple[list[str], list[str]]:
+        kept, aside = sample_groups(self.session, 1, Stopwatch())
+        return [group.problem.id for group in kept], [group.problem.id for group in aside]
 
 
-def test_dynamic_sampling_keeps_mixed_groups_and_counts_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = sampling_counted(monkeypatch)
-    path = run_to_end(bits_config(tmp_path, sampling__resample=2))
-    rounds: set[int] = set()
-    for record in records_of(path):
-        here = [(round_, count) for step, round_, count in calls if step == record["step"]]
-        assert [round_ for round_, _ in here] == list(range(len(here)))
-        assert len(here) <= 1 + 2
-        assert record["rollouts/sampled"] == sum(count for _, count in here)
+def test_without_dynamic_sampling_every_group_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 0, "rr rw ww")
+    assert rounds.groups() == (["0.0", "0.1", "0.2"], [])
+
+
+def test_only_the_missing_groups_are_sampled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 3, "rr rw ww", "ww rw", "rw")
+    assert rounds.groups() == (["0.1", "1.2", "2.2"], ["0.0", "0.2", "1.1"])
+    assert rounds.asked == [(0, 3), (1, 2), (2, 1)]  # and the fourth round was not needed
+
+
+def test_a_full_batch_needs_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 3, "rw rw wr")
+    assert rounds.groups() == (["0.0", "0.1", "0.2"], [])
+    assert rounds.asked == [(0, 3)]
+
+
+def test_the_rounds_are_bounded_and_what_there_is_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 2, "rr ww ww", "rw ww ww", "ww rr")
+    assert rounds.groups() == (["1.0"], ["0.0", "0.1", "0.2", "1.1", "1.2", "2.1", "2.2"])
+    assert rounds.asked == [(0, 3), (1, 3), (2, 2)]
+
+
+def test_where_nothing_is_mixed_the_first_groups_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 1, "rr ww ww", "ww rr rr")
+    assert rounds.groups() == (["0.0", "0.1", "0.2"], ["1.0", "1.1", "1.2"])  # no more than a step holds
+
+
+def test_an_unknown_verdict_does_not_make_a_group_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = Rounds(monkeypatch, 1, "ru uw rw", "rw rw")
+    assert rounds.groups() == (["0.2", "1.1", "1.2"], ["0.0", "0.1"])
+
+
+@pytest.fixture
+def chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the responses are right, told by their tokens: some groups are mixed and some are not."""
+
+    def verdicts(_: Any, rollouts_PG: Any) -> list[list[Verdict]]:
+        return [
+            [Verdict("right" if rollout.completion_ids.sum() % 3 == 0 else "wrong") for rollout in rollouts_G]
+            for rollouts_G in rollouts_PG
+        ]
+
+    monkeypatch.setattr("lampo.train.Verification.verdicts", verdicts)
+
+
+DYNAMIC = {"sampling__resample": 2, "warmstart__steps": 1, "evaluation__problems": 2}
+ROWS = 3 * 4
+
+
+@pytest.mark.usefixtures("chance")
+def test_kept_groups_are_mixed_and_all_rollouts_are_counted(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path, **DYNAMIC))
+    sampled = []
+    for record in steps(path):
         groups = read_groups(path, record["step"])
-        statuses = [{rollout["status"] for rollout in group["rollouts"]} for group in groups]
-        assert all(status == {"right", "wrong"} for status in statuses)
-        assert len(groups) == 3 or len(here) == 3  # full, or the rounds are over
-        kept_of_first = (
-            3 - here[1][1] // 4 if len(here) > 1 else 3
-        )  # a further round asks for what is missing, and no more
-        assert here[0][1] == 3 * 4
-        assert 0 <= kept_of_first <= 3
-        assert record["rollouts/tokens"] >= sum(rollout["length"] for group in groups for rollout in group["rollouts"])
-        assert record["advantage/groups_without_spread"] == 0
-        rounds.add(len(here))
-    assert rounds > {1}  # some steps were full at once, others were not
+        for group in groups:
+            assert {rollout["status"] for rollout in group["rollouts"]} == {"right", "wrong"}
+        sampled.append(record["rollouts/sampled"])
+        assert ROWS <= sampled[-1] <= 3 * ROWS
+        assert sampled[-1] % 4 == 0
+        assert len(groups) == 3 or (len(groups) < 3 and sampled[-1] > ROWS + 4)  # or the three rounds were over
+    assert max(sampled) > ROWS
 
 
-def test_dynamic_sampling_that_finds_nothing_stops_and_keeps_the_first_round(
+@pytest.mark.usefixtures("chance")
+def test_a_resumed_run_with_dynamic_sampling_equals_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = sampling_counted(monkeypatch)
-    path = run_to_end(bits_config(tmp_path, answers="7", sampling__resample=3, training__steps=2))
-    assert calls == [(step, round_, 12) for step in (1, 2) for round_ in range(4)]
-    for record in records_of(path):
-        assert record["rollouts/sampled"] == 4 * 12
-        assert record["reward/correctness"] == 0
-        assert len(read_groups(path, record["step"])) == 3
-        assert "loss/value" not in record  # nothing to learn from
+    expected = run_to_end(small_config(tmp_path / "whole", **DYNAMIC))
+    assert any(record["rollouts/sampled"] > ROWS for record in steps(expected))
+    log = Run.log
 
+    def interrupting(run: Run, stage: str, step: int, record: dict[str, float]) -> Any:
+        if (stage, step) == ("train", 3):
+            os.kill(os.getpid(), signal.SIGINT)
+        return log(run, stage, step, record)
 
-def test_without_dynamic_sampling_every_group_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = sampling_counted(monkeypatch)
-    path = run_to_end(bits_config(tmp_path, training__steps=3))
-    assert calls == [(step, 0, 12) for step in (1, 2, 3)]
-    groups = [group for step in (1, 2, 3) for group in read_groups(path, step)]
-    assert len(groups) == 9
-    assert any(len({rollout["status"] for rollout in group["rollouts"]}) == 1 for group in groups)
-
-
-def test_a_resumed_run_with_dynamic_sampling_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    config = bits_config(tmp_path, method="dapo", training__updates_per_batch=2)
-    expected = run_to_end(config)
-    assert any(record["rollouts/sampled"] > 12 for record in records_of(expected)[4:])
-    path = tmp_path / "again"
-    shutil.copytree(expected, path)
-    shutil.rmtree(path / "checkpoints" / "train-000006")
-    assert resume(path) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", interrupting)
+        with pytest.raises(Stopped):
+            run_to_end(small_config(tmp_path, **DYNAMIC))
+    path = tmp_path / "small"
+    resume(path)
     assert curve(path) == curve(expected)
     for step in range(1, 7):
         name = f"rollouts/{step:06d}.jsonl.gz"
         assert (path / name).read_bytes() == (expected / name).read_bytes()
-    for name in ("model.safetensors", "training/optimizer.safetensors"):
-        ours, theirs = (load_file(run / "checkpoints" / "train-000006" / name) for run in (path, expected))
-        assert ours.keys() == theirs.keys()
-        assert all(ours[key].equal(theirs[key]) for key in ours)
+    weights = "checkpoints/train-000006/model.safetensors"
+    assert (path / weights).read_bytes() == (expected / weights).read_bytes()
 
 
-# LamPO with ideas of the others
+@pytest.mark.parametrize("correctness", [0.0, 1.0])
+def test_batches_that_are_all_wrong_or_all_right_end_gracefully(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, correctness: float
+) -> None:
+    def verdicts(self: Any, rollouts_PG: Any) -> list[list[Verdict]]:
+        return [[Verdict("right" if correctness else "wrong") for _ in rollouts_G] for rollouts_G in rollouts_PG]
+
+    monkeypatch.setattr("lampo.train.Verification.verdicts", verdicts)
+    path = run_to_end(small_config(tmp_path, sampling__resample=2, rewards__rouge_l=0.0, training__steps=2))
+    for record in steps(path):
+        assert record["reward/correctness"] == correctness
+        assert record["rollouts/sampled"] == 3 * ROWS
+        assert record["advantage/mean_absolute"] == 0
+        assert "loss/value" not in record
+        assert len(read_groups(path, record["step"])) == 3
+    assert write_report(path).is_file()
 
 
-def test_lampo_with_clip_higher_token_loss_sequence_ratio_and_dynamic_sampling(tmp_path: Path) -> None:
-    loss = {"surrogate": "sequence", "clip_low": 0.01, "clip_high": 0.02, "aggregation": "token"}
-    config = bits_config(
-        tmp_path, method="lampo", loss=loss, sampling__resample=2, training__updates_per_batch=2, training__steps=3
-    )
-    assert config.advantage.model_dump()["scale"] == "group_std"
-    records = records_of(run_to_end(config))
-    assert len(records) == 3
-    assert all("advantage/saturation" in record for record in records)
-    assert all(math.isfinite(record["loss/value"]) for record in records)
+# The untrained model, and measuring
 
 
-# A run without a step, and the ends of a run
-
-
-def test_cot_measures_and_ends_with_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_cot_is_measured_and_has_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(dump_config(bits_config(tmp_path, evaluation__final_samples=4)))
+    recipe.write_text(dump_config(small_config(tmp_path, optimizer__schedule="cosine", evaluation__final_samples=3)))
     monkeypatch.setattr(sys, "argv", ["lampo", "train", str(recipe), "--set", "method=cot"])
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert not exit_.value.code
+    assert not ended.value.code
+    assert "report.html" in capsys.readouterr().out
     path = tmp_path / "small"
-    assert f"report: {path / 'report.html'}" in capfd.readouterr().out
-    (record,) = curve(path)
-    assert (record["stage"], record["step"], record["evaluation/samples"]) == ("evaluation", 0, 4)
-    assert (path / "report.html").stat().st_size > 10_000
+    assert steps(path) == []
+    (record,) = steps(path, "evaluation")
+    assert (record["step"], record["evaluation/samples"]) == (0, 3)
+    assert (path / "report.html").is_file()
+    before = curve(path)
+    resume(path)
+    assert curve(path) == before
 
 
-def test_leaving_out_every_problem_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LampoError, match=r"No problem is left to evaluate on: evaluation\.skip is 1000"):
-        run_to_end(bits_config(tmp_path, evaluation__skip=1000))
+def test_cot_without_a_warm_start_resumes_too(tmp_path: Path) -> None:
+    path = run_to_end(with_method(tmp_path, "cot", warmstart__steps=0))
+    before = curve(path)
+    resume(path)
+    assert curve(path) == before
 
 
-def test_samples_at_the_ends_and_problems_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, asked = lampo.train.evaluate, []
+@pytest.mark.usefixtures("chance")
+def test_the_ends_are_measured_with_more_samples(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path, evaluation__final_samples=4, evaluation__skip=10))
+    records = steps(path, "evaluation")
+    assert [record["evaluation/samples"] for record in records] == [4, 1, 4]
+    assert [record["evaluation/problems"] for record in records] == [
+        6,
+        6,
+        6,
+    ]  # 16 are held out, the first 10 are skipped
+    assert ["evaluation/pass_at_k" in record for record in records] == [True, False, True]
+    for record in (records[0], records[2]):
+        assert record["evaluation/accuracy"] <= record["evaluation/pass_at_k"] <= 4 * record["evaluation/accuracy"]
 
-    def recorded(policy: Any, sampler: Any, problems: Any, *args: Any, **kwargs: Any) -> Any:
-        asked.append([problem.id for problem in problems])
-        return original(policy, sampler, problems, *args, **kwargs)
 
-    monkeypatch.setattr(lampo.train, "evaluate", recorded)
-    options = {"every": 2, "problems": 4, "final_problems": 6, "final_samples": 3, "skip": 5}
-    config = bits_config(tmp_path, evaluation=options, training__steps=4)
-    first, middle, last = records_of(run_to_end(config), "evaluation")
-    heldout = [problem.id for problem in config.task.load().heldout]
-    assert asked == [heldout[5:11], heldout[5:9], heldout[5:11]]
-    for record in (first, last):
-        assert (record["evaluation/problems"], record["evaluation/samples"]) == (6, 3)
-        assert record["evaluation/accuracy"] <= record["evaluation/pass_at_k"] <= 1
-    assert (middle["evaluation/problems"], middle["evaluation/samples"]) == (4, 1)
-    assert "evaluation/pass_at_k" not in middle  # of one sample it is the accuracy
+def test_skipping_all_problems_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(LampoError, match=r"evaluation\.skip is 16, and there are 16 held-out problems"):
+        run_to_end(small_config(tmp_path, evaluation__skip=16))
+    assert not (tmp_path / "small").exists()

@@ -12,6 +12,7 @@ from lampo.config import load_config
 from lampo.optimizer import Optimizer
 from lampo.policy import Policy
 from lampo.report import read_groups
+from lampo.shards import read_index
 from lampo.train import update
 from lampo.types import LampoError, NotFinite
 
@@ -150,7 +151,7 @@ def test_nan_loss_stops_before_the_weights_are_touched_with_the_rollouts_saved(
     ):
         run_to_end(small_config(tmp_path, warmstart__steps=0, training__tokens_per_microbatch=64))
     path = tmp_path / "small"
-    last = sorted((path / "rollouts").iterdir())[-1]
+    last = sorted((path / "rollouts").glob("*.gz"))[-1]
     assert len(gzip.decompress(last.read_bytes()).splitlines()) == 3
     assert int(last.name[:6]) == len(steps(path)) + 1
 
@@ -244,6 +245,23 @@ def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: di
     with pytest.raises(LampoError, match=message):
         run_to_end(small_config(tmp_path, **changes))
     assert not (tmp_path / "small").exists()
+
+
+def test_every_token_of_a_rollout_is_kept_with_its_log_probability(tmp_path: Path) -> None:
+    path = run_to_end(small_config(tmp_path))
+    rollouts = [rollout for step in (1, 6) for group in read_groups(path, step) for rollout in group["rollouts"]]
+    for rollout in rollouts:
+        assert len(rollout["pieces"]) == len(rollout["logprobs"]) == rollout["length"]
+        assert sum(rollout["pieces"]) == len(rollout["text"])
+        assert not (rollout["finished"] and rollout["pieces"][-1])  # the end token is no text
+        assert sum(rollout["logprobs"]) / rollout["length"] == pytest.approx(rollout["score"], abs=6e-4)
+    assert len(read_index(path)[0]) == 6
+
+
+def test_the_pieces_of_tokens_change_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_pieces = curve(run_to_end(small_config(tmp_path)))
+    monkeypatch.setattr("lampo.run._tokens", lambda *_: {})
+    assert curve(run_to_end(small_config(tmp_path))) == with_pieces
 
 
 def test_longrope_bounds_the_rows_of_training_and_not_the_problems_of_benchmarks(

@@ -1,175 +1,232 @@
-"""Presets: what `method: NAME` puts under a recipe, what wins over it, and what goes when another takes its place."""
+"""Methods as presets: what they set, what wins over what, and the sampling and the length penalty of DAPO."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from lampo.advantages import grpo_advantages
 from lampo.config import LossOptions, TrainConfig, describe_config, dump_config, load_config, parse_config
-from lampo.estimate import PairwiseOptions
-from lampo.methods import METHODS, OWN_SECTIONS, method_settings, under, with_method
-from lampo.types import LampoError
+from lampo.methods import METHODS, method_settings
+from lampo.rewards import RewardOptions, overlong, score
+from lampo.types import LampoError, Problem, Rollout, Verdict
 
-QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-every_method = pytest.mark.parametrize("method", list(METHODS))
+RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+every_method = pytest.mark.parametrize("name", METHODS)
 
 
-def plain(config: TrainConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json")
+def values_of(config: TrainConfig, *sections: str) -> dict[str, Any]:
+    values = config.model_dump()
+    return {section: values[section] for section in sections}
+
+
+# Every method
 
 
 @every_method
-def test_every_method_loads_over_the_quickstart(method: str, tmp_path: Path) -> None:
-    config = load_config(QUICKSTART, [f"method={method}"])
-    assert config.method == method
-    values = plain(config)
-    for section, settings in METHODS[method].settings.items():
-        assert values[section] | settings == values[section]
-    if "loss" in METHODS[method].settings:  # whole: what the recipe said of the clip range went with its own method
-        assert config.loss == LossOptions(**METHODS[method].settings["loss"])
+def test_every_method_loads_over_a_recipe_and_its_settings_hold(name: str) -> None:
+    config = load_config(RECIPE, [f"method={name}"])
+    assert config.method == name
+    values = config.model_dump(mode="json")
+    for section, settings in METHODS[name].settings.items():
+        assert {key: values[section][key] for key in settings} == settings
+    assert values["sampling"]["group_size"] == 8  # what is not the method's stays the recipe's
+    assert values["warmstart"]["steps"] == 550
 
-    described = yaml.safe_load(describe_config(config))
-    for section, settings in METHODS[method].settings.items():
+
+@every_method
+def test_every_setting_is_visible_and_what_is_shown_loads_as_the_same(name: str, tmp_path: Path) -> None:
+    config = load_config(RECIPE, [f"method={name}"])
+    shown = describe_config(config)
+    assert yaml.safe_load(shown)["method"] == name
+    for section, settings in METHODS[name].settings.items():
         for key, value in settings.items():
-            assert described[section][key] == value, f"{section}.{key} of {method} does not show"
-
-    for write in (dump_config, describe_config):
-        copy = tmp_path / f"{write.__name__}.yaml"
-        copy.write_text(write(config))
+            assert yaml.safe_load(shown)[section][key] == value
+    for text in (shown, dump_config(config)):
+        copy = tmp_path / "copy.yaml"
+        copy.write_text(text)
         assert load_config(copy) == config
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "cot"])
-def test_a_method_is_the_same_in_a_recipe_and_as_a_setting(method: str) -> None:
-    recipe = yaml.safe_load(QUICKSTART.read_text())
-    for section in (*OWN_SECTIONS, "method"):
-        recipe.pop(section, None)
-    assert parse_config(recipe | {"method": method}, "the recipe") == load_config(QUICKSTART, [f"method={method}"])
-
-
-def test_cot_does_not_train() -> None:
-    assert load_config(QUICKSTART, ["method=dapo"]).training.steps == 120
-    assert load_config(QUICKSTART, ["method=cot"]).training.steps == 0
-    recipe = yaml.safe_load(QUICKSTART.read_text()) | {"method": "cot"}
-    with pytest.raises(
-        LampoError, match=r"the method cot trains nothing, but training\.steps is 120: .*--set method=cot"
-    ):
-        parse_config(recipe, "the recipe")
-
-
-def test_an_unknown_method_is_refused_with_the_known_names() -> None:
-    known = ", ".join(METHODS)
-    with pytest.raises(LampoError, match=f"There is no method 'gppo'; known are {known}"):
-        load_config(QUICKSTART, ["method=gppo"])
-    with pytest.raises(LampoError, match="There is no method 3; known are lampo, grpo"):
-        parse_config(yaml.safe_load(QUICKSTART.read_text()) | {"method": 3}, "the recipe")
-
-
-def test_a_setting_after_the_method_wins() -> None:
-    loss = load_config(QUICKSTART, ["method=dapo", "loss.clip_high=0.3"]).loss
-    assert (loss.clip_low, loss.clip_high, loss.aggregation) == (0.2, 0.3, "token")
-    before = load_config(QUICKSTART, ["loss.clip_high=0.3", "method=dapo"]).loss  # the method's own loss is whole
-    assert before.clip_high == 0.28
-
-
-def test_the_recipe_wins_over_the_method_it_names() -> None:
-    recipe = yaml.safe_load(QUICKSTART.read_text())
-    assert recipe["method"] == "lampo"
-    config = load_config(QUICKSTART)
-    assert (config.loss.clip_high, config.loss.aggregation) == (0.28, "sequence")
-    assert config.advantage == PairwiseOptions(name="pairwise", scale="group_std")
-
-
-def test_switching_drops_what_belonged_to_the_old_method() -> None:
-    dapo = load_config(QUICKSTART, ["method=dapo"])
-    assert dapo.sampling.resample > 0
-    assert dapo.rewards.overlong_penalty > 0
-    lampo = parse_config(plain(dapo), "a dumped recipe", ["method=lampo"])
-    assert (lampo.sampling.resample, lampo.rewards.overlong_penalty) == (0, 0.0)
-    assert lampo.loss == LossOptions()
-    assert lampo.sampling.group_size == 8  # what belongs to the recipe stays
-
-
-# cot sets what belongs to recipes too: how many steps there were before is not known any more
-@pytest.mark.parametrize("old", [name for name in METHODS if name != "cot"])
-@pytest.mark.parametrize("new", ["lampo", "grpo", "gvpo"])
-def test_nothing_of_the_old_method_is_left(old: str, new: str) -> None:
-    expected = load_config(QUICKSTART, [f"method={new}"])
-    assert load_config(QUICKSTART, [f"method={old}", f"method={new}"]) == expected
-    assert parse_config(plain(load_config(QUICKSTART, [f"method={old}"])), "dumped", [f"method={new}"]) == expected
-
-
-def test_no_method_keeps_the_settings() -> None:
-    config = load_config(QUICKSTART, ["method=null", "advantage.name=rloo"])
-    assert config.method is None
-    assert config.loss.clip_high == 0.28
-
-
-@pytest.mark.parametrize(
-    ("method", "estimator", "its_own"), [("lampo", "grpo", "pairwise"), ("dapo", "pairwise", "grpo")]
-)
-def test_a_method_with_another_estimator_is_refused(method: str, estimator: str, its_own: str) -> None:
-    message = rf"the method {method} has the estimator {its_own}, and not {estimator}.*name another method, or none"
-    with pytest.raises(LampoError, match=message):
-        load_config(QUICKSTART, [f"method={method}", f"advantage.name={estimator}"])
-    recipe = yaml.safe_load(QUICKSTART.read_text()) | {"method": method, "advantage": {"name": estimator}}
-    with pytest.raises(LampoError, match=message):
-        parse_config(recipe, "the recipe")
-
-
-def test_lampo_with_the_ideas_of_the_others() -> None:
-    clip_higher = load_config(QUICKSTART, ["method=lampo", "loss.clip_high=0.28"])
-    assert clip_higher.loss == LossOptions(clip_low=0.2, clip_high=0.28)
-    settings = [
-        "method=lampo", "loss.aggregation=token", "loss.surrogate=sequence", "loss.clip_low=3e-4", "loss.clip_high=4e-4",
-        "sampling.resample=3", "rewards.overlong_penalty=0.5", "advantage.weight=better", "loss.kl_coefficient=1e-3",
-    ]  # fmt: skip
-    config = load_config(QUICKSTART, settings)
-    assert config.advantage == PairwiseOptions(name="pairwise", scale="group_std", weight="better")
-    assert config.loss == LossOptions(
-        surrogate="sequence", clip_low=3e-4, clip_high=4e-4, aggregation="token", kl_coefficient=1e-3
-    )
-    assert (config.sampling.resample, config.rewards.overlong_penalty) == (3, 0.5)
-    for surrogate in ("geometric", "cispo", "gvpo"):
-        assert load_config(QUICKSTART, [f"loss.surrogate={surrogate}"]).method == "lampo"
-
-
-# The two rules of merging
-
-
-def test_under_goes_section_by_section() -> None:
-    settings = {"loss": {"clip_low": 0.1, "clip_high": 0.2}, "advantage": {"name": "grpo", "std": True}}
-    values = {"loss": {"clip_high": 0.3}, "run": {"name": "a"}}
-    assert under(settings, values) == {
-        "loss": {"clip_low": 0.1, "clip_high": 0.3},
-        "advantage": {"name": "grpo", "std": True},
-        "run": {"name": "a"},
-    }
-    assert under(settings, {"advantage": {"name": "rloo"}})["advantage"] == {"name": "rloo"}
-    assert under(settings, {"advantage": {"std": False}})["advantage"] == {"name": "grpo", "std": False}
-
-
-def test_with_method_takes_away_what_methods_own() -> None:
-    values: dict[str, Any] = {
-        "advantage": {"name": "pairwise", "weight": "better"},
-        "loss": {"clip_high": 9.0},
-        "sampling": {"resample": 7, "group_size": 4},
-        "rewards": {"overlong_penalty": 2.0, "overlong_share": 0.5, "rouge_l": 0.1},
-    }
-    changed = with_method(values, "rloo")
-    assert changed["advantage"] == {"name": "rloo"}
-    assert changed["loss"] == METHODS["rloo"].settings["loss"]
-    assert (changed["sampling"], changed["rewards"]) == ({"group_size": 4}, {"rouge_l": 0.1})
-    assert changed["method"] == "rloo"
-    assert values["sampling"] == {"resample": 7, "group_size": 4}  # the argument is as it was
+@every_method
+def test_the_presets_name_what_there_is(name: str) -> None:
+    method = METHODS[name]
+    assert method.paper
+    assert set(method.settings) <= set(TrainConfig.model_fields)
+    assert (method.arxiv is None) == (name == "cot")
+    if "loss" in method.settings:
+        LossOptions(**method.settings["loss"])
 
 
 @every_method
-def test_settings_are_a_copy(method: str) -> None:
-    settings = method_settings(method)
-    for section in settings.values():
-        section["changed"] = True
-    assert all("changed" not in section for section in METHODS[method].settings.values())
+def test_every_method_is_in_the_documentation(name: str) -> None:
+    text = (RECIPE.parents[1] / "docs" / "methods.md").read_text()
+    assert f"| [`{name}`](#" in text
+    assert re.search(rf"^## .*\b{name}\b", text, re.MULTILINE)
+    assert METHODS[name].arxiv is None or f"arXiv {METHODS[name].arxiv}" in text
+
+
+def test_the_settings_of_a_method_cannot_be_changed_from_outside() -> None:
+    method_settings("dapo")["loss"]["clip_high"] = 9.0
+    assert method_settings("dapo")["loss"]["clip_high"] == 0.28
+
+
+def test_the_numbers_of_the_papers() -> None:
+    assert METHODS["dapo"].settings["loss"] == {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"}
+    assert METHODS["gspo"].settings["loss"]["clip_low"] == 3e-4
+    assert METHODS["gspo"].settings["loss"]["clip_high"] == 4e-4
+    assert METHODS["gmpo"].settings["loss"]["clip_low"] == METHODS["gmpo"].settings["loss"]["clip_high"] == 0.4
+    cispo = METHODS["cispo"].settings["loss"]
+    assert (1 - cispo["clip_low"], 1 + cispo["clip_high"]) == (0, 5)
+    assert METHODS["gvpo"].settings["loss"]["beta"] == 0.1
+    assert METHODS["simplerl_zoo"].settings["loss"]["kl_coefficient"] == 1e-4
+
+
+# What wins
+
+
+@pytest.mark.parametrize("name", ["ppo", "GRPO", "grop", ["grpo"], 1, True])
+def test_an_unknown_method_is_refused_with_the_known_names(name: Any) -> None:
+    message = r"There is no method .*; known are lampo, grpo, dr_grpo, rloo, .*cot"
+    with pytest.raises(LampoError, match=message):
+        load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
+    with pytest.raises(LampoError, match=message):
+        parse_config({**yaml.safe_load(RECIPE.read_text()), "method": name}, "a recipe")
+
+
+def test_a_recipe_wins_over_its_method_and_settings_win_over_both() -> None:
+    values = yaml.safe_load(RECIPE.read_text()) | {"method": "dapo", "loss": {"clip_high": 0.5}}
+    config = parse_config(values, "a recipe")
+    assert (config.loss.clip_high, config.loss.aggregation, config.sampling.resample) == (0.5, "token", 3)
+    config = parse_config(values, "a recipe", ["loss.clip_high=0.7", "sampling.resample=0"])
+    assert (config.loss.clip_high, config.loss.aggregation, config.sampling.resample) == (0.7, "token", 0)
+
+
+def test_a_setting_after_the_method_wins_and_one_before_it_goes() -> None:
+    assert load_config(RECIPE, ["method=dapo", "loss.clip_high=0.3"]).loss.clip_high == 0.3
+    assert load_config(RECIPE, ["loss.clip_high=0.3", "method=dapo"]).loss.clip_high == 0.28
+
+
+def test_another_method_drops_what_belonged_to_the_old_one() -> None:
+    values = yaml.safe_load(RECIPE.read_text()) | {"method": "dapo", "loss": {"kl_coefficient": 0.1}}
+    values["rewards"] = {"rouge_l": 0.4}
+    config = parse_config(values, "a recipe", ["method=grpo"])
+    assert config.loss == LossOptions(
+        aggregation="sequence"
+    )  # the coefficient and the clip range of the recipe went too
+    assert config.sampling.resample == 0
+    assert config.rewards == RewardOptions(rouge_l=0.4)  # the reward of the recipe did not
+    assert values_of(config, "advantage", "loss", "sampling") == values_of(
+        load_config(RECIPE, ["method=grpo"]), "advantage", "loss", "sampling"
+    )
+
+
+@every_method
+def test_the_last_method_counts_and_those_before_leave_nothing_behind(name: str, tmp_path: Path) -> None:
+    expected = load_config(RECIPE, ["method=grpo"])
+    assert load_config(RECIPE, [f"method={name}", "method=grpo"]) == expected
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(load_config(RECIPE, [f"method={name}"])))
+    again = load_config(copy, ["method=grpo"])
+    if name == "cot":  # the steps of the recipe are not in the copy: the default is better than none
+        again = again.model_copy(update={"training": expected.training}) if again.training.steps == 100 else again
+    assert again == expected
+
+
+def test_a_method_with_another_estimator_is_refused() -> None:
+    with pytest.raises(
+        LampoError, match=r"lampo has the estimator pairwise, and not rloo: name another method, or none"
+    ):
+        load_config(RECIPE, ["advantage.name=rloo"])
+    values = yaml.safe_load(RECIPE.read_text()) | {"advantage": {"name": "grpo", "std": False}}
+    with pytest.raises(LampoError, match=r"lampo has the estimator pairwise, and not grpo.*method: null"):
+        parse_config(values, "a recipe")
+    config = load_config(RECIPE, ["method=null", "advantage.name=rloo"])
+    assert (config.method, config.advantage.name) == (None, "rloo")
+    assert load_config(RECIPE, ["method=rloo"]).advantage.name == "rloo"
+
+
+def test_no_training_is_what_cot_means() -> None:
+    assert load_config(RECIPE, ["method=cot"]).training.steps == 0
+    values = yaml.safe_load(RECIPE.read_text()) | {"method": "cot"}
+    with pytest.raises(LampoError, match=r"hold:\n  the method cot does not train: training.steps must be 0, and is 120"):
+        parse_config(values, "a recipe")
+
+
+def test_lampo_composes_with_the_ideas_of_the_others() -> None:
+    config = load_config(
+        RECIPE,
+        [
+            "method=lampo",
+            "loss.clip_high=0.28",
+            "loss.aggregation=token",
+            "sampling.resample=3",
+            "rewards.overlong_penalty=1",
+        ],
+    )
+    assert (config.method, config.advantage.name) == ("lampo", "pairwise")
+    assert config.loss == LossOptions(clip_low=0.2, clip_high=0.28, aggregation="token")
+    assert (config.sampling.resample, config.rewards.overlong_penalty) == (3, 1.0)
+    gspo = ["loss.surrogate=sequence", "loss.clip_low=3e-4", "loss.clip_high=4e-4"]
+    config = load_config(RECIPE, ["method=lampo", *gspo])
+    assert config.advantage.name == "pairwise"
+    assert config.loss == load_config(RECIPE, ["method=gspo"]).loss
+
+
+# DAPO's length penalty, arXiv 2503.14476, equation 13
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "expected"),
+    [
+        (1, 0.0),
+        (16_384, 0.0),  # L_max - L_cache = 20,480 - 4,096
+        (16_385, 1 / 4_096),
+        (18_432, 1 / 2),
+        (20_479, 4_095 / 4_096),
+        (20_480, 1.0),
+    ],
+)
+def test_the_overlong_penalty_of_dapo(num_tokens: int, expected: float) -> None:
+    assert overlong(num_tokens, 20_480, 0.2) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_the_overlong_penalty_rises_from_0_to_1(share: float) -> None:
+    values = [overlong(num_tokens, 50, share) for num_tokens in range(51)]
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (0.0, pytest.approx(1.0))
+    assert all(0 <= value <= 1 + 1e-12 for value in values)
+
+
+def test_the_penalty_of_the_preset_is_that_of_the_paper_whose_rewards_are_1_and_minus_1() -> None:
+    correctness_N = torch.tensor([1, 0, 0, 1, 1, 0], dtype=torch.float64)
+    overlong_N = torch.tensor([0, 0, 0.25, 1, 0.5, 1], dtype=torch.float64)
+    preset = METHODS["dapo"].settings["rewards"]["overlong_penalty"]
+    group_ids_N = torch.zeros(6, dtype=torch.int64)
+    ours_N = grpo_advantages(correctness_N - preset * overlong_N, group_ids_N)
+    papers_N = grpo_advantages((2 * correctness_N - 1) - overlong_N, group_ids_N)
+    torch.testing.assert_close(ours_N, papers_N, rtol=1e-3, atol=0)  # but for the epsilon beside the std
+
+
+def make_rollout(num_tokens: int, text: str = "") -> Rollout:
+    ones = torch.ones(num_tokens)
+    return Rollout(ones[:1].long(), ones.long(), -ones, finished=True, text=text)
+
+
+def test_the_penalty_is_taken_from_the_reward() -> None:
+    rollouts_G = [make_rollout(num_tokens) for num_tokens in (40, 90, 100, 100)]
+    verdicts_G = [Verdict("right"), Verdict("right"), Verdict("wrong"), Verdict("unknown")]
+    problem = Problem("0", "7+5=", "12")
+    rewards_G = score(problem, rollouts_G, verdicts_G, RewardOptions(overlong_penalty=0.5), 100).rewards_G
+    assert [reward.total for reward in rewards_G[:3]] == pytest.approx([1 - 0.5 * 0, 1 - 0.5 * 0.5, 0 - 0.5 * 1])
+    assert [reward.overlong for reward in rewards_G] == pytest.approx([0, 0.5, 1, 1])
+    assert not rewards_G[3].valid
+    without = score(problem, rollouts_G, verdicts_G, RewardOptions(), 100).rewards_G
+    assert [reward.total for reward in without[:3]] == [1, 1, 0]
+    assert all(reward.overlong is None for reward in without)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lampo.rewards
-from lampo.rewards import RewardOptions, overlong, reasoning_trace, rouge_l, rouge_tokens, score
-from lampo.types import Problem, Rollout, Verdict
+from lampo.rewards import RewardOptions, reasoning_trace, rouge_l, rouge_tokens, score
+from lampo.types import Problem, Rollout
 from lampo.verify import NumericOptions, judge
 
 PROBLEM = Problem("0", "7+5=", "12", reference="7+5=12")
@@ -125,35 +125,3 @@ def test_scope_chooses_the_compared_text():
 def test_coefficients_that_make_no_sense_are_refused(coefficient):
     with pytest.raises(ValueError, match="rouge_l"):
         RewardOptions(rouge_l=coefficient)
-
-
-@pytest.mark.parametrize(
-    ("length", "excess"),
-    [(0, 0), (16_383, 0), (16_384, 0), (16_385, 1 / 4096), (18_432, 1 / 2), (20_479, 4095 / 4096), (20_480, 1)],
-)
-def test_overlong_is_equation_13_of_dapo(length, excess):
-    """At most 20,480 tokens, the last 4,096 of them the buffer: minus this is R_length of arXiv 2503.14476."""
-    assert overlong(length, 20_480, 0.2) == pytest.approx(excess, abs=1e-12)
-
-
-def test_total_is_reduced_by_the_overlong_penalty():
-    def total(length, verdict, **options):
-        ids = torch.ones(length, dtype=torch.int64)
-        rollout = Rollout(torch.ones(1, dtype=torch.int64), ids, -torch.ones(length), length < 10, "12")
-        (reward,) = score(
-            Problem("0", "7+5=", "12", "12"), [rollout], [verdict], RewardOptions(**options), 10
-        ).rewards_G
-        return reward.total, reward.overlong
-
-    right, wrong = Verdict("right"), Verdict("wrong")
-    dapo = {"overlong_penalty": 1.0, "overlong_share": 0.2}
-    assert total(8, right, **dapo) == (1.0, 0.0)
-    assert total(9, right, **dapo) == (pytest.approx(1 - 1 / 2), 0.5)
-    assert total(10, wrong, **dapo) == (-1.0, 1.0)
-    assert total(9, right, rouge_l=0.3, overlong_penalty=0.5, overlong_share=0.5) == (
-        pytest.approx(1 + 0.3 - 0.5 * 4 / 5),
-        pytest.approx(4 / 5),
-    )
-    assert total(10, right) == (1.0, None)  # a penalty of 0 is no component
-    unknown, excess = total(10, Verdict("unknown"), **dapo)
-    assert (math.isnan(unknown), excess) == (True, 1.0)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from ..files import write_file
+from ..shards import Record, read_groups, rollout_steps
 from .html import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
-from .read import Record, read_groups, read_metrics, rollout_steps, summary
+from .read import read_metrics, summary
 
 POINTS_A_CURVE = 400  # a longer run is thinned to about this many
 ROWS_A_TABLE = 12

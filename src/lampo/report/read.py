@@ -1,17 +1,14 @@
-"""Read a run directory: the metrics, the rollouts, and the before/after summary."""
+"""Read a run directory: the metrics, and the before/after summary."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..shards import Record
 from ..types import LampoError
-
-Record = dict[str, Any]
 
 
 def read_metrics(run: Path) -> list[Record]:
@@ -38,28 +35,6 @@ def read_metrics(run: Path) -> list[Record]:
                     f"{path}, line {number} is not a record of a stage and a step: {line[:80]!r}"
                 ) from error
     return list(records.values())
-
-
-def rollout_steps(run: Path) -> list[int]:
-    """The steps whose rollouts were kept, in ascending order; empty if none were."""
-    names = (path.name.removesuffix(".jsonl.gz") for path in (run / "rollouts").glob("*.jsonl.gz"))
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def read_groups(run: Path, step: int) -> list[Record]:
-    """The groups of one step: each problem with its rollouts, verdicts, rewards and advantages.
-
-    Raises:
-        LampoError: the rollouts of this step were not kept, or their file is damaged.
-    """
-    path = run / "rollouts" / f"{step:06d}.jsonl.gz"
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
-    except FileNotFoundError as error:
-        raise LampoError(f"{path} does not exist: the rollouts of step {step} were not kept") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise LampoError(f"{path} cannot be read ({error}): it was probably cut short; delete it") from error
 
 
 @dataclass(frozen=True, slots=True)
