@@ -402,7 +402,7 @@ def _explain(detail: Any) -> str:
         case _:
             message = detail["msg"].removeprefix("Value error, ")
             given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
-            return f"{where}: {message}{given}"
+            return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
 
 
 def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
