@@ -9,12 +9,14 @@ Where the two differ the statement that does hold is the test, and so is the dif
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from torch import Tensor
 
@@ -66,6 +68,13 @@ TRL: dict[str, tuple[type[GRPOTrainer], type[GRPOConfig], dict[str, Any]]] = {
 
 # Standard deviation of the log-ratios, so that the clip of the method binds on both sides, on a part of the tokens.
 SPREAD = {"gspo": 1e-3, "cispo": 1.5, "gmpo": 0.6}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """What TRL's trainers leave behind in accelerate, for the whole process, goes with these tests."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
