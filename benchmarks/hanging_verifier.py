@@ -1,10 +1,13 @@
 """Does a verifier that hangs slow a training run? The same run with and without, in turn.
 
-    python benchmarks/hanging_verifier.py recipes/smollm2-135m-arithmetic.yaml --steps 6 --repeats 2
+    PYTHONPATH=. python benchmarks/hanging_verifier.py recipes/smollm2-135m-arithmetic.yaml --steps 6 --repeats 2
 
 Both runs use a user's own verifier in the worker pool. In the second it hangs on 5 % of the responses, chosen by a hash
-of their text: half of those sleep, half spin. Printed are the seconds of a step, and their ratio.
+of their text: half of those sleep, half spin. The learning rate is next to nothing, so that both sample the same responses.
+Printed are the seconds of a step and of its parts, and the ratios.
 """
+
+import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
 
 import argparse
 import statistics
@@ -17,6 +20,8 @@ from lampo.report import read_metrics
 from lampo.run import Run
 from lampo.train import train
 
+PARTS = ("sample", "verify", "update", "total")
+
 
 def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
@@ -25,6 +30,7 @@ def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[s
             [
                 f"run.folder={folder}",
                 f"training.steps={steps}",
+                "optimizer.learning_rate=1e-12",
                 "warmstart.steps=0",
                 "evaluation.problems=16",
                 "evaluation.final_problems=16",
@@ -52,13 +58,19 @@ def main() -> None:
     for repeat in range(options.repeats):
         for share in shares if repeat % 2 == 0 else reversed(shares):
             records[share] += run(options.recipe, options.steps, share, options.timeout)
-    print("| hanging | steps | unknown | s a step | of it waiting for verdicts |\n| ---: | ---: | ---: | ---: | ---: |")
-    seconds = {share: statistics.median(record["time/total"] for record in records[share]) for share in shares}
+    print(
+        f"| hanging | steps | unknown | {' | '.join(f'{part} s' for part in PARTS)} |\n|{' ---: |' * (3 + len(PARTS))}"
+    )
+    medians = {
+        share: [statistics.median(record[f"time/{part}"] for record in records[share]) for part in PARTS]
+        for share in shares
+    }
     for share in shares:
         unknown = statistics.mean(record["rollouts/unknown"] for record in records[share])
-        waiting = statistics.median(record["time/verify"] for record in records[share])
-        print(f"| {share:.0%} | {len(records[share])} | {unknown:.1%} | {seconds[share]:.2f} | {waiting:.2f} |")
-    print(f"\nratio of the medians: {seconds[options.share] / seconds[0.0]:.3f}")
+        parts = " | ".join(f"{seconds:.2f}" for seconds in medians[share])
+        print(f"| {share:.0%} | {len(records[share])} | {unknown:.1%} | {parts} |")
+    ratios = [record["time/total"] / quiet["time/total"] for quiet, record in zip(*records.values(), strict=True)]
+    print(f"\nratio of a step to the same step without: median {statistics.median(ratios):.3f}")
 
 
 if __name__ == "__main__":

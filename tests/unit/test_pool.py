@@ -48,7 +48,7 @@ def test_verdicts_keep_their_order(pool: VerifierPool) -> None:
     numbers = list(map(str, range(300)))
     verdicts = pool.verify(own(), numbers, [str(int(number) // 2 * 2) for number in numbers])
     assert [verdict.status for verdict in verdicts] == ["right", "wrong"] * 150
-    assert all(verdict.seconds > 0 for verdict in verdicts)
+    assert sum(verdict.seconds for verdict in verdicts) > 0
 
 
 def test_a_killed_one_loses_no_neighbour(pool: VerifierPool) -> None:
@@ -235,6 +235,25 @@ def test_a_function_is_named_in_short_or_in_full_and_must_exist() -> None:
     assert "cannot be imported: ModuleNotFoundError" in verdict.detail
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="the kernel does not tell how long a process waited"
+)
+def test_waiting_for_a_busy_processor_hardly_counts() -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(len(os.sched_getaffinity(0)))]
+    try:
+        with VerifierPool(workers=1) as pool:
+            begin = time.monotonic()
+            verdict = pool.verify(own(timeout_s=0.5), ["work 0.12"], [""])[0]
+            seconds = time.monotonic() - begin
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert verdict.status == "right", verdict
+    assert verdict.seconds < min(0.5, seconds)
+
+
 def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual() -> None:
     with VerifierPool(workers=2) as pool:
         hanging = pool.submit(own(), "sleep 1", "")
@@ -245,5 +264,4 @@ def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual
         verdicts = pool.collect(futures)
         assert time.monotonic() - begin < 15  # the limit is 20
         assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "right"]
-        assert "given up" in verdicts[0].detail
-        assert not futures[0].done()
+        assert verdicts[0].detail == "took longer than 4 s and was stopped: no other verification took longer than 1 s"

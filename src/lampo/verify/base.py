@@ -51,7 +51,7 @@ class UnboundedVerifier(VerifierOptions):
     """A verifier that may be slow, hang, crash or eat memory: `VerifierPool` runs it in a worker, under these limits."""
 
     timeout_s: float = Field(default=5.0, gt=0)
-    """Most seconds of wall-clock time for one verification; then it is killed and the verdict unknown."""
+    """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
     memory_mib: int = Field(default=2048, ge=256)
     """Most memory of one verification in MiB (address space, Python and its libraries included); then it is unknown."""
 

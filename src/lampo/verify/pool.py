@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -33,9 +33,9 @@ ENVIRONMENT = {
 }
 RESTARTS = 3
 """A job is tried anew so many times when all workers are lost at once, say to the out-of-memory killer."""
-HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 1.0, 100
-"""`collect` gives up when no verdict has come for so many times the longest verification that ever came back, and no less than so
-many seconds; it does so once so many have come back."""
+HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 0.5, 100
+"""In `collect` a verification may take so many times as long as the longest that ever came back, and so many seconds at least; but
+no limit is lowered before so many have come back."""
 
 OnProgress = Callable[[int, int], None]
 """(number of verdicts so far, number in all)"""
@@ -129,7 +129,7 @@ class VerifierPool:
         with self._lock:
             self._num_jobs += 1
             number = self._num_jobs
-            message = pickle.dumps((number, verifier.timeout_s, verifier.memory_mib, work))
+            message = pickle.dumps(("verify", number, verifier.timeout_s, verifier.memory_mib, work))
             self._jobs[number] = _Job(message, future)
             parent = self._running()
         self._send(parent, [*self._preparation(verifier), message])
@@ -175,18 +175,19 @@ class VerifierPool:
     def collect(self, futures: Sequence[Future[Verdict]]) -> list[Verdict]:
         """The verdicts of verifications that were begun, without waiting for those that will hardly come back.
 
-        While verdicts come, it waits. When none has come for four times the longest verification that ever came back (a
-        second at least, and never before a hundred have come back), those that are still running are unknown. They go on at
-        the lowest priority until their limit. So verifiers that hang do not cost a training step their time limit.
+        Once a hundred have come back in this pool, those that are left may take four times as long as the longest of them,
+        and half a second at least. So verifiers that hang cost a training step neither their time limit nor the processors.
         """
-        pending = {future for future in futures if not future.done()}
-        while pending:
-            limit = max(HOPELESS_S, HOPELESS_FACTOR * self._longest_s) if self._num_back >= HOPELESS_AFTER else None
-            done, pending = wait(pending, timeout=limit, return_when=FIRST_COMPLETED)
-            if not done:
-                break
-        reason = f"given up: no other verification took over {self._longest_s:.3g} s, and all others were done"
-        return [future.result() if future.done() else Verdict("unknown", detail=reason) for future in futures]
+        if self._num_back >= HOPELESS_AFTER:
+            waited_for = {future for future in futures if not future.done()}
+            with self._lock:
+                numbers = frozenset(number for number, job in self._jobs.items() if job.future in waited_for)
+                parent = self._parent
+            if numbers and parent is not None:
+                limit_s = max(HOPELESS_S, HOPELESS_FACTOR * self._longest_s)
+                why = f": no other verification took longer than {self._longest_s:.3g} s"
+                self._send(parent, [pickle.dumps(("hurry", numbers, limit_s, why))])
+        return [future.result() for future in futures]
 
     def _preparation(self, verifier: VerifierOptions) -> list[bytes]:
         """What the workers' parent has to import before it forks, once for each verifier."""
@@ -195,7 +196,7 @@ class VerifierPool:
             if kind in self._prepared:
                 return []
             self._prepared.add(kind)
-        return [pickle.dumps((0, 0.0, 0, kind))]
+        return [pickle.dumps(("prepare", kind))]
 
     def _running(self) -> _Parent:
         """The workers' parent, started if there is none (or if this process is a fork of the one that started it)."""
@@ -261,7 +262,7 @@ class _Parent:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            start_new_session=True,  # Ctrl-C is the caller's
+            process_group=0,  # Ctrl-C is the caller's; but no session: Linux shares processors between sessions whatever their priorities
         )
         theirs.close()
         self.connection = Connection(ours.detach())

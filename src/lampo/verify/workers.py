@@ -28,8 +28,15 @@ PATIENCE_S = 0.1
 PATIENCE_SHARE = 0.05
 """A verification that takes longer than both, PATIENCE_S and this share of its time limit, leaves its place to another,
 and goes on at the lowest priority."""
+PRIORITY, SLOW_PRIORITY = 10, 19
+"""As of `nice`: of verifications, which leave the processors to whoever samples and trains, and of those that take long."""
 SPARES = 16
 """So many may have done so at once."""
+LAST_MOMENT_S = 0.25
+"""One whose time limit was lowered while it ran goes on for so long at least."""
+SHORTEST_WAIT_S = 0.01
+WAITING_COUNTS = 0.03
+"""A second of waiting for a processor counts so many: a busy machine is not the verifier's fault, but nobody waits for ever."""
 RECYCLE_AFTER = 2000
 """A worker that has done so many verifications is replaced: libraries keep caches."""
 MIB = 2**20
@@ -44,6 +51,12 @@ class Job:
     memory_mib: int
     work: bytes
     tried: bool = False
+    why: str = ""
+
+    def hurry(self, timeout_s: float, why: str) -> None:
+        """Lower the time limit."""
+        if timeout_s < self.timeout_s:
+            self.timeout_s, self.why = timeout_s, why
 
     @property
     def patience_s(self) -> float:
@@ -59,8 +72,50 @@ class Worker:
     pipe: Connection
     job: Job | None = None
     begin: float = 0.0
+    before: tuple[float, float] = (0.0, 0.0)
+    blocked_s: float = 0.0
     slow: bool = False
     num_done: int = 0
+
+    def take(self, job: Job) -> None:
+        """Begin a job.
+
+        Raises:
+            OSError: the process is gone.
+        """
+        self.job, self.begin, self.blocked_s, self.slow = job, time.monotonic(), 0.0, False
+        self.before = processor_times(self.pid) or (0.0, 0.0)
+        self.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.work)
+
+    def seconds(self) -> float:
+        """How long it has been at its job, where Linux tells: in which it computed or was blocked, but did not wait for a processor."""
+        wall = time.monotonic() - self.begin
+        times = processor_times(self.pid)
+        if times is None:
+            return wall
+        computed, waited = times[0] - self.before[0], times[1] - self.before[1]
+        if not is_runnable(self.pid):  # else it may be waiting at this moment, and `waited` is that of earlier times
+            self.blocked_s = wall - waited - computed
+        return max(0.0, WAITING_COUNTS * wall, computed + self.blocked_s)
+
+
+def processor_times(pid: int) -> tuple[float, float] | None:
+    """Seconds that a process has computed, and waited for a processor while it could have; None where nobody tells."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            computed, waited, _ = file.read().split()
+    except (OSError, ValueError):
+        return None
+    return int(computed) * 1e-9, int(waited) * 1e-9
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether a process computes or waits for a processor."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except OSError:
+        return False
 
 
 class Supervisor:
@@ -78,7 +133,7 @@ class Supervisor:
         while os.getppid() == self._caller:
             for ready in wait([self._client, *self._workers], timeout=self._seconds_to_next_event()):
                 if ready is self._client:
-                    if not self._take_job():
+                    if not self._listen():
                         return
                 elif worker := self._workers.get(ready):  # pyright: ignore[reportArgumentType, reportCallIssue]
                     self._worker_spoke(worker)
@@ -90,16 +145,29 @@ class Supervisor:
         for worker in list(self._workers.values()):
             self._stop(worker)
 
-    def _take_job(self) -> bool:
+    def _listen(self) -> bool:
+        """Do what the caller asks for; False when it is gone."""
         try:
-            job = Job(*pickle.loads(self._client.recv_bytes()))
+            asked, *given = pickle.loads(self._client.recv_bytes())
         except (EOFError, OSError):
             return False
-        if job.number == 0:
-            self._prepare(job.work)
-        else:
-            self._jobs.append(job)
+        match asked:
+            case "prepare":
+                self._prepare(*given)
+            case "verify":
+                self._jobs.append(Job(*given))
+            case "hurry":
+                self._hurry(*given)
         return True
+
+    def _hurry(self, numbers: frozenset[int], limit_s: float, why: str) -> None:
+        """Lower the time limit of these; but each has a last moment, in which the caller waits and leaves it the processors."""
+        for job in self._jobs:
+            if job.number in numbers:
+                job.hurry(limit_s, why)
+        for worker in self._workers.values():
+            if worker.job and worker.job.number in numbers:
+                worker.job.hurry(max(limit_s, worker.seconds() + LAST_MOMENT_S), why)
 
     def _prepare(self, verifier: bytes) -> None:
         """Import what a verifier needs, once and before workers are forked."""
@@ -111,13 +179,12 @@ class Supervisor:
             self._stop(worker)
 
     def _seconds_to_next_event(self) -> float:
-        now = time.monotonic()
         events = [
-            worker.begin + (worker.job.timeout_s if worker.slow else worker.job.patience_s)
+            (worker.job.timeout_s if worker.slow else worker.job.patience_s) - worker.seconds()
             for worker in self._workers.values()
             if worker.job
         ]
-        return min([1.0, *(max(0.0, event - now) for event in events)])
+        return min([1.0, *(max(SHORTEST_WAIT_S, event) for event in events)])
 
     def _hand_out(self) -> None:
         while self._jobs:
@@ -127,9 +194,8 @@ class Supervisor:
                 return
             worker = next((worker for worker in self._workers.values() if not worker.job), None) or self._fork()
             job = self._jobs.popleft()
-            worker.job, worker.begin, worker.slow = job, time.monotonic(), False
             try:
-                worker.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.work)
+                worker.take(job)
             except OSError:  # it died while idle
                 self._stop(worker)
                 self._jobs.appendleft(job)
@@ -142,7 +208,7 @@ class Supervisor:
             self._worker_died(worker)
             return
         assert worker.job is not None
-        self._answer(worker.job, fields)
+        self._answer(worker.job, fields | {"seconds": min(fields["seconds"], worker.seconds())})
         worker.job = None
         worker.num_done += 1
         if worker.slow or worker.num_done >= RECYCLE_AFTER or fields["status"] == "unknown":
@@ -151,7 +217,7 @@ class Supervisor:
             )  # its priority cannot be raised again, and after a failure its memory is in an unknown state
 
     def _worker_died(self, worker: Worker) -> None:
-        job, code = worker.job, self._stop(worker)
+        job, seconds, code = worker.job, worker.seconds(), self._stop(worker)
         if job is None:
             return
         if not job.tried:  # perhaps it was killed for what another did: once more, in a fresh worker
@@ -159,25 +225,24 @@ class Supervisor:
             self._jobs.appendleft(job)
             return
         reason = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"left with status {code}"
-        self._answer(job, _unknown(f"the verifier's process {reason}", time.monotonic() - worker.begin))
+        self._answer(job, _unknown(f"the verifier's process {reason}", seconds))
 
     def _stop_late_ones(self) -> None:
-        now = time.monotonic()
         for worker in list(self._workers.values()):
             if worker.job is None:
                 continue
-            seconds = now - worker.begin
+            seconds = worker.seconds()
             if seconds >= worker.job.timeout_s:
                 job = worker.job
                 if worker.pipe.poll():  # it spoke in the last moment
                     self._worker_spoke(worker)
                     continue
                 self._stop(worker)
-                self._answer(job, _unknown(f"took longer than {job.timeout_s:g} s and was stopped", seconds))
+                self._answer(job, _unknown(f"took longer than {job.timeout_s:.3g} s and was stopped{job.why}", seconds))
             elif seconds >= worker.job.patience_s and not worker.slow:
                 worker.slow = True
                 with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, worker.pid, 19)
+                    os.setpriority(os.PRIO_PROCESS, worker.pid, SLOW_PRIORITY)
 
     def _answer(self, job: Job, fields: dict[str, object]) -> None:
         self._client.send_bytes(json.dumps([job.number, fields]).encode())
@@ -211,6 +276,7 @@ class Supervisor:
 def serve(pipe: Connection) -> None:
     """A worker's life: take a job, judge, answer, until the pipe ends."""
     os.setpgid(0, 0)
+    os.nice(PRIORITY)
     when_parent_ends(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
