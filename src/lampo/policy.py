@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import LoraOptions, ModelOptions
 from .context import Context, context_of
@@ -55,6 +56,9 @@ class Policy:
         self.end_ids = _end_ids(model, tokenizer)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.end_ids[0]
+        # the second is its name before transformers 5.24, and in models that still have it
+        parameters = inspect.signature(self._backbone.forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self.head = self._plain_head()
         self.pieces = Pieces(self.decode, len(tokenizer))
 
@@ -90,6 +94,11 @@ class Policy:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     @property
+    def _backbone(self) -> Any:
+        """The model without its head."""
+        return getattr(self.core, self.core.base_model_prefix)
+
+    @property
     def context(self) -> Context:
         """Most tokens of prompt and completion together, such that sampling and learning see the same model."""
         return context_of(self.core.config)
@@ -102,10 +111,14 @@ class Policy:
         """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
         return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
 
-    def hidden_states(self, input_ids: Tensor, **arguments: Any) -> Tensor:
-        """(N, L, D) states before the language-model head; keyword arguments go to the transformers model."""
-        backbone = getattr(self.core, self.core.base_model_prefix)
-        return backbone(input_ids=input_ids, **arguments).last_hidden_state
+    def hidden_states(self, input_ids: Tensor, *, cache: Cache | None = None, **arguments: Any) -> Tensor:
+        """(N, L, D) states before the language-model head; the cache takes the new keys and values in.
+
+        Other keyword arguments go to the transformers model.
+        """
+        if cache is not None:
+            arguments[self._cache_name] = cache
+        return self._backbone(input_ids=input_ids, use_cache=cache is not None, **arguments).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., V) float32 logits of (..., D) hidden states."""
@@ -126,7 +139,7 @@ class Policy:
         """
         self.model.train(torch.is_grad_enabled())  # transformers checkpoints activations in training mode only
         with self.precision():
-            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask)
             rows, columns = batch.mask_NT.nonzero(as_tuple=True)
             states = hidden[rows, batch.prompt_lengths[rows] + columns - 1]
             targets = batch.target_ids[rows, columns]
@@ -173,7 +186,7 @@ class Policy:
                 "(model.lora.target_modules must not name it)."
             )
         probe = torch.tensor([[self.end_ids[0]] * 2], device=self.device)
-        ours, seen = self.hidden_states(probe, use_cache=False), []
+        ours, seen = self.hidden_states(probe), []
         # An output this large shows a cap that the small logits of fresh weights would not.
         ramp = torch.linspace(-1e3, 1e3, head.out_features, device=self.device, dtype=head.weight.dtype).expand(
             1, 2, -1

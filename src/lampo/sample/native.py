@@ -104,9 +104,7 @@ class NativeSampler:
             input_ids, mask = (tensor.to(device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             cache = growing_cache(policy.core.config)
-            hidden = policy.hidden_states(
-                input_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            )[:, -1]
+            hidden = policy.hidden_states(input_ids, attention_mask=mask, position_ids=positions, cache=cache)[:, -1]
             cache.batch_repeat_interleave(group_size)
             hidden, mask = hidden.repeat_interleave(group_size, 0), mask.repeat_interleave(group_size, 0)
             position = positions[:, -1:].repeat_interleave(group_size, 0)
@@ -128,9 +126,9 @@ class NativeSampler:
                     break
                 mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
                 position = position + 1
-                hidden = policy.hidden_states(
-                    tokens[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
-                )[:, -1]
+                hidden = policy.hidden_states(tokens[:, None], attention_mask=mask, position_ids=position, cache=cache)[
+                    :, -1
+                ]
 
         end(live, T, finished=False)
         count(0, tell=True)
