@@ -15,13 +15,14 @@ from .types import Group, MicroBatch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One sequence of the loss: a prompt, the completion to be weighed, its weight (or that of each token), and its group."""
+    """One sequence of the loss: a prompt, the completion to be weighed, its weight (or that of each token), its group, its own number."""
 
     prompt_ids: Tensor
     completion_ids: Tensor
     old_logprobs: Tensor
     advantage: float | Tensor
     group: int = 0
+    number: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -43,9 +44,9 @@ class Batch:
 
     @classmethod
     def numbered(cls, rows: Sequence[Row]) -> Batch:
-        """Rows that are groups of their own, so that `group_ids_N` of a micro-batch says which rows it holds."""
-        own = tuple(replace(row, group=index) for index, row in enumerate(rows))
-        return cls(own, len(own), sum(len(row.completion_ids) for row in own))
+        """All of these rows, numbered in their order, so that `row_ids_N` of a micro-batch says which of them it holds."""
+        numbered = tuple(replace(row, number=number) for number, row in enumerate(rows))
+        return cls(numbered, len(numbered), sum(len(row.completion_ids) for row in numbered))
 
     def denominator(self, aggregation: str, max_new_tokens: int) -> float:
         """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
@@ -77,7 +78,7 @@ def collate(
     keep_all: bool,
     left_out: Collection[int] = (),
 ) -> Batch:
-    """The batch of one step. Invalid rows (without a reward) are left out and not counted.
+    """The batch of one step, its rows numbered as the rollouts are. Invalid rows (without a reward) are left out and not counted.
 
     Args:
         groups_P: the groups.
@@ -93,8 +94,8 @@ def collate(
     weights: Sequence[float | Tensor] = advantages.tolist() if isinstance(advantages, Tensor) else advantages
     rollouts = [rollout for _, rollout, valid in members if valid]
     rows = tuple(
-        Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, weight, group)
-        for (group, rollout, valid), weight in zip(members, weights, strict=True)
+        Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, weight, group, number)
+        for number, ((group, rollout, valid), weight) in enumerate(zip(members, weights, strict=True))
         if valid and len(rollout.completion_ids) and (keep_all or torch.as_tensor(weight).count_nonzero())
     )
     return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout in rollouts))
@@ -102,12 +103,10 @@ def collate(
 
 def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
     """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
-    logprobs: list[Tensor] = [torch.zeros(0)] * len(rows)
+    logprobs: dict[int, Tensor] = {}
     for microbatch in Batch.numbered(rows).split(tokens_per_microbatch):
-        logprobs_NT = policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0).cpu()
-        for index, logprobs_T in zip(microbatch.group_ids_N.tolist(), logprobs_NT, strict=True):
-            logprobs[index] = logprobs_T[: len(rows[index].completion_ids)]
-    return logprobs
+        logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0))
+    return [logprobs[number] for number in range(len(rows))]
 
 
 def pad(rows: Sequence[Row]) -> MicroBatch:
@@ -135,4 +134,5 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
         old_logprobs_NT=old_logprobs_NT,
         advantages_NT=advantages_NT,
         group_ids_N=torch.tensor([row.group for row in rows]),
+        row_ids_N=torch.tensor([row.number for row in rows]),
     )

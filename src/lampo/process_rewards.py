@@ -101,12 +101,12 @@ class ProcessRewards:
         self, rows: Sequence[Row], ref_logprobs: Sequence[Tensor], labels_N: Tensor, step: int
     ) -> tuple[list[Tensor], dict[str, float]]:
         """Move the model by one step; its log-probabilities before it, and what to log."""
-        logprobs: list[Tensor] = [torch.zeros(0)] * len(rows)
+        logprobs: dict[int, Tensor] = {}
         loss, num_foretold = 0.0, 0
         for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch):
             microbatch = microbatch.to(self._model.device)
             logprobs_NT, _ = self._model.token_logprobs(microbatch, temperature=1.0)
-            numbers = microbatch.group_ids_N.tolist()
+            numbers = microbatch.row_ids_N.tolist()
             ref_N = torch.stack([ref_logprobs[number].sum() for number in numbers]).to(logprobs_NT)
             targets_N = labels_N[numbers].to(logprobs_NT)
             logits_N = self._options.beta * (logprobs_NT.sum(1) - ref_N)  # zeros on padding
@@ -114,13 +114,12 @@ class ProcessRewards:
             part.backward()
             loss += float(part.detach())
             num_foretold += int(((logits_N > 0) == (targets_N > 0.5)).sum())
-            for number, logprobs_T in zip(numbers, logprobs_NT.detach().cpu(), strict=True):
-                logprobs[number] = logprobs_T[: len(rows[number].completion_ids)]
+            logprobs |= microbatch.by_row(logprobs_NT.detach())
         try:
             record = self._optimizer.step(step)
         except NotFinite as error:
             raise NotFinite(f"Stopped at step {step}. In the process reward model: {error}") from None
-        return logprobs, {
+        return [logprobs[number] for number in range(len(rows))], {
             "process/cross_entropy": loss,
             "process/accuracy": num_foretold / len(rows),
             "process/gradient_norm": record["optimizer/gradient_norm"],

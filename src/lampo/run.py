@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .checkpoint import (
     Companion,
@@ -142,10 +143,15 @@ class Run:
         return line
 
     def save_groups(
-        self, step: int, groups_P: Sequence[Group], estimate: Estimate, pieces: Pieces | None = None
+        self,
+        step: int,
+        groups_P: Sequence[Group],
+        estimate: Estimate,
+        pieces: Pieces | None = None,
+        logprobs: Mapping[int, Tensor] | None = None,
     ) -> Path:
-        """Write the rollouts of a training step, token by token where `pieces` are given."""
-        return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces)))
+        """Write the rollouts of a training step; see `group_records`."""
+        return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces, logprobs)))
 
     def save(
         self,
@@ -198,11 +204,16 @@ def _number(folder_name: str, name: str) -> int | None:
 
 
 def group_records(
-    step: int, groups_P: Sequence[Group], estimate: Estimate, pieces: Pieces | None = None
+    step: int,
+    groups_P: Sequence[Group],
+    estimate: Estimate,
+    pieces: Pieces | None = None,
+    logprobs: Mapping[int, Tensor] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The groups of a step as plain data, each rollout with its reward parts, score and advantage.
 
-    With `pieces`, each has the log-probability of every token too, and how many characters of the text each token is.
+    With `pieces`, each has the log-probability of every token too, and how many characters of the text each token is. With the
+    `logprobs` of an update, by the number of the rollout, each that was in it has the ratio of every token at its last optimiser step.
     """
     row = 0
     scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
@@ -225,18 +236,22 @@ def group_records(
                     "length": len(rollout.completion_ids),
                     "finished": rollout.finished,
                 }
-                | ({} if pieces is None else _tokens(rollout, pieces))
+                | ({} if pieces is None else _tokens(rollout, pieces, (logprobs or {}).get(row)))
             )
             row += 1
         problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
         yield {"step": step, "problem": problem, "rollouts": rollouts}
 
 
-def _tokens(rollout: Rollout, pieces: Pieces) -> dict[str, Any]:
-    return {
+def _tokens(rollout: Rollout, pieces: Pieces, logprobs: Tensor | None) -> dict[str, Any]:
+    tokens = {
         "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
         "logprobs": (rollout.logprobs.double().round(decimals=3) + 0.0).tolist(),  # never -0.0
     }
+    if logprobs is None:
+        return tokens
+    log_ratios = (logprobs.double() - rollout.logprobs).clamp(-20, 20)  # JSON knows no infinity
+    return tokens | {"ratios": log_ratios.exp().round(decimals=3).tolist()}
 
 
 def manifest() -> dict[str, Any]:

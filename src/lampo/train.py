@@ -10,6 +10,8 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from torch import Tensor
+
 from .batch import Batch, collate
 from .checkpoint import Companion, Stage
 from .config import TrainConfig
@@ -85,7 +87,7 @@ def reinforce(session: Session) -> None:
     estimator = Estimator(config, starting_policy)
     run.restore(optimizer, "train", estimator.companions)
     steps = run.steps("train", config.training.steps)
-    session.progress.stage("LamPO", total=config.training.steps, done=steps.start - 1)
+    session.progress.stage(config.method or config.advantage.name, total=config.training.steps, done=steps.start - 1)
     if steps.start == 1:
         evaluate_policy(session, 0)
     for step in steps:
@@ -93,14 +95,16 @@ def reinforce(session: Session) -> None:
         groups_P, set_aside = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
             estimate = estimator.estimate(groups_P, step)
-            saved = run.save_groups(step, groups_P, estimate, policy.pieces)
         with stopwatch("update"):
             keep_all = reference is not None or config.loss.whole_groups
             batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
             try:
-                record = update(policy, optimizer, batch, config, step, reference)
+                record, logprobs = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
+                saved = run.save_groups(step, groups_P, estimate, policy.pieces)
                 raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
+        with stopwatch("score"):
+            run.save_groups(step, groups_P, estimate, policy.pieces, logprobs)
         record = rollout_record([*groups_P, *set_aside], batch) | estimate.statistics | record | stopwatch.record()
         record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
@@ -171,17 +175,21 @@ def sample_and_score(
 
 def update(
     policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainConfig, step: int, reference: Policy | None = None
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[int, Tensor]]:
     """Move the policy by `updates_per_batch` optimiser steps on one batch of rollouts.
+
+    Returns:
+        what to log; and by the number of each row its (T,) log-probs under the policy that the last of these steps moved.
 
     Raises:
         NotFinite: before the weights are touched.
     """
     if not batch.rows:
-        return {}  # every advantage is exactly 0: nothing to learn from
+        return {}, {}  # every advantage is exactly 0: nothing to learn from
     denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
     temperature = config.sampling.temperature
     statistics, record, value = [], {}, 0.0
+    logprobs: dict[int, Tensor] = {}
     microbatches = batch.split(config.training.tokens_per_microbatch, whole_groups=config.loss.whole_groups)
     for _ in range(config.training.updates_per_batch):
         losses = []
@@ -204,13 +212,13 @@ def update(
             loss.value.backward()
             losses.append(loss.value.detach())
             statistics.append(loss.statistics)
+            logprobs |= microbatch.by_row(logprobs_NT.detach())
         value = sum(map(float, losses))
         if not math.isfinite(value):
             raise NotFinite(f"The loss is {value}.")
         record = optimizer.step(step)
-    return (
-        {"loss/value": value} | {f"loss/{name}": mean for name, mean in merge_statistics(statistics).items()} | record
-    )
+    means = {f"loss/{name}": mean for name, mean in merge_statistics(statistics).items()}
+    return {"loss/value": value} | means | record, logprobs
 
 
 def warm_start(session: Session) -> None:

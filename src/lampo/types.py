@@ -216,6 +216,7 @@ class MicroBatch:
         old_logprobs_NT: (N, T) float32, zero on padding.
         advantages_NT: (N, T) float32, zero on padding; the same for all tokens of a row where the method gives one a rollout.
         group_ids_N: (N,) int64, rows of one problem share it.
+        row_ids_N: (N,) int64, which row of the step each is.
     """
 
     input_ids: Tensor
@@ -226,6 +227,7 @@ class MicroBatch:
     old_logprobs_NT: Tensor
     advantages_NT: Tensor
     group_ids_N: Tensor
+    row_ids_N: Tensor
 
     def __post_init__(self) -> None:
         N, T = self.mask_NT.shape
@@ -236,6 +238,7 @@ class MicroBatch:
             ("prompt_lengths", (N,)),
             ("advantages_NT", (N, T)),
             ("group_ids_N", (N,)),
+            ("row_ids_N", (N,)),
         ):
             if tuple(getattr(self, field).shape) != tuple(shape):
                 raise ValueError(
@@ -245,3 +248,8 @@ class MicroBatch:
     def to(self, device: torch.device) -> MicroBatch:
         """The same rows on a device."""
         return MicroBatch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+    def by_row(self, values_NT: Tensor) -> dict[int, Tensor]:
+        """(T,) values of each row's own tokens, on the CPU, by the number of the row."""
+        lengths, values = self.mask_NT.sum(1).tolist(), values_NT.cpu()
+        return {row: values[n, : lengths[n]] for n, row in enumerate(self.row_ids_N.tolist())}

@@ -200,7 +200,7 @@ def test_gradient_is_the_same_for_every_split(tmp_path: Path, architecture: str,
     for budget in (1, 30, 100_000):
         config = small_config(tmp_path, training__tokens_per_microbatch=budget, loss__aggregation=aggregation)
         optimizer = Capture(policy, config.optimizer, 1)
-        values.append(update(policy, optimizer, batch, config, 1)["loss/value"])
+        values.append(update(policy, optimizer, batch, config, 1)[0]["loss/value"])
         gradients.append(optimizer.gradient)
     for gradient, value in zip(gradients[1:], values[1:], strict=True):
         torch.testing.assert_close(gradient, gradients[0], rtol=1e-6, atol=1e-6 * float(gradients[0].abs().max()))
@@ -223,7 +223,7 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
     policy = Policy.load(tiny_options(), seed=3)
     config = small_config(tmp_path)
     monkeypatch.setattr(Policy, "token_logprobs", lambda *_, **__: pytest.fail("a forward pass was made"))
-    assert update(policy, Optimizer(policy, config.optimizer, 1), Batch((), 12, 100), config, 1) == {}
+    assert update(policy, Optimizer(policy, config.optimizer, 1), Batch((), 12, 100), config, 1) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,21 @@ def test_every_token_of_a_rollout_is_kept_with_its_log_probability(tmp_path: Pat
         assert not (rollout["finished"] and rollout["pieces"][-1])  # the end token is no text
         assert sum(rollout["logprobs"]) / rollout["length"] == pytest.approx(rollout["score"], abs=6e-4)
     assert len(read_index(path)[0]) == 6
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_the_ratios_of_the_last_update_are_kept_where_there_was_one(tmp_path: Path, updates: int) -> None:
+    path = run_to_end(small_config(tmp_path, training__updates_per_batch=updates))
+    for record in steps(path):
+        rollouts = [rollout for group in read_groups(path, record["step"]) for rollout in group["rollouts"]]
+        assert [("ratios" in rollout) for rollout in rollouts] == [rollout["advantage"] != 0 for rollout in rollouts]
+        moved = [rollout for rollout in rollouts if "ratios" in rollout]
+        assert moved
+        assert all(len(rollout["ratios"]) == rollout["length"] for rollout in moved)
+        ratios = [ratio for rollout in moved for ratio in rollout["ratios"]]
+        # the extremes of both updates, and the first has none but 1
+        assert max(1, *ratios) == pytest.approx(record["loss/ratio_max"], abs=6e-4)
+        assert min(1, *ratios) == pytest.approx(record["loss/ratio_min"], abs=6e-4)
 
 
 def test_the_pieces_of_tokens_change_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,18 @@ def test_the_forest_has_a_row_a_method_and_task_filled_where_the_verdict_is_clea
     assert products["x"] == pytest.approx([10.0])  # 60 % minus 50 %, in points
 
 
+def test_the_untrained_are_in_the_tables_and_not_in_the_charts_of_differences(folder: Path, results: list[RunResult]):
+    untrained = [
+        replace(result, method="cot", points=tuple(replace(result.points[0], updates=0) for _ in range(1)))
+        for result in results
+        if result.method == "lampo" and result.phase == "test"
+    ]
+    page = Page(write(folder, [*results, *untrained]))
+    forest, _, seeds, *_ = figures(page)
+    assert {trace["meta"]["method"] for figure in (forest, seeds) for trace in figure["data"]} == {"lampo", HOSTILE}
+    assert "cot" in page.of("td") + page.of("th")
+
+
 def test_every_seed_is_a_dot_and_a_crashed_one_a_cross(folder: Path, results: list[RunResult]):
     _, _, seeds, tuning, *_ = figures(Page(write(folder, results)))
     dots = {trace["name"]: trace for trace in seeds["data"] if "name" in trace}

@@ -401,6 +401,20 @@ def test_an_export_of_a_step(run: Path, tmp_path: Path) -> None:
         export(open_source(run), file, step=9)
 
 
+@pytest.mark.parametrize(
+    ("loss", "clip"),
+    [
+        ("{surrogate: token, clip_low: 0.2, clip_high: 0.28}", [0.8, 1.28]),
+        ("{surrogate: sequence, clip_low: 3.0e-4, clip_high: 4.0e-4}", None),  # no token's ratio is clipped
+        ("7", None),
+    ],
+)
+def test_the_index_says_where_ratios_of_tokens_are_clipped(run: Path, loss: str, clip: list[float] | None) -> None:
+    with (run / "config.yaml").open("a") as file:
+        file.write(f"loss: {loss}\n")
+    assert open_source(run).index()["clip"] == clip
+
+
 def test_the_hashes_are_those_of_the_page() -> None:
     import base64
     import hashlib

@@ -120,7 +120,7 @@ def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     """What the template needs of one task."""
     first, *rest = tables(comparison)
     charts = []
-    if any(method.final_difference for method in comparison.methods):
+    if _compared(comparison):
         charts.append(_seed_by_seed(comparison, looks))
     if any(len(tuned.trials) > 1 for tuned in comparison.tuning):
         charts.append(_tuning(comparison, looks))
@@ -188,7 +188,7 @@ def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> dict[s
     """The mean paired difference of each method and task, with its interval; filled where the verdict is clear."""
     rows: list[tuple[str, MethodSummary | None]] = []
     for comparison in comparisons:
-        compared = [method for method in comparison.methods if method.final_difference]
+        compared = _compared(comparison)
         if compared:
             rows += [(f"<b>{_escaped(comparison.task)}</b>", None)] if len(comparisons) > 1 else []
             rows += [(_escaped(method.method), method) for method in compared]
@@ -216,10 +216,15 @@ def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> dict[s
     return figure.to_plotly_json()
 
 
+def _compared(comparison: Comparison) -> list[MethodSummary]:
+    """Who stands beside the baseline in the charts of differences: without the untrained, whose distance would crowd out all others'."""
+    return [method for method in comparison.methods if method.final_difference and method.updates != 0]
+
+
 def _seed_by_seed(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     """Every seed's difference to the baseline as a dot, and the mean as a bar."""
     (baseline,) = (method for method in comparison.methods if method.method == comparison.baseline)
-    compared = [method for method in comparison.methods if method.final_difference]
+    compared = _compared(comparison)
     crashed = {
         (run.method, run.seed) for method in comparison.methods for run in method.runs if run.status == "crashed"
     }

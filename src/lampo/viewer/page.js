@@ -1,19 +1,20 @@
 "use strict";
 // What models wrote enters the page through `text` and `element` only, as text nodes: nothing here parses HTML.
 
-const ROW = 60, MOST_IN_STRIP = 16, DENSE_FROM = 17, LEAST_LIKELY = 5, PATIENCE = 200;
+const ROW = 60, MOST_IN_STRIP = 16, DENSE_FROM = 17, LEAST_LIKELY = 5, FARTHEST = Math.log(1.5), PATIENCE = 200;
 const GLYPHS = { r: ["✓", "right"], w: ["✗", "wrong"], u: ["?", "unknown"] };
 const FILTERS = [["wrong", "all wrong"], ["right", "all right"], ["mixed", "right and wrong"], ["unknown", "unknown verdicts"],
   ["cut", "cut at the limit"], ["flat", "no reward spread"]];
 const SORTS = [["in order", null, 1], ["largest |advantage|", "advantage", -1], ["largest spread", "spread", -1], ["lowest reward", "reward", 1],
   ["longest", "length", -1]];
 const QUANTITIES = [["contribution", "contributions_GG"], ["weight", "weights_GG"], ["reward gap", "gaps_GG"]];
+const COLOURINGS = [["probability", "logprobs"], ["ratio", "ratios"], ["no colour", null]];
 const PARTS = { correctness: "correctness", rouge_l: "ROUGE-L F1" };
-const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "score", "advantage", "length", "finished", "pieces", "logprobs"]);
+const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "score", "advantage", "length", "finished", "pieces", "logprobs", "ratios"]);
 
 const $ = id => document.getElementById(id);
 const embedded = $("data").textContent.trim() ? JSON.parse($("data").textContent) : null;
-let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, token = 0, request = 0;
+let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, colouring = 0, token = 0, request = 0;
 
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -257,9 +258,20 @@ function comparisons(rollouts, rank, pairs, why) {
 }
 
 function responses(rollouts, rank) {
-  const coloured = rollouts.some(rollout => rollout.pieces), most = Math.max(0, ...rollouts.map(rollout => Math.abs(rollout.advantage ?? 0)));
-  const legend = element("span", { class: "legend", "aria-label": "Colours of tokens by their probability" }, "probability",
-    [1, 0.5, 0.2, 0.05, 0.01].map(probability => surprise(element("i", {}, probability), Math.log(probability))));
+  const coloured = rollouts.some(rollout => rollout.pieces), moved = rollouts.some(rollout => rollout.pieces && rollout.ratios);
+  if (COLOURINGS[colouring][0] === "ratio" && !moved) colouring = 0;
+  const most = Math.max(0, ...rollouts.map(rollout => Math.abs(rollout.advantage ?? 0)));
+  const legend = element("span", { class: "legend" });
+  const choice = element("div", { class: "choice", role: "radiogroup", "aria-label": "Colours of tokens" }, COLOURINGS.map(([name, field], at) =>
+    field === "ratios" && !moved ? null : element("button", { type: "button", role: "radio", title: "t takes the next", "data-at": at, onclick: () => recolour(at) }, name)));
+  const recolour = at => {
+    colouring = at;
+    choice.childNodes.forEach(button => button.setAttribute("aria-checked", +button.dataset.at === at));
+    const marks = { logprobs: [1, 0.5, 0.2, 0.05, 0.01].map(each => surprise(element("i", {}, each), Math.log(each))),
+      ratios: [0.67, 0.8, 1, 1.25, 1.5].map(each => drift(element("i", {}, each), each)).concat(index.clip ? element("i", { class: "clipped" }, "clipped") : []) };
+    legend.replaceChildren(...marks[COLOURINGS[at][1]] || []);
+    section.querySelectorAll("pre.tokens").forEach(text => { if (text.coloured) { text.coloured = false; later.observe(text); } });
+  };
   const cards = rank.map(at => {
     const rollout = rollouts[at], value = (name, written) => element("span", { class: "number" }, element("span", {}, `${name} `), written);
     const extra = Object.entries(rollout).filter(([name, amount]) => !NOT_PARTS.has(name) && typeof amount === "number");
@@ -290,32 +302,48 @@ function responses(rollouts, rank) {
         rollout.finished ? null : element("span", { class: "badge" }, "cut at the length limit"),
         rollout.detail ? element("span", { class: "muted" }, rollout.detail) : null), text);
   });
-  return element("section", {}, element("div", { class: "head" }, element("h2", {}, "Responses"), coloured ? legend : null,
+  const section = element("section", { id: "responses" }, element("div", { class: "head" }, element("h2", {}, "Responses"), coloured ? choice : null, coloured ? legend : null,
     element("p", {}, index.kind === "run" ? "By advantage, the most favoured first." + (coloured ? "" : " This run kept no log-probabilities of tokens.") : "Right ones first.")), cards);
+  section.next = () => coloured && recolour(+(choice.querySelector('[aria-checked="true"]').nextSibling || choice.firstChild).dataset.at);
+  recolour(colouring);
+  return section;
 }
 
 // Tokens --------------------------------------------------------------------------------------------------------------
 
 function surprise(node, logprob) { return tint(node, Math.min(0, logprob), LEAST_LIKELY); }
+function drift(node, ratio) { return tint(node, Math.log(Math.max(ratio, 1e-3)), FARTHEST); }
+function isClipped(rollout, at) { // PPO's: the ratio has already gone where the advantage pushes
+  const [low, high] = index.clip || [-Infinity, Infinity];
+  return rollout.advantage > 0 ? rollout.ratios[at] > high : rollout.advantage < 0 && rollout.ratios[at] < low;
+}
+function shade(node, rollout, at) {
+  const values = rollout[COLOURINGS[colouring][1]];
+  if (!values) return node;
+  if (values === rollout.logprobs) return surprise(node, values[at]);
+  node.classList.toggle("clipped", isClipped(rollout, at));
+  return drift(node, values[at]);
+}
 const later = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => colour(entry.target)), { rootMargin: "800px", scrollMargin: "800px" });
 function colour(text) {
   later.unobserve(text);
   if (text.coloured) return;
   text.coloured = true;
-  const { pieces, logprobs, finished } = text.rollout, last = finished ? pieces.length - 1 : -1;
+  const { pieces, finished } = text.rollout, last = finished ? pieces.length - 1 : -1;
   text.replaceChildren(...pieces.map((piece, at) => piece === "" && at !== last ? null
-    : surprise(element("span", { "data-at": at, class: piece === "" ? "end" : null }, piece), logprobs[at])).filter(Boolean));
+    : shade(element("span", { "data-at": at, class: piece === "" ? "end" : null }, piece), text.rollout, at)).filter(Boolean));
 }
 function clearHere(text) { text.querySelectorAll(".here").forEach(node => node.classList.remove("here")); text.here = undefined; }
 function sayToken(text, at) {
-  const { pieces, logprobs, finished } = text.rollout, logprob = logprobs[at];
+  const { pieces, logprobs, ratios, finished } = text.rollout, logprob = logprobs[at];
   clearHere(text);
   text.here = at;
   const node = text.querySelector(`[data-at="${at}"]`);
   if (node) { node.classList.add("here"); if (document.activeElement === text) node.scrollIntoView({ block: "nearest" }); }
   const probability = Math.exp(logprob), written = probability >= 0.001 ? `${(100 * probability).toPrecision(3)} %` : probability.toExponential(1);
   const name = pieces[at] ? JSON.stringify(pieces[at]) : finished && at === pieces.length - 1 ? "the end" : "part of a character, or a special token";
-  say(`token ${at + 1} of ${pieces.length} · ${name} · log-prob ${number(logprob)} · probability ${written}`);
+  say(`token ${at + 1} of ${pieces.length} · ${name} · log-prob ${number(logprob)} · probability ${written}`
+    + (ratios ? ` · ratio ${number(ratios[at])}${isClipped(text.rollout, at) ? ", clipped" : ""}` : ""));
 }
 function say(what) { $("readout").textContent = what; }
 
@@ -342,7 +370,7 @@ document.addEventListener("keydown", event => {
     j: () => step(1), k: () => step(-1), ArrowDown: free ? () => step(1) : null, ArrowUp: free ? () => step(-1) : null,
     g: () => show(0), G: () => show(shown.length - 1), Home: event.target === $("list") ? () => show(0) : null,
     End: event.target === $("list") ? () => show(shown.length - 1) : null,
-    n: () => stepResponse(1), p: () => stepResponse(-1), t: () => document.body.classList.toggle("plain"),
+    n: () => stepResponse(1), p: () => stepResponse(-1), t: () => $("responses") && $("responses").next(),
     m: () => $("pairs") && $("pairs").next && $("pairs").next(), "/": () => $("search").focus(), "?": () => $("help").showModal(),
     s: () => { do sort = (sort + 1) % SORTS.length; while ($("sort").options[sort].disabled); $("sort").value = sort; choose(shown[current] && key(shown[current])); },
     r: () => readIndex().catch(fail),

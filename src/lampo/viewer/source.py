@@ -24,7 +24,7 @@ class Source(Protocol):
     path: Path
 
     def index(self) -> dict[str, Any]:
-        """What is there now: title, kind, estimator, places in order, complaints, and an entry for every group."""
+        """What is there now: title, kind, estimator, clip range of token ratios, places in order, complaints, an entry for every group."""
         ...
 
     def group(self, place: str, number: int) -> Record:
@@ -83,6 +83,7 @@ class RunSource:
             "title": self.path.resolve().name,
             "kind": "run",
             "advantage": self.advantage,
+            "clip": self._clip(),
             "places": [str(step) for step in known],
             "complaints": complaints,
             "groups": groups,
@@ -101,9 +102,21 @@ class RunSource:
     @property
     def advantage(self) -> dict[str, Any] | None:
         """See `Source.advantage`."""
+        return self._settings("advantage")
+
+    def _clip(self) -> list[float] | None:
+        """The ratios below and above which a token may have no gradient; None where it is not tokens that are clipped."""
+        loss = self._settings("loss")
+        try:
+            return [1 - loss["clip_low"], 1 + loss["clip_high"]] if loss["surrogate"] == "token" else None
+        except (KeyError, TypeError):
+            return None
+
+    def _settings(self, section: str) -> dict[str, Any]:
+        """A section of the run's config.yaml; empty where it cannot be read."""
         try:
             config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            return dict(config["advantage"])
+            return dict(config[section])
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
             return {}
 
@@ -138,6 +151,7 @@ class EvaluationSource:
             "title": self.path.resolve().name,
             "kind": "evaluation",
             "advantage": None,
+            "clip": None,
             "places": list(self._files),
             "complaints": complaints,
             "groups": groups,
