@@ -37,6 +37,15 @@ def test_a_warm_start_is_made_once_a_seed_and_measures_next_to_nothing(tmp_path:
     assert plan(tmp_path, settings={"warmstart.steps": 0}).starts() == []
 
 
+def test_tasks_that_warm_up_alike_share_the_warm_start(tmp_path: Path) -> None:
+    tasks = {"eight": {}, "sixteen": {"sampling.group_size": 16}, "later": {"task.digits": 4}}
+    study = plan(tmp_path, seeds=2, tasks=tasks)
+    assert [(run.task, run.seed) for run in study.starts()] == [("eight", 0), ("eight", 1), ("later", 0), ("later", 1)]
+    begins = {(run.task, run.seed): run.config.model.path for run in study.test({})}
+    assert begins["sixteen", 1] == begins["eight", 1] != begins["eight", 0]
+    assert begins["later", 1] != begins["eight", 1]
+
+
 def test_tuning_sees_the_first_heldout_problems_and_the_comparison_the_others(tmp_path: Path) -> None:
     study = plan(
         tmp_path,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,14 @@ class Study(Options):
         return self.learning_rates if entry.learning_rates is None else entry.learning_rates
 
 
+NOTHING = MethodEntry(name="start", method="cot")
+WARM_START: dict[str, Any] = {
+    **dict.fromkeys(("model", "task", "decontamination", "prompt", "warmstart"), True),
+    "training": {"tokens_per_microbatch"},
+}
+"""What the weights after a warm start depend on, beside the seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One run of a study."""
@@ -123,7 +132,8 @@ class Planned:
 class Plan:
     """The runs of a study.
 
-    Where the recipe has a warm start, it is made once for each task and seed, and every method goes on from the same weights.
+    Where the recipe has a warm start, it is made once for each seed, and every method goes on from the same weights; so does every task
+    that differs from an earlier one in nothing they depend on, in the size of its groups for example.
     """
 
     def __init__(self, study: Study, recipe: Path) -> None:
@@ -138,7 +148,7 @@ class Plan:
             for entry in self.study.methods:
                 tuned = len(self.study.grid(entry)) > 1
                 tuning = [TUNING_SEED + index for index in range(self.study.tuning.seeds)] if tuned else []
-                seeds |= {(task, seed): None for seed in [*tuning, *self.study.seeds_of(entry.name)]}
+                seeds |= {(self._starts_with[task], seed): None for seed in [*tuning, *self.study.seeds_of(entry.name)]}
         runs = [self._start(task, seed) for task, seed in seeds]
         return [run for run in runs if run.config.warmstart.steps > 0]
 
@@ -168,11 +178,20 @@ class Plan:
     def _trains(self, task: str, entry: MethodEntry) -> bool:
         return self._config(task, entry, []).training.steps > 0
 
+    @cached_property
+    def _starts_with(self) -> dict[str, str]:
+        """For each task the first one whose warm start is its own."""
+        first: dict[str, str] = {}
+        return {
+            task: first.setdefault(self._config(task, NOTHING, []).model_dump_json(include=WARM_START), task)
+            for task in self.study.tasks
+        }
+
     def _start(self, task: str, seed: int) -> Planned:
-        nothing = MethodEntry(name="start", method="cot")
+        task = self._starts_with[task]
         place = self._place(task, f"start-seed{seed}", seed)
         settings = [*place, "evaluation.final_problems=1", "evaluation.benchmarks=[]"]
-        return Planned(task, "start", seed, "start", self._config(task, nothing, settings))
+        return Planned(task, "start", seed, "start", self._config(task, NOTHING, settings))
 
     def _run(self, task: str, entry: MethodEntry, seed: int, rate: float | None, phase: Phase) -> Planned:
         name = f"{entry.name}-seed{seed}" if rate is None else f"{entry.name}-lr{rate:g}-seed{seed}"
