@@ -54,6 +54,23 @@ def test_every_method_trains(name: str, tmp_path: Path) -> None:
     assert (path / "checkpoints" / "train-000003").is_dir()
 
 
+def test_lampo_takes_up_the_ideas_of_others(tmp_path: Path) -> None:
+    ideas = {
+        "plain": [],
+        "clip higher": ["loss.clip_low=1e-4", "loss.clip_high=2e-4"],  # narrow: three steps move little
+        "token-level loss": ["loss.aggregation=token"],
+        "sequence ratio": ["loss.surrogate=sequence", "loss.clip_low=3e-4", "loss.clip_high=4e-4"],
+        "KL": ["loss.kl_coefficient=0.1"],
+    }
+    advantages, gradients = {}, {}
+    for idea, settings in ideas.items():
+        path = run_to_end(with_method(tmp_path / idea, "lampo", "training.updates_per_batch=2", *settings))
+        advantages[idea] = [[rollout["advantage"] for rollout in group["rollouts"]] for group in read_groups(path, 1)]
+        gradients[idea] = [record["optimizer/gradient_norm"] for record in steps(path)]
+    assert all(values == advantages["plain"] for values in advantages.values())  # the idea is no part of the advantage
+    assert len(set(map(tuple, gradients.values()))) == len(ideas)  # and each changes the update
+
+
 @pytest.mark.parametrize("name", ["dr_grpo", "gspo", "gvpo", "reinforce_pp"])
 def test_a_method_is_the_same_for_every_split(name: str, tmp_path: Path) -> None:
     norms = []
