@@ -10,7 +10,7 @@ from lampo.tasks import ReasoningGymTaskOptions
 from lampo.tasks.check import check_answers
 from lampo.types import LampoError, Problem
 from lampo.verify import VerifierPool, judge
-from lampo.verify.reasoning_gym import ReasoningGymOptions, dump_entry, read_entry
+from lampo.verify.reasoning_gym import ReasoningGymOptions, _scorer, dump_entry, library, read_entry
 
 
 @pytest.fixture
@@ -99,12 +99,25 @@ def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr("lampo.verify.reasoning_gym.import_module", missing)
+    _scorer.cache_clear()
     with pytest.raises(LampoError, match=r"pip install 'lampo\[reasoning-gym\]'"):
         ReasoningGymTaskOptions().load()
     with pytest.raises(LampoError, match="reasoning-gym"):
         ReasoningGymOptions().prepare()
     answer = dump_entry("leg_counting", {"question": "?", "answer": "4", "metadata": {}})
     assert judge(ReasoningGymOptions(), "<answer>4</answer>", answer).status == "unknown"
+
+
+def test_the_scorer_of_a_data_set_is_made_once(legs: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    gym, made = library(), []
+    make = gym.get_score_answer_fn
+    monkeypatch.setattr(gym, "get_score_answer_fn", lambda name: made.append(name) or make(name))
+    _scorer.cache_clear()
+    for _ in range(3):
+        answer = ReasoningGymOptions().commit(legs.answer)
+        assert answer is not None
+        assert ReasoningGymOptions().verify(answer, legs.answer).status == "right"
+    assert made == ["leg_counting"]
 
 
 def test_an_entry_that_cannot_be_read_back_is_refused() -> None:

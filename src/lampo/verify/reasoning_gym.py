@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any, Literal
 
@@ -44,7 +46,7 @@ class ReasoningGymOptions(UnboundedVerifier):
         given = found[-1].strip() if found else ""
         if not given:
             return Verdict("wrong", detail="no answer given", score=0.0)
-        score = min(1.0, max(0.0, float(library().get_score_answer_fn(name)(given, entry))))
+        score = min(1.0, max(0.0, float(_scorer(name)(given, entry))))
         return Verdict("right" if score == 1 else "wrong", given[:200], score=score)
 
     def commit(self, answer: str) -> str | None:
@@ -76,6 +78,12 @@ def library() -> Any:
         raise LampoError(
             f"reasoning-gym cannot be imported ({error}). Install it with: pip install 'lampo[reasoning-gym]'"
         ) from None
+
+
+@cache
+def _scorer(name: str) -> Callable[[str, dict[str, Any]], float]:
+    """The scorer of a data set; the library makes the whole data set for it, which takes 30 ms for some."""
+    return library().get_score_answer_fn(name)
 
 
 def dump_entry(name: str, entry: dict[str, Any]) -> str:
