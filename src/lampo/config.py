@@ -187,7 +187,7 @@ class TrainingOptions(Options):
 
 
 class EvaluationOptions(Options):
-    """Sampled accuracy on held-out problems, at the temperature of training."""
+    """Sampled accuracy on held-out problems."""
 
     every: int = Field(default=20, gt=0)
     """Training steps between evaluations; also done before the first and after the last."""
@@ -199,6 +199,8 @@ class EvaluationOptions(Options):
     """Responses per problem."""
     final_samples: int | None = Field(default=None, gt=0)
     """Responses per problem before the first and after the last step. Unset: the same as `samples`."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Temperature of the responses that are measured. Unset: that of training."""
     skip: int = Field(default=0, ge=0)
     """Held-out problems left out at the beginning, where another choice was made on them."""
     benchmarks: list[str] = Field(default_factory=list)
@@ -261,6 +263,12 @@ class TrainConfig(Options):
     """Length and batching of reinforcement learning."""
     evaluation: EvaluationOptions = EvaluationOptions()
     """Measuring on held-out problems."""
+
+    @property
+    def evaluation_temperature(self) -> float:
+        """Temperature of the responses that are measured."""
+        own = self.evaluation.temperature
+        return self.sampling.temperature if own is None else own
 
     @model_validator(mode="after")
     def _method_estimates_its_way(self) -> TrainConfig:

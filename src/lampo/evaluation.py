@@ -46,14 +46,14 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
         progress.stage("evaluation", total=1)
         what = weights or config.model.path or "the untrained model"
         progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
-        sampler = native_sampler(policy, config)
+        sampler = native_sampler(policy, config, config.evaluation_temperature)
         samples = config.evaluation.final_samples or config.evaluation.samples
         record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
     share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     return (
         f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
         f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "
-        f"{config.sampling.temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
+        f"{config.evaluation_temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
         f"mean length {record['evaluation/length_mean']:.0f} tokens"
     )
 
@@ -142,7 +142,7 @@ def _responder(
     is_own = (place / "config.yaml").is_file() or place.suffix in (".yaml", ".yml")
     config, weights = _recipe_or_run(place, settings) if is_own else (_plain_model(model, settings), None)
     sampling = {
-        "temperature": _or(temperature, config.sampling.temperature),
+        "temperature": _or(temperature, config.evaluation_temperature),
         "max_new_tokens": _or(max_new_tokens, config.sampling.max_new_tokens),
     }
     config = config.model_copy(update={"sampling": config.sampling.model_copy(update=sampling)})

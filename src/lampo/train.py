@@ -52,6 +52,7 @@ class Session:
     config: TrainConfig
     policy: Policy
     sampler: Sampler
+    evaluation_sampler: Sampler
     pool: VerifierPool
     task: Task
     benchmarks: dict[str, Sequence[Problem]]
@@ -264,9 +265,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    return Session(
-        run, config, policy, native_sampler(policy, config), pool, task, benchmarks, progress, trackers, interrupt
-    )
+    samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
+    return Session(run, config, policy, *samplers, pool, task, benchmarks, progress, trackers, interrupt)
 
 
 def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
@@ -274,12 +274,12 @@ def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
     return Policy.load(config.model, seed=derive_seed(config.run.seed, "model"), weights=weights)
 
 
-def native_sampler(policy: Policy, config: TrainConfig) -> NativeSampler:
-    """The recipe's sampler."""
+def native_sampler(policy: Policy, config: TrainConfig, temperature: float | None = None) -> NativeSampler:
+    """The recipe's sampler, or one like it at another temperature."""
     options = config.sampling
     return NativeSampler(
         policy,
-        temperature=options.temperature,
+        temperature=options.temperature if temperature is None else temperature,
         max_new_tokens=options.max_new_tokens,
         rows_at_once=options.rows_at_once,
     )
@@ -309,7 +309,7 @@ def evaluate_policy(session: Session, step: int) -> None:
         session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
         record |= evaluate(
             session.policy,
-            session.sampler,
+            session.evaluation_sampler,
             problems[:count],
             session.config,
             session.pool,

@@ -66,6 +66,18 @@ def test_ratio_is_one_at_the_first_update_and_moves_after_it(tmp_path: Path) -> 
     assert twice[0]["loss/kl_old"] > 0
 
 
+def test_evaluations_may_have_a_temperature_of_their_own(tmp_path: Path) -> None:
+    runs = [
+        run_to_end(small_config(tmp_path / str(number), evaluation__samples=4, evaluation__temperature=temperature))
+        for number, temperature in enumerate((None, 1e-3))
+    ]
+    assert steps(runs[0]) == steps(runs[1])  # training goes on at its own
+    sampled, greedy = ([8 * record["evaluation/length_mean"] for record in steps(path, "evaluation")] for path in runs)
+    # the four responses to a problem are the same one, so the sum of the mean lengths of 8 problems is whole
+    assert all(length == pytest.approx(round(length), abs=1e-6) for length in greedy)
+    assert any(length != pytest.approx(round(length), abs=1e-6) for length in sampled)
+
+
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_the_baselines_train(tmp_path: Path, name: str) -> None:
     records = steps(run_to_end(small_config(tmp_path, advantage__name=name)))
