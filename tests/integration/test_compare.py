@@ -1,7 +1,9 @@
 """Small studies from end to end: crashes, retries, Ctrl-C, going on, and the numbers that come out."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lampo.compare.command import compare
+from lampo.compare.command import compare, finished_so_far
 from lampo.compare.results import read_results
 from lampo.compare.schedule import log_file
 from lampo.compare.study import load_study
@@ -73,7 +75,7 @@ def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_pat
     assert dapo.points[-1].rollouts > 48  # what dynamic sampling throws away counts
     assert [point.step for point in cot.points] == [0]
     assert grpo.points[0].accuracy == dapo.points[0].accuracy == cot.points[0].accuracy  # the same weights
-    assert (grpo.problems, grpo.samples) == (5, 2)
+    assert [(point.problems, point.samples) for point in grpo.points] == [(5, 2), (4, 1), (4, 1), (5, 2)]
     assert grpo.points[-1].pass_at_k is not None
     assert grpo.points[-1].pass_at_k >= grpo.points[-1].accuracy
     first = [group["problem"]["id"] for group in first_step(plan.folder, test[0])]
@@ -98,13 +100,61 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
         "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l": 0.5},
     }
     plan = load_study(write_study(tmp_path, methods=["grpo", broken], seeds=1))
-    results = {result.method: result for result in compare(plan, Console(quiet=True))}
+    came_out = compare(plan, Console(quiet=True))
+    assert (
+        finished_so_far(load_study(tmp_path / "study.yaml")) == came_out
+    )  # a crash is no less one when it is only reported
+    results = {result.method: result for result in came_out}
     assert results["grpo"].status == "finished"
     assert results["broken"].status == "crashed"
     assert "not finite" in results["broken"].error
     assert results["broken"].points  # as far as it got
     log = next(log_file(run) for run in plan.test({}) if run.method == "broken").read_text()
     assert log.count("not finite") == 2
+
+
+def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path) -> None:
+    settings = SMALL | {"warmstart.steps": 0, "model.path": str(tmp_path / "nowhere")}
+    command = [sys.executable, "-m", "lampo", "compare", str(write_study(tmp_path, seeds=1, settings=settings))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "grpo: 1 of 1 crashed before the first evaluation: " in ended.stdout
+    assert "nowhere" in ended.stdout
+    assert (tmp_path / "small" / "comparison.html").is_file()
+
+
+def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
+    plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1))
+    plan.folder.mkdir()
+    with (plan.folder / "study.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LampoError, match="under way in another process"):
+            compare(plan, Console(quiet=True))
+    with pytest.raises(LampoError, match="No run of the study .* has ended yet"):
+        finished_so_far(plan)
+
+
+def test_a_run_directory_that_a_kill_left_empty_is_made_anew(tmp_path: Path) -> None:
+    plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1, settings=SMALL | {"warmstart.steps": 0}))
+    (run,) = plan.test({})
+    (run.path / "rollouts").mkdir(parents=True)
+    (run.path / ".config.yaml.partial").write_text("mod")
+    (result,) = compare(plan, Console(quiet=True))
+    assert result.status == "finished"
+    assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]
+
+
+def test_what_is_reported_on_the_way_waits_for_the_learning_rate(tmp_path: Path) -> None:
+    file = write_study(
+        tmp_path, methods=["grpo", "rloo"], learning_rates=[1e-4, 1e-3], tuning={"seeds": 1, "problems": 3}
+    )
+    plan = load_study(file)
+    compare(plan, Console(quiet=True))
+    (lost,) = (run for run in plan.tuning() if run.method == "rloo" and run.config.optimizer.learning_rate == 1e-3)
+    shutil.rmtree(lost.path)
+    reported = finished_so_far(plan)
+    assert {result.method for result in reported if result.phase == "test"} == {"grpo"}
+    assert len([result for result in reported if result.phase == "tuning"]) == 3
 
 
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ AXES = ["rollouts", "tokens", "updates", "seconds"]
 def run(method: str, seed: int, task: str, **changes) -> RunResult:
     finals = (0.1, 0.3, FINALS[method] + seed / 1000)
     points = tuple(
-        Point(step, step * 100, step * 1000, step * 4, step * 2.0, accuracy, None, 9.0, 0.0)
+        Point(step, step * 100, step * 1000, step * 4, step * 2.0, accuracy, None, 9.0, 0.0, 100, 1)
         for step, accuracy in enumerate(finals)
     )
-    result = RunResult(task, method, seed, 1e-6, "test", "finished", "", 0.5, 0.0, 100, 1, points)
+    result = RunResult(task, method, seed, 1e-6, "test", "finished", "", 0.5, 0.0, points)
     return replace(result, **changes)
 
 

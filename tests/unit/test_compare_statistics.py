@@ -26,7 +26,7 @@ from lampo.compare.table import HOW_TO_READ, Table, in_words, markdown, tables
 
 def points(accuracies: list[float], rollouts_a_step: int = 100, pass_at_k: float | None = 0.9) -> tuple[Point, ...]:
     return tuple(
-        Point(step, step * rollouts_a_step, step * 1000, step, step * 2.0, accuracy, pass_at_k, 10.0, 0.0)
+        Point(step, step * rollouts_a_step, step * 1000, step, step * 2.0, accuracy, pass_at_k, 10.0, 0.0, 100, 4)
         for step, accuracy in enumerate(accuracies)
     )
 
@@ -42,8 +42,6 @@ def run(method: str, seed: int, accuracies: list[float], *, rollouts_a_step: int
         error="",
         entropy_end=0.5,
         gradient_spikes=0.0,
-        problems=100,
-        samples=4,
         points=points(accuracies, rollouts_a_step),
     )
     return replace(result, **changes)
@@ -348,6 +346,16 @@ def test_tuning_runs_are_not_compared():
 def table(comparison: Comparison, title: str) -> Table:
     (found,) = (table for table in tables(comparison) if table.title == title)
     return found
+
+
+def test_a_crashed_run_does_not_say_what_the_others_were_asked():
+    lost = run("grpo", 0, [0.1])
+    lost = replace(lost, status="crashed", points=(replace(lost.points[0], problems=7, samples=1, pass_at_k=None),))
+    comparison = only([lost, *study(("grpo", [0.4, 0.5]), ("lampo", [0.5, 0.6, 0.7]))[1:]])
+    assert (comparison.problems, comparison.samples) == (100, 4)
+    diversity = next(table for table in tables(comparison) if table.title == "Diversity")
+    assert diversity.rows[0][2].endswith("(1 seeds)")
+    assert "same seeds" in tables(comparison)[0].note
 
 
 def test_the_headline_table_in_full():

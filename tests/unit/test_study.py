@@ -65,6 +65,30 @@ def test_tuning_sees_the_first_heldout_problems_and_the_comparison_the_others(tm
     assert all(run.seed < TUNING_SEED for run in test)
 
 
+def test_problems_that_the_study_skips_are_tuned_on_as_little_as_compared_on(tmp_path: Path) -> None:
+    changes = {"learning_rates": [1e-4, 1e-3], "tuning": {"problems": 50}, "settings": {"evaluation.skip": 30}}
+    study = plan(tmp_path, **changes)
+    assert {run.config.evaluation.skip for run in study.tuning()} == {30}
+    assert {run.config.evaluation.skip for run in study.test({})} == {30 + 50}
+
+
+def test_tuning_that_leaves_no_problems_is_refused_before_it_begins(tmp_path: Path) -> None:
+    changes = {"learning_rates": [1e-4, 1e-3], "tuning": {"problems": 500}}
+    with pytest.raises(LampoError, match="has 500 held-out problems, and tuning uses the first 500"):
+        plan(tmp_path, **changes).refuse_too_few_problems()
+    plan(tmp_path, **changes, settings={"task.num_heldout": 501}).refuse_too_few_problems()
+    plan(tmp_path, **{**changes, "learning_rates": [1e-4]}).refuse_too_few_problems()  # nothing is tuned
+
+
+@pytest.mark.parametrize("key", ["model.config.hidden_size", "warmstart.steps", "evaluation.skip", "task.digits"])
+def test_a_method_has_no_start_and_no_problems_of_its_own(tmp_path: Path, key: str) -> None:
+    entry = {"name": "other", "method": "lampo", "settings": {key: 4}}
+    with pytest.raises(
+        LampoError, match=f"other .* has settings of its own in {key.split('.')[0]}, which all methods share"
+    ):
+        plan(tmp_path, methods=["grpo", entry]).test({})
+
+
 def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -> None:
     variant = {"name": "sharp", "method": "lampo", "settings": {"advantage.temperature": 0.1, "training.steps": 7}}
     study = plan(
@@ -91,6 +115,10 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
         ({"sedes": 3}, "sedes"),
         ({"seeds": {"grop": 3}}, "seeds names grop"),
         ({"tasks": {"a/b": {}}}, "fit for folders"),
+        ({"seeds": 0}, "greater than 0"),
+        ({"seeds": {"lampo": -1}}, "greater than 0"),
+        ({"learning_rates": [1e-4, 1.0000001e-4]}, "learning rates of lampo are not six digits apart"),
+        ({"methods": ["grpo", {"name": "start", "method": "lampo"}]}, "no method can be called start"),
         ({"methods": ["grpo", "ppo"]}, "method ppo .*There is no method 'ppo'; known are lampo"),
         ({"settings": {"training.stepz": 3}}, "did you mean training.steps"),
         ({"recipe": "missing.yaml"}, "Cannot read the recipe"),

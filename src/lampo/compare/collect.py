@@ -34,11 +34,12 @@ def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
                 pass_at_k=record.get("evaluation/pass_at_k"),
                 length=record["evaluation/length_mean"],
                 truncated=record["evaluation/truncated"],
+                problems=int(record["evaluation/problems"]),
+                samples=int(record["evaluation/samples"]),
             )
         )
     norms = [record["optimizer/gradient_norm"] for record in train if "optimizer/gradient_norm" in record]
     entropies = [record["loss/entropy"] for record in train[-max(1, len(train) // 10) :] if "loss/entropy" in record]
-    last: dict[str, Any] = evaluations[-1] if evaluations else {}
     return RunResult(
         task=run.task,
         method=run.method,
@@ -51,8 +52,6 @@ def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
         gradient_spikes=(
             sum(norm > SPIKE * statistics.median(norms) for norm in norms) / len(norms) if norms else None
         ),
-        problems=int(last.get("evaluation/problems", 0)),
-        samples=int(last.get("evaluation/samples", 1)),
         points=tuple(points),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -13,8 +15,8 @@ from ..files import write_file
 from ..types import LampoError
 from .collect import collect
 from .results import Phase, RunResult, write_results
-from .schedule import is_finished, run_all
-from .statistics import tuned_methods
+from .schedule import crash_of, is_finished, run_all
+from .statistics import TunedMethod, tuned_methods
 from .study import Plan, Planned, dump_study
 
 
@@ -25,44 +27,82 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         What every run came to.
 
     Raises:
-        LampoError: a warm start crashed twice, so that its seed has no common start.
+        LampoError: the study is under way in another process; it leaves no problems to compare on; a warm start crashed twice, so that
+            its seed has no common start.
         KeyboardInterrupt: the user stopped it; the same call goes on.
     """
-    study = plan.study
     plan.folder.mkdir(parents=True, exist_ok=True)
-    write_file(plan.folder / "study.yaml", dump_study(study).encode())
-    _, crashed = _phase("warm starts", plan.starts(), plan, console)
-    if crashed:
-        raise LampoError("A warm start crashed: " + "; ".join(f"{path}: {reason}" for path, reason in crashed.items()))
-    tuning, crashed = _phase("tuning", plan.tuning(), plan, console)
-    results = _results(tuning, "tuning", crashed)
-    chosen = {}
-    for task in study.tasks:
-        for tuned in tuned_methods([result for result in results if result.task == task]):
-            chosen[task, tuned.method] = tuned.learning_rate
+    with _alone(plan.folder):
+        plan.refuse_too_few_problems()
+        _, crashed = _phase("warm starts", plan.starts(), plan, console)
+        if crashed:
+            raise LampoError(
+                "A warm start crashed: " + "; ".join(f"{path}: {reason}" for path, reason in crashed.items())
+            )
+        write_file(plan.folder / "study.yaml", dump_study(plan.study).encode())
+        tuning, _ = _phase("tuning", plan.tuning(), plan, console)
+        results = _results(tuning, "tuning")
+        chosen = _chosen(plan, results)
+        for (task, _), tuned in chosen.items():
             edge = f", at the {tuned.edge} end of its grid" if tuned.edge else ""
             console.print(f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}")
-    test, crashed = _phase("comparison", plan.test(chosen), plan, console)
-    results += _results(test, "test", crashed)
-    write_results(plan.folder / "results.parquet", results)
-    return results
+        test, _ = _phase("comparison", plan.test(_rates(chosen)), plan, console)
+        results += _results(test, "test")
+        write_results(plan.folder / "results.parquet", results)
+        return results
 
 
 def finished_so_far(plan: Plan) -> list[RunResult]:
-    """What the runs that are finished came to, without running any."""
-    tuning = [run for run in plan.tuning() if is_finished(run)]
-    results = _results(tuning, "tuning", {})
-    chosen = {}
-    for task in plan.study.tasks:
-        for tuned in tuned_methods([result for result in results if result.task == task]):
-            chosen[task, tuned.method] = tuned.learning_rate
-    results += _results([run for run in plan.test(chosen) if is_finished(run)], "test", {})
+    """What the runs that ended came to, those that crashed too, without running any.
+
+    The test runs of a method count from when its learning rate is known.
+
+    Raises:
+        LampoError: no run of the study has ended.
+    """
+    tuning = plan.tuning()
+    results = _results([run for run in tuning if _has_ended(run)], "tuning")
+    undecided = {(run.task, run.method) for run in tuning if not _has_ended(run)}
+    test = plan.test(_rates(_chosen(plan, results)))
+    decided = [run for run in test if (run.task, run.method) not in undecided]
+    results += _results([run for run in decided if _has_ended(run)], "test")
+    if not results:
+        raise LampoError(f"No run of the study in {plan.folder} has ended yet, so there is nothing to report.")
     write_results(plan.folder / "results.parquet", results)
     return results
 
 
-def _results(runs: Sequence[Planned], phase: Phase, crashed: dict[Path, str]) -> list[RunResult]:
-    return [collect(run, phase, crashed.get(run.path)) for run in runs]
+def _chosen(plan: Plan, results: Sequence[RunResult]) -> dict[tuple[str, str], TunedMethod]:
+    """What tuning chose, by task and method."""
+    return {
+        (task, tuned.method): tuned
+        for task in plan.study.tasks
+        for tuned in tuned_methods([result for result in results if result.task == task])
+    }
+
+
+def _rates(chosen: Mapping[tuple[str, str], TunedMethod]) -> dict[tuple[str, str], float]:
+    return {key: tuned.learning_rate for key, tuned in chosen.items()}
+
+
+def _has_ended(run: Planned) -> bool:
+    """Whether it is finished, or crashed when it was last tried."""
+    return crash_of(run) is not None or is_finished(run)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """As the only process that runs the study; the system lets go when the process ends, however it does."""
+    with (folder / "study.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LampoError(f"The study in {folder} is under way in another process.") from None
+        yield
+
+
+def _results(runs: Sequence[Planned], phase: Phase) -> list[RunResult]:
+    return [collect(run, phase, crash_of(run)) for run in runs]
 
 
 def _phase(

@@ -118,7 +118,6 @@ _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE)
 
 def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     """What the template needs of one task."""
-    first, *rest = tables(comparison)
     charts = []
     if _compared(comparison):
         charts.append(_seed_by_seed(comparison, looks))
@@ -128,8 +127,7 @@ def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     return {
         "name": comparison.task,
         "words": in_words(comparison),
-        "headline": first,
-        "tables": rest,
+        "tables": tables(comparison),
         "curves": curves,
         "curves_in_words": "; ".join(
             f"{m.method} from {m.start.value:.1%} to {m.final.value:.1%}" for m in comparison.methods

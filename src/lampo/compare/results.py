@@ -26,6 +26,8 @@ class Point:
         pass_at_k: with all the samples of the evaluation; None where there is one sample a problem.
         length: mean length of the responses in tokens.
         truncated: share of them that was cut.
+        problems: held-out problems that were asked.
+        samples: responses to each of them.
     """
 
     step: int
@@ -37,6 +39,8 @@ class Point:
     pass_at_k: float | None
     length: float
     truncated: float
+    problems: int
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,6 @@ class RunResult:
         status: finished; crashed (twice, `error` says how).
         entropy_end: mean entropy in nats a token over the last tenth of the steps; None where nothing was trained.
         gradient_spikes: share of steps whose gradient norm was over five times the median of the run's.
-        problems: held-out problems of the last evaluation.
-        samples: responses to each of them.
         points: evaluations in the order of steps; those that a crashed run reached.
     """
 
@@ -62,8 +64,6 @@ class RunResult:
     error: str
     entropy_end: float | None
     gradient_spikes: float | None
-    problems: int
-    samples: int
     points: tuple[Point, ...]
 
 

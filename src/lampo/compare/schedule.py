@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TrainConfig, load_config
+from ..files import write_file
 from ..report.read import read_metrics
 from ..types import LampoError
 from .study import Planned
@@ -34,7 +35,7 @@ def run_all(
         tell: called as each run ends, with why it crashed or None; for those that were finished before, too.
 
     Returns:
-        Why those that crashed twice did, by run directory.
+        Why those that crashed twice did, by run directory; `crash_of` tells it later, until the run is tried again.
 
     Raises:
         LampoError: a run directory was made with other settings.
@@ -59,6 +60,7 @@ def run_all(
         while waiting or active:
             while waiting and len(active) < workers:
                 run, attempt = waiting.pop(0)
+                _crash_file(run).unlink(missing_ok=True)
                 process = context.Process(target=work, args=(run.config, run.path, log_file(run)))
                 process.start()
                 active[process.sentinel] = (process, run, attempt)
@@ -71,6 +73,8 @@ def run_all(
                     waiting.insert(0, (run, attempt + 1))
                 else:
                     crashed[run.path] = _reason(run, process.exitcode)
+                    _crash_file(run).parent.mkdir(parents=True, exist_ok=True)
+                    write_file(_crash_file(run), crashed[run.path].encode())
                     tell(run, crashed[run.path])
     return crashed
 
@@ -108,6 +112,16 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def crash_of(run: Planned) -> str | None:
+    """Why a run crashed when it was last tried; None if it did not."""
+    file = _crash_file(run)
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def _crash_file(run: Planned) -> Path:
+    return log_file(run).with_suffix(".crashed")
 
 
 def log_file(run: Planned) -> Path:

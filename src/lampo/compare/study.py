@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -23,6 +23,7 @@ TUNING_SEED = 1_000_000
 
 Settings = dict[str, Any]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+START = "start"
 
 
 class MethodEntry(Options):
@@ -62,7 +63,7 @@ class Study(Options):
     """Names of methods, or entries with settings of their own."""
     baseline: str = "grpo"
     """What the others are compared with; one of the methods."""
-    seeds: int | dict[str, int] = 10
+    seeds: Annotated[int, Field(gt=0)] | dict[str, Annotated[int, Field(gt=0)]] = 10
     """Runs of every method; or of each, with `default` for the others. Method and seed make a pair with the baseline's run of that seed."""
     learning_rates: list[float] = Field(default_factory=list)
     """Grid tried for every method before the comparison. Empty or one: nothing is tuned."""
@@ -91,6 +92,11 @@ class Study(Options):
             raise ValueError(f"the baseline {self.baseline!r} is not among the methods {', '.join(names)}")
         if isinstance(self.seeds, dict) and (unknown := set(self.seeds) - {*names, "default"}):
             raise ValueError(f"seeds names {', '.join(sorted(unknown))}, which are not among the methods")
+        for entry in self.methods:
+            if len({f"{rate:g}" for rate in self.grid(entry)}) < len(self.grid(entry)):
+                raise ValueError(f"the learning rates of {entry.name} are not six digits apart: {self.grid(entry)}")
+        if START in names:
+            raise ValueError(f"no method can be called {START}: that is the name of the runs that warm up")
         if any(not re.match(NAME, task) for task in self.tasks):
             raise ValueError(f"the names of tasks must be fit for folders: {', '.join(self.tasks)}")
         return self
@@ -105,11 +111,9 @@ class Study(Options):
         return self.learning_rates if entry.learning_rates is None else entry.learning_rates
 
 
-NOTHING = MethodEntry(name="start", method="cot")
-WARM_START: dict[str, Any] = {
-    **dict.fromkeys(("model", "task", "decontamination", "prompt", "warmstart"), True),
-    "training": {"tokens_per_microbatch"},
-}
+NOTHING = MethodEntry(name=START, method="cot")
+WARMED_UP = ("model", "task", "decontamination", "prompt", "warmstart")
+WARM_START: dict[str, Any] = {**dict.fromkeys(WARMED_UP, True), "training": {"tokens_per_microbatch"}}
 """What the weights after a warm start depend on, beside the seed."""
 
 
@@ -140,6 +144,7 @@ class Plan:
         self.study = study
         self._recipe = recipe
         self.folder = Path(study.folder) / study.name
+        self._bare: dict[tuple[str, str], TrainConfig] = {}
 
     def starts(self) -> list[Planned]:
         """The warm starts that the other runs go on from; none if the recipe has none."""
@@ -176,14 +181,14 @@ class Plan:
         return runs
 
     def _trains(self, task: str, entry: MethodEntry) -> bool:
-        return self._config(task, entry, []).training.steps > 0
+        return self._config_of(task, entry).training.steps > 0
 
     @cached_property
     def _starts_with(self) -> dict[str, str]:
         """For each task the first one whose warm start is its own."""
         first: dict[str, str] = {}
         return {
-            task: first.setdefault(self._config(task, NOTHING, []).model_dump_json(include=WARM_START), task)
+            task: first.setdefault(self._config_of(task).model_dump_json(include=WARM_START), task)
             for task in self.study.tasks
         }
 
@@ -197,6 +202,7 @@ class Plan:
         name = f"{entry.name}-seed{seed}" if rate is None else f"{entry.name}-lr{rate:g}-seed{seed}"
         settings = self._place(task, name, seed)
         settings += [] if rate is None else [_setting("optimizer.learning_rate", rate)]
+        self._refuse_another_contest(task, entry)
         start = self._start(task, seed)
         if start.config.warmstart.steps > 0:
             checkpoint = start.path / "checkpoints" / f"warmstart-{start.config.warmstart.steps:06d}"
@@ -210,8 +216,42 @@ class Plan:
                 "evaluation.benchmarks=[]",
             ]
         elif tunes:
-            settings += [f"evaluation.skip={problems}"]
+            settings += [f"evaluation.skip={self._config_of(task).evaluation.skip + problems}"]
         return Planned(task, entry.name, seed, phase, self._config(task, entry, settings))
+
+    def refuse_too_few_problems(self) -> None:
+        """See that tuning leaves problems to compare on, before it begins.
+
+        Raises:
+            LampoError: it does not; or a task cannot be loaded.
+        """
+        for task in dict.fromkeys(run.task for run in self.tuning()):
+            config = self._config_of(task)
+            count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
+            if count <= used:
+                raise LampoError(
+                    f"The task {task} has {count} held-out problems, and tuning uses the first {used}, which leaves none to compare on: "
+                    "lower tuning.problems, give the task more held-out problems, or one learning rate to each method."
+                )
+
+    def _config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:
+        """The recipe of a task, or of a method on it, without a place and a seed."""
+        if (task, entry.name) not in self._bare:
+            self._bare[task, entry.name] = self._config(task, entry, [])
+        return self._bare[task, entry.name]
+
+    def _refuse_another_contest(self, task: str, entry: MethodEntry) -> None:
+        """Methods answer the same problems and are measured alike; where there is a warm start, they share that too."""
+        ours, theirs = self._config_of(task, entry), self._config_of(task)
+        shared = WARMED_UP if theirs.warmstart.steps > 0 else ("task", "decontamination")
+        differing = [
+            section for section in (*shared, "evaluation") if getattr(ours, section) != getattr(theirs, section)
+        ]
+        if differing:
+            raise LampoError(
+                f"The method {entry.name} of the study has settings of its own in {', '.join(differing)}, which all methods share. "
+                "Give them to the study or to a task."
+            )
 
     def _place(self, task: str, name: str, seed: int) -> list[str]:
         folder = self.folder / "runs" / task
@@ -255,4 +295,4 @@ def dump_study(study: Study) -> str:
 
 
 def _setting(key: str, value: Any) -> str:
-    return f"{key}={json.dumps(value)}"
+    return f"{key}={json.dumps(value, default=str)}"

@@ -57,8 +57,12 @@ def in_words(comparison: Comparison) -> list[str]:
     """What came out, in a few sentences: the clear differences first."""
     others = [method for method in comparison.methods if method.method != comparison.baseline]
     lines = []
+    lines += [
+        f"{name}: {count} of {count} crashed before the first evaluation: {error}."
+        for name, count, error in comparison.lost
+    ]
     if not comparison.methods:
-        return ["There are no test runs yet."]
+        return lines or ["There are no test runs yet."]
     if len(others) == len(comparison.methods):
         lines.append(f"The baseline {comparison.baseline} has no test runs here, so there is nothing to compare with.")
     for verdict in ("better", "worse"):
@@ -99,11 +103,15 @@ def tables(comparison: Comparison) -> list[Table]:
 
 def headline(comparison: Comparison) -> Table:
     """Final accuracy of every method, and beside the baseline."""
+    seeds = {method.seeds for method in comparison.methods}
+    unequal = (
+        " Not all methods have the same seeds: compare the differences, not the accuracies." if len(seeds) > 1 else ""
+    )
     return _per_method(
         comparison,
         "Final accuracy",
         f"On {comparison.problems:,} test problems, {comparison.samples} "
-        f"{'sample' if comparison.samples == 1 else 'samples'} each.",
+        f"{'sample' if comparison.samples == 1 else 'samples'} each.{unequal}",
         {
             "learning rate": lambda m: rate(m.learning_rate),
             "seeds": _seeds,
@@ -170,6 +178,11 @@ def _diversity(comparison: Comparison) -> Table:
             return None
         return f"{(method.pass_at_k.value - method.pass_at_k_start) * 100:+.1f}"
 
+    def after(method: MethodSummary) -> str | None:
+        passes = method.pass_at_k
+        fewer = passes and passes.num_seeds < len(method.seeds)
+        return passes and percent(passes) + (f" ({passes.num_seeds} seeds)" if fewer else "")
+
     return _per_method(
         comparison,
         "Diversity",
@@ -177,7 +190,7 @@ def _diversity(comparison: Comparison) -> Table:
         "narrower, not better.",
         {
             f"pass@{k} before": lambda m: None if m.pass_at_k_start is None else f"{m.pass_at_k_start * 100:.1f} %",
-            f"pass@{k} after": lambda m: m.pass_at_k and percent(m.pass_at_k),
+            f"pass@{k} after": after,
             "change": gain,
         },
     )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -34,12 +35,9 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
         sys.stdout = sys.stderr = stream
+        _wait_for(stream)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("the same run is under way in another process")
-            sys.exit(1)
-        try:
+            _remove_unborn(path)
             prepare(config)
             run, complaints = Run.resume(path) if (path / "config.yaml").is_file() else (Run.create(config), [])
             with Progress(path.name, Console(file=stream)) as progress:
@@ -54,3 +52,26 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
         if config.training.steps > 0:
             for folder in ("checkpoints", "reference"):
                 shutil.rmtree(path / folder, ignore_errors=True)
+
+
+def _wait_for(log: TextIO) -> None:
+    """Until a process that a killed study left behind has ended its step of the same run."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another process that works on this run")
+        fcntl.flock(log, fcntl.LOCK_EX)
+
+
+def _remove_unborn(path: Path) -> None:
+    """Delete a run directory that was made and never got its config.yaml: the run would be made beside it, and not be found.
+
+    Raises:
+        LampoError: it holds something else.
+    """
+    if not path.is_dir() or (path / "config.yaml").exists():
+        return
+    left_behind = {path / "rollouts", path / ".config.yaml.partial"}
+    if not set(path.rglob("*")) <= left_behind:
+        raise LampoError(f"{path} is in the way: it has no config.yaml, so it is no run. Move it or delete it.")
+    shutil.rmtree(path)
