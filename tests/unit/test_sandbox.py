@@ -244,6 +244,25 @@ for place in ("/tmp", "/dev/shm"):
     assert rooms["/dev/shm"] <= 1
 
 
+def test_no_setting_of_the_kernel_can_be_opened_for_writing(sandbox: Sandbox) -> None:
+    code = """
+import os
+num_tried = 0
+for folder, _, files in os.walk("/proc"):
+    for path in (os.path.join(folder, name) for name in files):
+        if os.path.islink(path): continue
+        num_tried += 1
+        try: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)); print("OPENED", path)
+        except OSError: pass
+print(num_tried, os.path.exists("/proc/sys/kernel/core_pattern"))
+"""
+    outcome = attack(sandbox, code)
+    *opened, last = outcome.stdout.decode().splitlines()
+    assert opened == []
+    assert int(last.split()[0]) > 300
+    assert last.endswith("True")
+
+
 def test_a_file_and_their_number_are_bounded(sandbox: Sandbox) -> None:
     outcome = attack(sandbox, "held = [open(f'{n}', 'w') for n in range(10_000)]", open_files=32)
     assert outcome.exit == "crash"
