@@ -40,6 +40,8 @@ def test_the_last_complete_block_counts() -> None:
     assert last_code_block("````python\nx = '''\n```\n'''\n````") == "x = '''\n```\n'''\n"
     assert last_code_block("print(1)") is None
     assert last_code_block("```python\n" * 20_000) is None  # and in linear time
+    assert last_code_block("```" + " " * 500_000 + "`") is None  # the same
+    assert last_code_block("```  python  main.py\none\n```  ") == "one\n"
     assert CodeOptions().at_once("no code", ADD.dump()) == Verdict("wrong", detail="no code given", score=0.0)
     assert CodeOptions().at_once("```\n1\n```", ADD.dump()) is None
 
@@ -99,6 +101,51 @@ def test_functions() -> None:
     pairs = ProgramTests(type="function", fn_name="f", inputs=[[1]], outputs=[[[1, 2], {"3": 0.5}, None, True]])
     assert judged("def f(x): return (1, 2), {3: 0.5}, None, True", pairs).status == "right"
     assert judged("def f(x): return (1, 2), {3: 0.5}, None, 1", pairs).status == "wrong"
+
+
+def test_a_module_has_a_place_and_its_own_first_line() -> None:
+    code = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import List
+@dataclass
+class Square:
+    of: int
+    parts: List[int]
+def square(x): return Square(x, []).of ** 2
+"""
+    for tests in (SQUARE, from_asserts(["assert square(2) == 4"], setup="import math")):
+        assert judged(code, tests).status == "right", judged(code, tests).detail
+    assert (
+        judged(
+            "def square(x): return math.prod([x, x])", from_asserts(["assert square(2) == 4"], setup="import math")
+        ).status
+        == "right"
+    )
+
+
+UNCOMPARABLE = ["10**400", "{frozenset(): 1}", "{1j: 1}", "1j", "[[]]", "float('nan')", "-10**400"]
+
+
+@pytest.mark.parametrize("value", UNCOMPARABLE)
+def test_a_value_that_cannot_be_compared_is_wrong(value: str) -> None:
+    code = f"def f(x): return {value}"
+    for tests in (
+        *(ProgramTests(type="function", fn_name="f", inputs=[[1]], outputs=[expected]) for expected in (0.5, {"a": 1})),
+        from_asserts(["assert abs(f(1) - 0.5) < 1e-6"]),
+    ):
+        assert judged(code, tests).status == "wrong", judged(code, tests).detail
+
+
+def test_values_that_all_have_one_hash_cost_no_time_outside() -> None:
+    code = "def f(x): return {n * (2**61 - 1) for n in range(1, 5000)}\ndef g(x): return dict.fromkeys(f(x), 1)"
+    for name in "fg":
+        tests = ProgramTests(type="function", fn_name=name, inputs=[[1]], outputs=[{"a": 1}])
+        assert judged(code, tests).detail.endswith("no value was returned that can be compared")
+    assert (
+        judged("def f(): return {3, (1, 2)}, {4: 5}", from_asserts(["assert f() == ({3, (1, 2)}, {4: 5})"])).status
+        == "right"
+    )
 
 
 def test_asserts_as_python_means_them() -> None:
