@@ -77,6 +77,20 @@ def test_cpu_time_is_bounded_apart_from_wall_time(sandbox: Sandbox) -> None:
     assert attack(sandbox, "while True: pass", cpu_s=1, wall_s=60).exit == "time"
 
 
+def test_cpu_time_counts_all_processes_and_fractions_of_a_second(sandbox: Sandbox) -> None:
+    roots = getattr(sandbox, "_roots", ())
+    if not any((root / name).exists() for root in roots for name in ("cpuacct.usage", "cpu.stat")):
+        pytest.skip("no control group tells the CPU time here")
+    burn = "import os, time\nfor _ in range({children}):\n  if os.fork() == 0: break\nwhile time.process_time() < {seconds}: pass\ntime.sleep(30)"
+    for children, seconds, limit_s in ((0, 60, 0.2), (3, 0.8, 2)):
+        outcome = attack(sandbox, burn.format(children=children, seconds=seconds), cpu_s=limit_s, wall_s=25)
+        assert outcome.exit == "time"
+        assert outcome.code == 128 + 9  # by us, before the limit of a process
+        assert outcome.seconds < 25
+    silent = "import os\nos.close(1); os.close(2)\nwhile True: pass"
+    assert attack(sandbox, silent, cpu_s=0.2, wall_s=25).seconds < 25
+
+
 def test_memory_is_bounded_for_one_process(sandbox: Sandbox) -> None:
     assert attack(sandbox, "held = bytearray(2**30)", memory_mib=128).exit == "memory"
     assert attack(sandbox, "held = []\nwhile True: held.append(bytearray(2**20))", memory_mib=128).exit == "memory"

@@ -104,7 +104,13 @@ class Bubblewrap:
                 if group is not None:
                     group.kill()
 
-            outcome = watch(process, limits, stop, group.out_of_memory if group else lambda: False)
+            outcome = watch(
+                process,
+                limits,
+                stop,
+                group.out_of_memory if group else lambda: False,
+                group.computed_s if group else lambda: 0.0,
+            )
             os.set_blocking(status, False)
             said = b""
             with contextlib.suppress(BlockingIOError):

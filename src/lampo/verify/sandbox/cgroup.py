@@ -1,7 +1,8 @@
 """Control groups: caps on the processes and the memory of everything that a run starts, together.
 
 RLIMIT_AS counts each process alone, and RLIMIT_NPROC does not bind the user root: these do. Version 1 needs the mounted
-hierarchies `memory` and `pids` to be writable, version 2 a delegated group with these controllers.
+hierarchies `memory` and `pids` to be writable, version 2 a delegated group with these controllers. What a run computes is
+told by version 2, and by `cpuacct` of version 1 where that is writable too.
 """
 
 from __future__ import annotations
@@ -74,6 +75,16 @@ class Cgroup:
             time.sleep(pause_s)  # what dies is mostly gone in a fraction of a millisecond
             pause_s = min(2 * pause_s, 1e-3)
 
+    def computed_s(self) -> float:
+        """CPU time of all that was ever inside; 0 where the kernel does not tell."""
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                return int((folder / "cpuacct.usage").read_text()) * 1e-9
+            with contextlib.suppress(OSError):
+                if said := re.search(r"^usage_usec (\d+)", (folder / "cpu.stat").read_text(), re.MULTILINE):
+                    return int(said[1]) * 1e-6
+        return 0.0
+
     def out_of_memory(self) -> bool:
         """Whether the kernel killed something inside for its memory."""
         for folder in self._folders:
@@ -86,7 +97,8 @@ class Cgroup:
 
 def writable_roots() -> tuple[Path, ...]:
     """Where groups can be made that cap both processes and memory; empty if nowhere. Removes what dead processes left."""
-    for roots in ((MOUNT / "pids", MOUNT / "memory"), (_own_group(),)):
+    version_1 = (MOUNT / "pids", MOUNT / "memory")
+    for roots in ((*version_1, MOUNT / "cpuacct"), version_1, (_own_group(),)):
         try:
             with Cgroup(roots, processes=8, memory_mib=64) as group:
                 files = {name for folder in group._folders for name in os.listdir(folder)}

@@ -46,4 +46,4 @@ class UnsafeLocal:
                 with contextlib.suppress(OSError):
                     os.killpg(process.pid, signal.SIGKILL)
 
-            return watch(process, limits, stop, lambda: False)
+            return watch(process, limits, stop, lambda: False, lambda: 0.0)
