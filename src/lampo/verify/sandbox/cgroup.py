@@ -8,23 +8,23 @@ told by version 2, and by `cpuacct` of version 1 where that is writable too.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
+import secrets
 import signal
 import time
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
-_NAME = re.compile(r"lampo-(\d+)-\d+")
-_numbers = itertools.count()
+_NAME = re.compile(r"lampo-(\d+)-[0-9a-f]+")
 
 
 class Cgroup:
     """A group for one run, as a context manager; leaving it kills what is left inside."""
 
     def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
-        self._folders = [root / f"lampo-{os.getpid()}-{next(_numbers)}" for root in roots]
+        name = f"lampo-{os.getpid()}-{secrets.token_hex(8)}"  # a process killed in a run leaves its folder, and its number is reused
+        self._folders = [root / name for root in roots]
         memory = str(memory_mib * 2**20)
         self._settings = {
             "pids.max": str(processes),
