@@ -16,7 +16,7 @@ from lampo.types import LampoError
 from lampo.verify import sandbox as sandbox_module
 from lampo.verify.sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 from lampo.verify.sandbox.bubblewrap import Bubblewrap
-from lampo.verify.sandbox.cgroup import MOUNT
+from lampo.verify.sandbox.cgroup import MOUNT, Cgroup
 from lampo.verify.sandbox.unsafe import UnsafeLocal
 
 from .sandboxed import sandbox_or_skip
@@ -379,3 +379,29 @@ for _ in range(3):
 """
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert len(set(names)) == 3
+
+
+def test_control_groups_of_a_killed_process_are_removed_by_the_next(sandbox: Sandbox) -> None:
+    roots = getattr(sandbox, "_roots", ())
+    if not roots:
+        pytest.skip("no control group can be made here")
+    code = """
+import os
+from lampo.verify.sandbox.cgroup import Cgroup, writable_roots
+roots = writable_roots()
+for _ in range(2):
+    if os.fork() == 0:
+        group = Cgroup(roots, processes=1, memory_mib=64)
+        group.__enter__()
+        print(group._folders[0], flush=True)
+        os._exit(0)  # as if killed
+    os.wait()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    first, second = map(Path, said.split())
+    assert not first.exists()
+    for root in roots:
+        (root / second.name).rmdir()
+    with pytest.raises(OSError, match="nowhere"):
+        Cgroup((*roots, Path("/nowhere")), processes=1, memory_mib=64).__enter__()
+    assert [folder for root in roots for folder in root.glob(f"lampo-{os.getpid()}-*")] == []

@@ -78,7 +78,7 @@ class CodeOptions(UnboundedVerifier):
     name: Literal["code"] = "code"
     """Selects this verifier."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Most seconds for one verification; a program fails the tests that seven tenths of it are too short for."""
+    """Most seconds for one verification; no test begins after seven tenths of it, and those that are left are failed."""
     test_timeout_s: float = Field(default=6.0, gt=0)
     """Most seconds of CPU time of one test, and a quarter of its wall-clock time; then the test is failed."""
     test_memory_mib: int = Field(default=512, ge=32)

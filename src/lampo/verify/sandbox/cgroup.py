@@ -8,6 +8,7 @@ told by version 2, and by `cpuacct` of version 1 where that is writable too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -24,7 +25,7 @@ class Cgroup:
 
     def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
         name = f"lampo-{os.getpid()}-{secrets.token_hex(8)}"  # a process killed in a run leaves its folder, and its number is reused
-        self._folders = [root / name for root in roots]
+        self._roots, self._folders = roots, [root / name for root in roots]
         memory = str(memory_mib * 2**20)
         self._settings = {
             "pids.max": str(processes),
@@ -49,12 +50,19 @@ class Cgroup:
         ]
 
     def __enter__(self) -> Cgroup:
-        for folder in self._folders:
-            folder.mkdir()
-            for name, value in self._settings.items():
-                if (folder / name).exists():
-                    with contextlib.suppress(OSError):  # swap accounting may be off
-                        (folder / name).write_text(value)
+        _remove_stale(self._roots, os.getpid())
+        try:
+            for folder in self._folders:
+                folder.mkdir()
+                for name, value in self._settings.items():
+                    if (folder / name).exists():
+                        with contextlib.suppress(OSError):  # swap accounting may be off
+                            (folder / name).write_text(value)
+        except OSError:
+            for folder in self._folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,7 +104,7 @@ class Cgroup:
 
 
 def writable_roots() -> tuple[Path, ...]:
-    """Where groups can be made that cap both processes and memory; empty if nowhere. Removes what dead processes left."""
+    """Where groups can be made that cap both processes and memory; empty if nowhere."""
     version_1 = (MOUNT / "pids", MOUNT / "memory")
     for roots in ((*version_1, MOUNT / "cpuacct"), version_1, (_own_group(),)):
         try:
@@ -105,7 +113,6 @@ def writable_roots() -> tuple[Path, ...]:
         except OSError:
             continue
         if "pids.max" in files and files & {"memory.max", "memory.limit_in_bytes"}:
-            _remove_stale(roots)
             return roots
     return ()
 
@@ -137,7 +144,9 @@ def _remove(folder: Path) -> None:
             return
 
 
-def _remove_stale(roots: tuple[Path, ...]) -> None:
+@functools.lru_cache(maxsize=1)
+def _remove_stale(roots: tuple[Path, ...], process: int) -> None:
+    """Remove what dead processes left, once in each process: a worker that was killed in a run is followed by a fresh one."""
     for root in roots:
         for folder in root.glob("lampo-*"):
             match = _NAME.fullmatch(folder.name)
