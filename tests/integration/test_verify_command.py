@@ -33,6 +33,17 @@ def test_a_file_is_scored_and_the_unknown_are_told(tmp_path: Path) -> None:
     assert verdicts[1]["completion"] == "It is 5."
 
 
+def test_half_a_surrogate_pair_costs_no_verdict(tmp_path: Path) -> None:
+    rows = [{"completion": "4 \ud83d", "answer": "4"}, {"completion": "é 4", "answer": "\ud83d"}]
+    file, output = write(tmp_path / "r.jsonl", rows), tmp_path / "verdicts.jsonl"
+    result = CliRunner().invoke(app, ["verify", str(file), "--verifier", "numeric", "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    verdicts = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["verdict"]["status"] for row in verdicts] == ["right", "unknown"]
+    assert [{"completion": row["completion"], "answer": row["answer"]} for row in verdicts] == rows
+    assert "é" in output.read_text()
+
+
 def test_an_own_function_and_its_limits(tmp_path: Path) -> None:
     file = write(tmp_path / "r.jsonl", [{"said": text, "gold": "4"} for text in ("4", "5", "spin")])
     result = CliRunner().invoke(

@@ -4,8 +4,10 @@ import logging
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from lampo.types import LampoError
 from lampo.verify import sandbox as sandbox_module
 from lampo.verify.sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 from lampo.verify.sandbox.bubblewrap import Bubblewrap
+from lampo.verify.sandbox.cgroup import MOUNT, Cgroup
 from lampo.verify.sandbox.unsafe import UnsafeLocal
 
 from .sandboxed import sandbox_or_skip
@@ -46,6 +49,13 @@ def marked_processes(mark: str) -> list[str]:
     return found
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_a_program_runs_and_says_how_it_ended(sandbox: Sandbox) -> None:
     outcome = attack(sandbox, "print(open('attack.py').read()[:5]); import sys; print(sys.stdin.read(), end='')")
     assert (outcome.exit, outcome.code, outcome.stdout) == ("ok", 0, b"print\n")
@@ -75,6 +85,20 @@ def test_time_is_bounded(sandbox: Sandbox) -> None:
 
 def test_cpu_time_is_bounded_apart_from_wall_time(sandbox: Sandbox) -> None:
     assert attack(sandbox, "while True: pass", cpu_s=1, wall_s=60).exit == "time"
+
+
+def test_cpu_time_counts_all_processes_and_fractions_of_a_second(sandbox: Sandbox) -> None:
+    roots = getattr(sandbox, "_roots", ())
+    if not roots or not (os.access(MOUNT / "cpuacct", os.W_OK) or any((root / "cpu.stat").exists() for root in roots)):
+        pytest.skip("no control group tells the CPU time here")
+    burn = "import os, time\nfor _ in range({children}):\n  if os.fork() == 0: break\nwhile time.process_time() < {seconds}: pass\ntime.sleep(30)"
+    for children, seconds, limit_s in ((0, 60, 0.2), (3, 0.8, 2)):
+        outcome = attack(sandbox, burn.format(children=children, seconds=seconds), cpu_s=limit_s, wall_s=25)
+        assert outcome.exit == "time"
+        assert outcome.code == 128 + 9  # by us, before the limit of a process
+        assert outcome.seconds < 25
+    silent = "import os\nos.close(1); os.close(2)\nwhile True: pass"
+    assert attack(sandbox, silent, cpu_s=0.2, wall_s=25).seconds < 25
 
 
 def test_memory_is_bounded_for_one_process(sandbox: Sandbox) -> None:
@@ -120,10 +144,7 @@ def test_nothing_survives_in_the_background(sandbox: Sandbox) -> None:
     code = f"import os, time\nmark = '{mark}'\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0: time.sleep(600)\n  os._exit(0)\nprint('left')"
     outcome = sandbox.run({}, [sandbox.python, "-I", "-S", "-c", code], b"", Limits(wall_s=3.0))
     assert outcome.stdout == b"left\n"
-    end = time.monotonic() + 5
-    while marked_processes(mark) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert marked_processes(mark) == []
+    wait_until(lambda: marked_processes(mark) == [])
 
 
 def test_the_hosts_files_are_not_there(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -244,6 +265,25 @@ for place in ("/tmp", "/dev/shm"):
     assert rooms["/dev/shm"] <= 1
 
 
+def test_no_setting_of_the_kernel_can_be_opened_for_writing(sandbox: Sandbox) -> None:
+    code = """
+import os
+num_tried = 0
+for folder, _, files in os.walk("/proc"):
+    for path in (os.path.join(folder, name) for name in files):
+        if os.path.islink(path): continue
+        num_tried += 1
+        try: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)); print("OPENED", path)
+        except OSError: pass
+print(num_tried, os.path.exists("/proc/sys/kernel/core_pattern"))
+"""
+    outcome = attack(sandbox, code)
+    *opened, last = outcome.stdout.decode().splitlines()
+    assert opened == []
+    assert int(last.split()[0]) > 300
+    assert last.endswith("True")
+
+
 def test_a_file_and_their_number_are_bounded(sandbox: Sandbox) -> None:
     outcome = attack(sandbox, "held = [open(f'{n}', 'w') for n in range(10_000)]", open_files=32)
     assert outcome.exit == "crash"
@@ -310,3 +350,58 @@ def test_the_unsafe_runner_keeps_the_limits_it_can() -> None:
     assert attack(unsafe, "while True: pass", wall_s=1.0).exit == "time"
     assert attack(unsafe, "held = bytearray(2**30)", memory_mib=128).exit == "memory"
     assert attack(unsafe, "while True: print('x' * 1000)", output_kib=64).exit == "output"
+
+
+def test_the_unsafe_runner_leaves_no_program_when_it_is_killed(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    program = f"import time; open({str(started)!r}, 'w').close(); time.sleep(600)"
+    run = "import sys; from lampo.verify.sandbox.unsafe import *; UnsafeLocal().run({}, [sys.executable, '-c', sys.argv[1]], b'', Limits(wall_s=500))"
+    runner = subprocess.Popen([sys.executable, "-c", run, program])
+    try:
+        wait_until(started.exists)
+    finally:
+        runner.kill()
+        runner.wait()
+    wait_until(lambda: marked_processes(str(started)) == [])
+
+
+def test_the_name_of_a_control_group_is_never_used_again() -> None:
+    code = """
+import os
+from pathlib import Path
+from lampo.verify.sandbox.cgroup import Cgroup
+os.getpid = lambda: 7  # the number of a process that is gone is used again
+for _ in range(3):
+    if os.fork() == 0:  # each has what its parent had
+        print(Cgroup((Path("/"),), processes=1, memory_mib=1)._folders[0], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(names)) == 3
+
+
+def test_control_groups_of_a_killed_process_are_removed_by_the_next(sandbox: Sandbox) -> None:
+    roots = getattr(sandbox, "_roots", ())
+    if not roots:
+        pytest.skip("no control group can be made here")
+    code = """
+import os
+from lampo.verify.sandbox.cgroup import Cgroup, writable_roots
+roots = writable_roots()
+for _ in range(2):
+    if os.fork() == 0:
+        group = Cgroup(roots, processes=1, memory_mib=64)
+        group.__enter__()
+        print(group._folders[0], flush=True)
+        os._exit(0)  # as if killed
+    os.wait()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    first, second = map(Path, said.split())
+    assert not first.exists()
+    for root in roots:
+        (root / second.name).rmdir()
+    with pytest.raises(OSError, match="nowhere"):
+        Cgroup((*roots, Path("/nowhere")), processes=1, memory_mib=64).__enter__()
+    assert [folder for root in roots for folder in root.glob(f"lampo-{os.getpid()}-*")] == []

@@ -11,6 +11,7 @@ import ast
 import json
 import math
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,11 +23,17 @@ from .base import UnboundedVerifier, committed_text
 from .code_tests import ProgramTests, UnusableTests, read_tests
 from .sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 
-_FENCE = re.compile(r"[ \t]*(`{3,})[ \t]*([^`]*)")
+_FENCE = re.compile(r"[ \t]*(`{3,})([^`]*)")
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][-+]?\d+|\d*\.\d+[eE][-+]?\d+)")
 PYTHON = ("", "python", "py", "python3")
 FLOAT_TOLERANCE = 1e-6
 MAX_VALUE_DEPTH = 50
+WALL_FACTOR = 4.0
+"""CPU time decides whether a test took too long, for a right program waits on a busy machine; but one that sleeps has to end,
+after so many times as much."""
+LAST_BEGIN, LAST_END = 0.7, 0.85
+"""No test begins after the first and none ends after the second of these shares of a verification's time limit: beyond that limit
+it would be killed and unknown, which a program must not bring about by being slow."""
 
 _PROGRAM = """\
 import builtins, sys
@@ -37,7 +44,7 @@ exec(compile(open("main.py").read(), "main.py", "exec"), {"__name__": "__main__"
 """
 
 _FUNCTION = """\
-import builtins, json, os, sys
+import builtins, json, os, sys, types
 builtins.exit = builtins.quit = sys.exit
 asked = json.load(sys.stdin)
 results = os.dup(1)
@@ -51,7 +58,9 @@ def plain(value, depth=0):
     if hasattr(value, "__next__") or isinstance(value, range): return {"list": [plain(item, depth + 1) for item in value]}
     if isinstance(value, complex): return {"complex": [value.real, value.imag]}
     return {"other": type(value).__name__}
-space = {"__name__": "solution"}
+module = sys.modules["solution"] = types.ModuleType("solution")
+space = vars(module)
+exec(compile(asked.get("setup", ""), "setup.py", "exec"), space)
 exec(compile(asked["code"], "solution.py", "exec"), space)
 if asked["name"] is None:
     value = eval(compile(asked["expression"], "test.py", "eval"), space)
@@ -69,9 +78,9 @@ class CodeOptions(UnboundedVerifier):
     name: Literal["code"] = "code"
     """Selects this verifier."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Most seconds of wall-clock time for all tests of one program; then the verdict is unknown."""
+    """Most seconds for one verification; no test begins after seven tenths of it, and those that are left are failed."""
     test_timeout_s: float = Field(default=6.0, gt=0)
-    """Most seconds of one test; then the test is failed."""
+    """Most seconds of CPU time of one test, and a quarter of its wall-clock time; then the test is failed."""
     test_memory_mib: int = Field(default=512, ge=32)
     """Most memory of one test in MiB."""
     partial_credit: bool = False
@@ -128,11 +137,16 @@ class CodeOptions(UnboundedVerifier):
         self.prepare()
 
     def _failures(self, code: str, tests: ProgramTests, sandbox: Sandbox) -> Iterator[_Failure]:
-        limits = Limits(
-            wall_s=self.test_timeout_s, cpu_s=math.ceil(self.test_timeout_s), memory_mib=self.test_memory_mib
-        )
+        begin = time.monotonic()
         for number, test in enumerate(_each(tests), start=1):
-            reason = test.failure(code, sandbox, limits)
+            seconds = time.monotonic() - begin
+            limits = Limits(
+                wall_s=min(WALL_FACTOR * self.test_timeout_s, LAST_END * self.timeout_s - seconds),
+                cpu_s=self.test_timeout_s,
+                memory_mib=self.test_memory_mib,
+            )
+            in_time = seconds < LAST_BEGIN * self.timeout_s
+            reason = test.failure(code, sandbox, limits) if in_time else "took too long, with the tests before it"
             if reason is not None:
                 yield _Failure(number, reason)
                 if not self.partial_credit:
@@ -172,15 +186,14 @@ class _Value:
 
     def failure(self, code: str, sandbox: Sandbox, limits: Limits) -> str | None:
         command = [sandbox.python, "-I", "-S", "-c", _FUNCTION]
-        asked = self.asked | {"code": "\n".join(filter(None, [self.asked.get("setup"), code]))}
-        outcome = sandbox.run({}, command, json.dumps(asked).encode(), limits)
+        outcome = sandbox.run({}, command, json.dumps(self.asked | {"code": code}).encode(), limits)
         if outcome.exit != "ok":
             return _reason(outcome)
+        most_members = _most_members(self.expected)
         try:
-            value = _plain(json.loads(outcome.stdout))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return "wrong answer: no value was returned"
-        return None if self._fits(value) else "wrong answer"
+            return None if self._fits(_plain(json.loads(outcome.stdout), most_members)) else "wrong answer"
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # a whole number beyond floats, say
+            return "wrong answer: no value was returned that can be compared"
 
     def _fits(self, value: Any) -> bool:
         if self.tolerance is not None:
@@ -205,7 +218,7 @@ def last_code_block(completion: str) -> str | None:
         match = _FENCE.fullmatch(line.rstrip())
         if not fence:
             if match:
-                fence, is_python, lines = match[1], match[2].split(" ")[0].lower() in PYTHON, []
+                fence, is_python, lines = match[1], match[2].strip().split(" ")[0].lower() in PYTHON, []
         elif match and match[1] == fence and not match[2]:
             found = "".join(lines) if is_python else found
             fence = ""
@@ -329,8 +342,22 @@ def _has_plain_arguments(call: ast.Call) -> bool:
     return all(_literal(node) is not _NONE for node in [*call.args, *(word.value for word in call.keywords)])
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """The value that the sandbox stated, of plain types only."""
+def _most_members(value: Any) -> int:
+    """How many members the largest set or dict within a value has."""
+    if isinstance(value, dict):
+        return max([len(value), *map(_most_members, value), *map(_most_members, value.values())])
+    if isinstance(value, list | tuple | set | frozenset):
+        own = len(value) if isinstance(value, set | frozenset) else 0
+        return max([own, *map(_most_members, value)])
+    return 0
+
+
+def _plain(value: Any, most_members: int, depth: int = 0) -> Any:
+    """The value that the sandbox stated, of plain types only.
+
+    Its sets and dicts may have so many members: the program can choose numbers that all have one hash, and to put those
+    into one set takes time as their square.
+    """
     if depth > MAX_VALUE_DEPTH:
         raise ValueError("nested too deeply")
     if not isinstance(value, dict):
@@ -338,12 +365,14 @@ def _plain(value: Any, depth: int = 0) -> Any:
             raise TypeError("untagged")
         return value
     ((kind, items),) = value.items()
+    if kind in ("dict", "set", "frozenset") and len(items) > most_members:
+        raise ValueError("more members than any set or dict that is expected")
     if kind == "dict":
-        return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in items}
+        return {_plain(key, most_members, depth + 1): _plain(item, most_members, depth + 1) for key, item in items}
     if kind == "complex":
         return complex(*items)
     build = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind]
-    return build(_plain(item, depth + 1) for item in items)
+    return build(_plain(item, most_members, depth + 1) for item in items)
 
 
 def _is_single(expected: Any) -> bool:

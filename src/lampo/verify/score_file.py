@@ -77,7 +77,9 @@ def write_verdicts(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict])
         json.dumps(row | {"verdict": asdict(verdict)}, ensure_ascii=False)
         for (_, row), verdict in zip(rows, verdicts, strict=True)
     ]
-    write_file(path, ("\n".join(lines) + "\n").encode())
+    write_file(
+        path, ("\n".join(lines) + "\n").encode(errors="backslashreplace")
+    )  # half a surrogate pair, as JSON writes it
 
 
 def _column(rows: Sequence[Row], name: str | None, usual: Sequence[str], what: str) -> str:

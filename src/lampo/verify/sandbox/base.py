@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import selectors
@@ -14,6 +15,7 @@ from typing import Literal, Protocol
 
 Exit = Literal["ok", "time", "memory", "output", "crash"]
 STDERR_KEPT = 2000
+SHORTEST_WAIT_S = 0.01
 
 
 class SandboxError(Exception):
@@ -22,10 +24,14 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use."""
+    """What one run may use.
+
+    `cpu_s` binds all processes of a run together where a control group tells what they computed; elsewhere it binds each
+    process alone, in whole seconds.
+    """
 
     wall_s: float = 10.0
-    cpu_s: int = 10
+    cpu_s: float = 10.0
     memory_mib: int = 512
     processes: int = 32
     open_files: int = 64
@@ -84,11 +90,11 @@ def memory_file(content: bytes) -> int:
 
 def rlimits(limits: Limits) -> list[str]:
     """The command `prlimit` and its arguments: no `preexec_fn`, which is slow and unsafe beside threads."""
-    mib = 2**20
+    mib, cpu_s = 2**20, math.ceil(limits.cpu_s)
     return [
         "prlimit",
         f"--as={limits.memory_mib * mib}",
-        f"--cpu={limits.cpu_s}:{limits.cpu_s + 1}",
+        f"--cpu={cpu_s}:{cpu_s + 1}",
         f"--nofile={limits.open_files}",
         f"--fsize={limits.tmp_mib * mib}",
         f"--nproc={limits.processes}",
@@ -97,11 +103,44 @@ def rlimits(limits: Limits) -> list[str]:
     ]
 
 
+class _Clock:
+    """The limits of time of a run that begins now."""
+
+    def __init__(self, limits: Limits, computed_s: Callable[[], float]) -> None:
+        self.begin = time.monotonic()
+        self._end = self.begin + limits.wall_s
+        self._cpu_s, self._computed_s = limits.cpu_s, computed_s
+        self._processors = min(os.cpu_count() or 1, limits.processes)
+        self._next_look = self.begin + limits.cpu_s / self._processors
+
+    def seconds_left(self) -> float:
+        """Seconds in which neither limit can be reached; none or less once one is."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            left = self._cpu_s - self._computed_s()
+            if left <= 0:
+                return 0.0
+            self._next_look = now + max(SHORTEST_WAIT_S, left / self._processors)
+        return min(self._next_look, self._end) - now
+
+
 def watch(
-    process: subprocess.Popen[bytes], limits: Limits, stop: Callable[[], None], out_of_memory: Callable[[], bool]
+    process: subprocess.Popen[bytes],
+    limits: Limits,
+    stop: Callable[[], None],
+    out_of_memory: Callable[[], bool],
+    computed_s: Callable[[], float],
 ) -> Outcome:
-    """Read what a process writes until it ends, or stop it at the first limit that it reaches."""
-    begin = time.monotonic()
+    """Read what a process writes until it ends, or stop it at the first limit that it reaches.
+
+    Args:
+        process: has been started just now.
+        limits: those of time and output are watched here.
+        stop: ends it, and all that it started.
+        out_of_memory: whether it was killed for its memory.
+        computed_s: the CPU time of all that it started; 0 where nobody tells.
+    """
+    clock = _Clock(limits, computed_s)
     assert process.stdout is not None
     assert process.stderr is not None
     kept = {"out": bytearray(), "err": bytearray()}
@@ -111,7 +150,7 @@ def watch(
         selector.register(process.stdout, selectors.EVENT_READ, "out")
         selector.register(process.stderr, selectors.EVENT_READ, "err")
         while selector.get_map():
-            left = begin + limits.wall_s - time.monotonic()
+            left = clock.seconds_left()
             if left <= 0:
                 reached = "time"
                 break
@@ -127,8 +166,9 @@ def watch(
             if max(written.values()) > limits.output_kib * 1024:
                 reached = "output"
                 break
-    if reached is None and not _ends_within(process, max(0.01, begin + limits.wall_s - time.monotonic())):
-        reached = "time"
+    while reached is None and not _ends_within(process, max(SHORTEST_WAIT_S, clock.seconds_left())):
+        if clock.seconds_left() <= 0:
+            reached = "time"
     memory = out_of_memory()
     stop()
     process.stdout.close()
@@ -144,7 +184,7 @@ def watch(
         else:
             reached = "ok" if code == 0 else "crash"
     stdout = bytes(kept["out"][: limits.output_kib * 1024])
-    return Outcome(reached, stdout, stderr, code, time.monotonic() - begin)
+    return Outcome(reached, stdout, stderr, code, time.monotonic() - clock.begin)
 
 
 def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -21,7 +21,7 @@ EXTRA_MIB = 64
 class Bubblewrap:
     """Runs each command in namespaces of its own: no network, no other process, no file of this user.
 
-    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, and a bare /dev and /proc; its environment
+    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, and a bare /dev and a read-only /proc; its environment
     is empty but for PATH, HOME and LANG; it has no capabilities and cannot make new namespaces. Memory and processes
     are capped for all that it starts together where control groups can be made; started by root, it insists on them.
     """
@@ -104,7 +104,13 @@ class Bubblewrap:
                 if group is not None:
                     group.kill()
 
-            outcome = watch(process, limits, stop, group.out_of_memory if group else lambda: False)
+            outcome = watch(
+                process,
+                limits,
+                stop,
+                group.out_of_memory if group else lambda: False,
+                group.computed_s if group else lambda: 0.0,
+            )
             os.set_blocking(status, False)
             said = b""
             with contextlib.suppress(BlockingIOError):
@@ -121,7 +127,8 @@ NAMESPACES = """
     --setenv OMP_NUM_THREADS 1 --setenv OPENBLAS_NUM_THREADS 1
     --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try /etc/alternatives /etc/alternatives
 """
-DEVICES = "--proc /proc --dev /dev --size 1048576 --tmpfs /dev/shm --remount-ro /dev"
+DEVICES = "--proc /proc --remount-ro /proc --dev /dev --size 1048576 --tmpfs /dev/shm --remount-ro /dev"
+"""Read-only, since the kernel lets root's uid write /proc/sys without any capability; started by root, that is the uid inside."""
 
 
 def _flags(python: str) -> list[str]:

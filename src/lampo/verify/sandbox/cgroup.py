@@ -1,29 +1,31 @@
 """Control groups: caps on the processes and the memory of everything that a run starts, together.
 
 RLIMIT_AS counts each process alone, and RLIMIT_NPROC does not bind the user root: these do. Version 1 needs the mounted
-hierarchies `memory` and `pids` to be writable, version 2 a delegated group with these controllers.
+hierarchies `memory` and `pids` to be writable, version 2 a delegated group with these controllers. What a run computes is
+told by version 2, and by `cpuacct` of version 1 where that is writable too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import os
 import re
+import secrets
 import signal
 import time
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
-_NAME = re.compile(r"lampo-(\d+)-\d+")
-_numbers = itertools.count()
+_NAME = re.compile(r"lampo-(\d+)-[0-9a-f]+")
 
 
 class Cgroup:
     """A group for one run, as a context manager; leaving it kills what is left inside."""
 
     def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
-        self._folders = [root / f"lampo-{os.getpid()}-{next(_numbers)}" for root in roots]
+        name = f"lampo-{os.getpid()}-{secrets.token_hex(8)}"  # a process killed in a run leaves its folder, and its number is reused
+        self._roots, self._folders = roots, [root / name for root in roots]
         memory = str(memory_mib * 2**20)
         self._settings = {
             "pids.max": str(processes),
@@ -48,12 +50,19 @@ class Cgroup:
         ]
 
     def __enter__(self) -> Cgroup:
-        for folder in self._folders:
-            folder.mkdir()
-            for name, value in self._settings.items():
-                if (folder / name).exists():
-                    with contextlib.suppress(OSError):  # swap accounting may be off
-                        (folder / name).write_text(value)
+        _remove_stale(self._roots, os.getpid())
+        try:
+            for folder in self._folders:
+                folder.mkdir()
+                for name, value in self._settings.items():
+                    if (folder / name).exists():
+                        with contextlib.suppress(OSError):  # swap accounting may be off
+                            (folder / name).write_text(value)
+        except OSError:
+            for folder in self._folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,6 +83,16 @@ class Cgroup:
             time.sleep(pause_s)  # what dies is mostly gone in a fraction of a millisecond
             pause_s = min(2 * pause_s, 1e-3)
 
+    def computed_s(self) -> float:
+        """CPU time of all that was ever inside; 0 where the kernel does not tell."""
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                return int((folder / "cpuacct.usage").read_text()) * 1e-9
+            with contextlib.suppress(OSError):
+                if said := re.search(r"^usage_usec (\d+)", (folder / "cpu.stat").read_text(), re.MULTILINE):
+                    return int(said[1]) * 1e-6
+        return 0.0
+
     def out_of_memory(self) -> bool:
         """Whether the kernel killed something inside for its memory."""
         for folder in self._folders:
@@ -85,15 +104,15 @@ class Cgroup:
 
 
 def writable_roots() -> tuple[Path, ...]:
-    """Where groups can be made that cap both processes and memory; empty if nowhere. Removes what dead processes left."""
-    for roots in ((MOUNT / "pids", MOUNT / "memory"), (_own_group(),)):
+    """Where groups can be made that cap both processes and memory; empty if nowhere."""
+    version_1 = (MOUNT / "pids", MOUNT / "memory")
+    for roots in ((*version_1, MOUNT / "cpuacct"), version_1, (_own_group(),)):
         try:
             with Cgroup(roots, processes=8, memory_mib=64) as group:
                 files = {name for folder in group._folders for name in os.listdir(folder)}
         except OSError:
             continue
         if "pids.max" in files and files & {"memory.max", "memory.limit_in_bytes"}:
-            _remove_stale(roots)
             return roots
     return ()
 
@@ -125,7 +144,9 @@ def _remove(folder: Path) -> None:
             return
 
 
-def _remove_stale(roots: tuple[Path, ...]) -> None:
+@functools.lru_cache(maxsize=1)
+def _remove_stale(roots: tuple[Path, ...], process: int) -> None:
+    """Remove what dead processes left, once in each process: a worker that was killed in a run is followed by a fresh one."""
     for root in roots:
         for folder in root.glob("lampo-*"):
             match = _NAME.fullmatch(folder.name)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from .base import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 
+DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
+
 
 class UnsafeLocal:
     """Runs a command unprotected: it can read and write all that this user can, and use the network."""
@@ -21,7 +23,10 @@ class UnsafeLocal:
         self.python = os.path.realpath(sys.executable)
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
-        """See `Sandbox.run`; but what it starts in another session is left behind."""
+        """See `Sandbox.run`; but what it starts in another session is left behind.
+
+        If this process is killed, so is the command; its folder and what it started are then left behind.
+        """
         with tempfile.TemporaryDirectory(prefix="lampo-unsandboxed-") as folder:
             for name, content in files.items():
                 Path(folder, name).write_bytes(content)
@@ -29,7 +34,7 @@ class UnsafeLocal:
             flags = [flag for flag in rlimits(limits) if not flag.startswith("--nproc")]  # counts all of this user's
             try:
                 process = subprocess.Popen(
-                    [*flags, *command],
+                    [*DIE_WITH_PARENT, *flags, *command],
                     stdin=input_file,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -46,4 +51,4 @@ class UnsafeLocal:
                 with contextlib.suppress(OSError):
                     os.killpg(process.pid, signal.SIGKILL)
 
-            return watch(process, limits, stop, lambda: False)
+            return watch(process, limits, stop, lambda: False, lambda: 0.0)
