@@ -4,8 +4,16 @@ import ctypes
 import os
 import sys
 import time
+from typing import ClassVar
 
 from lampo.types import Verdict
+from lampo.verify import PythonOptions
+
+
+class Bounded(PythonOptions):
+    """A verifier that bounds itself."""
+
+    bounds_itself: ClassVar[bool] = True
 
 
 def verify(completion: str, answer: str, *, prefix: str = "") -> Verdict | bool | None:

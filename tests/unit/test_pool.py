@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from lampo.types import Verdict
-from lampo.verify import NumericOptions, PythonOptions, VerifierPool, judge, verifier
-from lampo.verify.pool import HOPELESS_AFTER
+from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierPool, judge, verifier
+from lampo.verify.workers import HOPELESS_AFTER
+
+from .pathological import Bounded
 
 FUNCTION = "tests.unit.pathological.verify"
 
@@ -182,7 +185,7 @@ def run_script(text: str, folder: Path, **options: object) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, str(script)],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -254,14 +257,44 @@ def test_waiting_for_a_busy_processor_hardly_counts() -> None:
     assert verdict.seconds < min(0.5, seconds)
 
 
-def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual() -> None:
+@pytest.fixture
+def experienced() -> Iterator[VerifierPool]:
+    """A pool that knows that `own()` is quick."""
     with VerifierPool(workers=2) as pool:
-        hanging = pool.submit(own(), "sleep 1", "")
-        assert [verdict.status for verdict in pool.collect([hanging])] == ["right"]  # nothing is known yet: it waits
-        pool._longest_s, pool._num_back = 1.0, HOPELESS_AFTER  # as if a hundred short ones had come back
-        begin = time.monotonic()
-        futures = [pool.submit(own(), text, "") for text in ("spin", "sleep 0.2", "spin", "sleep 0.1")]
-        verdicts = pool.collect(futures)
-        assert time.monotonic() - begin < 15  # the limit is 20
-        assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "right"]
-        assert verdicts[0].detail == "took longer than 4 s and was stopped: no other verification took longer than 1 s"
+        pool.verify(own(timeout_s=600), ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
+        yield pool
+
+
+def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual(experienced: VerifierPool) -> None:
+    said = ["sleep 600", "sleep 0.1", "sleep 600", "sleep 600", "4"]
+    verdicts = experienced.collect([experienced.submit(own(timeout_s=600), text, "4") for text in said])
+    assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "unknown", "right"]
+    assert re.fullmatch(
+        r"took longer than \S+ s and was given up: no other of this verifier took longer than \S+ s", verdicts[0].detail
+    )
+
+
+def test_before_it_is_known_what_is_usual_all_are_waited_for() -> None:
+    with VerifierPool(workers=1) as pool:
+        assert pool.collect([pool.submit(own(), "sleep 1", "")])[0].status == "right"
+
+
+def test_slower_ones_are_not_given_up_for_ever(experienced: VerifierPool) -> None:
+    slower = own(timeout_s=600)
+    assert experienced.collect([experienced.submit(slower, "sleep 1.5", "")])[0].status == "unknown"
+    end = time.monotonic() + 60
+    while experienced.collect([experienced.submit(slower, "sleep 1.5", "")])[0].status == "unknown":
+        assert time.monotonic() < end
+
+
+def test_what_is_usual_for_one_verifier_says_nothing_of_another(experienced: VerifierPool) -> None:
+    other = own(timeout_s=600, options={"prefix": "0"})
+    assert experienced.collect([experienced.submit(other, "sleep 1", "")])[0].status == "right"
+
+
+def test_one_that_bounds_itself_is_never_given_up() -> None:
+    bounded = Bounded(function=FUNCTION, timeout_s=600)
+    with VerifierPool(workers=2) as pool:
+        pool.verify(bounded, ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
+        assert pool.collect([pool.submit(bounded, "sleep 1", "")])[0].status == "right"
+    assert CodeOptions.bounds_itself

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import io
 import json
+import math
 import os
 import pickle
 import resource
@@ -32,8 +34,11 @@ PRIORITY, SLOW_PRIORITY = 10, 19
 """As of `nice`: of verifications, which leave the processors to whoever samples and trains, and of those that take long."""
 SPARES = 16
 """So many may have done so at once."""
+HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 0.5, 100
+"""Where the caller waits for nothing else, a verification is given up after so many times the longest of its verifier that ever came
+back, and so many seconds at least; but none before so many have come back."""
 LAST_MOMENT_S = 0.25
-"""One whose time limit was lowered while it ran goes on for so long at least."""
+"""One that was running when the caller began to wait goes on for so long at least: now it has the processors."""
 SHORTEST_WAIT_S = 0.01
 WAITING_COUNTS = 0.03
 """A second of waiting for a processor counts so many: a busy machine is not the verifier's fault, but nobody waits for ever."""
@@ -44,24 +49,43 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Job:
-    """One verification: its number, limits, and the pickled (verifier, completion, answer)."""
+    """One verification: its number, limits, the pickled verifier, and the pickled (completion, answer)."""
 
     number: int
     timeout_s: float
     memory_mib: int
+    kind: bytes
     work: bytes
     tried: bool = False
-    why: str = ""
-
-    def hurry(self, timeout_s: float, why: str) -> None:
-        """Lower the time limit."""
-        if timeout_s < self.timeout_s:
-            self.timeout_s, self.why = timeout_s, why
+    hurried_s: float = math.inf
+    """It may be given up after so long; never, as long as the caller does not wait for it."""
+    given_up: bool = False
+    """The caller has its answer; how long it really takes is still of interest."""
 
     @property
     def patience_s(self) -> float:
         """How long it counts as one of the workers' verifications."""
         return min(self.timeout_s, max(PATIENCE_S, PATIENCE_SHARE * self.timeout_s))
+
+
+@dataclass(slots=True)
+class Experience:
+    """What has been seen of one verifier with its options."""
+
+    bounds_itself: bool = False
+    num_back: int = 0
+    longest_s: float = 0.0
+
+    def came_back(self, seconds: float) -> None:
+        """Learn from one that said right or wrong."""
+        self.num_back, self.longest_s = self.num_back + 1, max(self.longest_s, seconds)
+
+    @property
+    def hopeless_s(self) -> float:
+        """One that takes longer will hardly come back."""
+        if self.bounds_itself or self.num_back < HOPELESS_AFTER:
+            return math.inf
+        return max(HOPELESS_S, HOPELESS_FACTOR * self.longest_s)
 
 
 @dataclass(slots=True)
@@ -85,7 +109,7 @@ class Worker:
         """
         self.job, self.begin, self.blocked_s, self.slow = job, time.monotonic(), 0.0, False
         self.before = processor_times(self.pid) or (0.0, 0.0)
-        self.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.work)
+        self.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.kind + job.work)
 
     def seconds(self) -> float:
         """How long it has been at its job, where Linux tells: in which it computed or was blocked, but did not wait for a processor."""
@@ -126,6 +150,7 @@ class Supervisor:
         self._num_workers = num_workers
         self._jobs: deque[Job] = deque()
         self._workers: dict[Connection, Worker] = {}
+        self._experience: dict[bytes, Experience] = {}
         self._caller = os.getppid()
 
     def run(self) -> None:
@@ -152,37 +177,46 @@ class Supervisor:
         except (EOFError, OSError):
             return False
         match asked:
-            case "prepare":
-                self._prepare(*given)
             case "verify":
-                self._jobs.append(Job(*given))
+                job = Job(*given)
+                if job.kind not in self._experience:
+                    self._experience[job.kind] = self._prepare(job.kind)
+                self._jobs.append(job)
             case "hurry":
                 self._hurry(*given)
         return True
 
-    def _hurry(self, numbers: frozenset[int], limit_s: float, why: str) -> None:
-        """Lower the time limit of these; but each has a last moment, in which the caller waits and leaves it the processors."""
+    def _hurry(self, numbers: frozenset[int]) -> None:
+        """The caller waits for these and for nothing else."""
         for job in self._jobs:
             if job.number in numbers:
-                job.hurry(limit_s, why)
+                job.hurried_s = 0.0
         for worker in self._workers.values():
             if worker.job and worker.job.number in numbers:
-                worker.job.hurry(max(limit_s, worker.seconds() + LAST_MOMENT_S), why)
+                worker.job.hurried_s = worker.seconds() + LAST_MOMENT_S
 
-    def _prepare(self, verifier: bytes) -> None:
+    def _prepare(self, kind: bytes) -> Experience:
         """Import what a verifier needs, once and before workers are forked."""
+        experience = Experience()
         with contextlib.suppress(Exception):
-            pickle.loads(verifier).warm_up()
+            verifier = pickle.loads(kind)
+            experience.bounds_itself = verifier.bounds_itself
+            verifier.warm_up()
             gc.collect()
             gc.freeze()  # a worker's garbage collection then leaves the shared pages alone
         for worker in [worker for worker in self._workers.values() if worker.job is None]:
             self._stop(worker)
+        return experience
+
+    def _limit_s(self, job: Job) -> float:
+        """When it is stopped or given up."""
+        return min(job.timeout_s, max(job.hurried_s, self._experience[job.kind].hopeless_s))
 
     def _seconds_to_next_event(self) -> float:
         events = [
-            (worker.job.timeout_s if worker.slow else worker.job.patience_s) - worker.seconds()
+            (self._limit_s(job) if worker.slow else min(job.patience_s, self._limit_s(job))) - worker.seconds()
             for worker in self._workers.values()
-            if worker.job
+            if (job := worker.job)
         ]
         return min([1.0, *(max(SHORTEST_WAIT_S, event) for event in events)])
 
@@ -208,7 +242,10 @@ class Supervisor:
             self._worker_died(worker)
             return
         assert worker.job is not None
-        self._answer(worker.job, fields | {"seconds": min(fields["seconds"], worker.seconds())})
+        seconds = min(fields["seconds"], worker.seconds())
+        if fields["status"] != "unknown":
+            self._experience[worker.job.kind].came_back(seconds)
+        self._answer(worker.job, fields | {"seconds": seconds})
         worker.job = None
         worker.num_done += 1
         if worker.slow or worker.num_done >= RECYCLE_AFTER or fields["status"] == "unknown":
@@ -220,7 +257,9 @@ class Supervisor:
         job, seconds, code = worker.job, worker.seconds(), self._stop(worker)
         if job is None:
             return
-        if not job.tried:  # perhaps it was killed for what another did: once more, in a fresh worker
+        if (
+            not job.tried and not job.given_up
+        ):  # perhaps it was killed for what another did: once more, in a fresh worker
             job.tried = True
             self._jobs.appendleft(job)
             return
@@ -231,21 +270,38 @@ class Supervisor:
         for worker in list(self._workers.values()):
             if worker.job is None:
                 continue
-            seconds = worker.seconds()
-            if seconds >= worker.job.timeout_s:
-                job = worker.job
+            job, seconds, limit_s = worker.job, worker.seconds(), self._limit_s(worker.job)
+            if seconds >= limit_s:
                 if worker.pipe.poll():  # it spoke in the last moment
                     self._worker_spoke(worker)
-                    continue
-                self._stop(worker)
-                self._answer(job, _unknown(f"took longer than {job.timeout_s:.3g} s and was stopped{job.why}", seconds))
-            elif seconds >= worker.job.patience_s and not worker.slow:
-                worker.slow = True
-                with contextlib.suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, worker.pid, SLOW_PRIORITY)
+                elif limit_s < job.timeout_s:
+                    self._give_up(worker, job, seconds, limit_s)
+                else:
+                    self._stop(worker)
+                    self._answer(job, _unknown(f"took longer than {limit_s:.3g} s and was stopped", seconds))
+            elif seconds >= job.patience_s:
+                self._slow_down(worker)
+
+    def _give_up(self, worker: Worker, job: Job, seconds: float, limit_s: float) -> None:
+        """Answer for one that hardly comes back. One at a time goes on, to learn whether such do come back."""
+        usual = f"no other of this verifier took longer than {self._experience[job.kind].longest_s:.3g} s"
+        self._answer(job, _unknown(f"took longer than {limit_s:.3g} s and was given up: {usual}", seconds))
+        if any(other.job and other.job.given_up for other in self._workers.values()):
+            self._stop(worker)
+            return
+        job.given_up, job.hurried_s = True, math.inf
+        self._slow_down(worker)
+
+    def _slow_down(self, worker: Worker) -> None:
+        """Let another take its place, and the processors."""
+        if not worker.slow:
+            worker.slow = True
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, worker.pid, SLOW_PRIORITY)
 
     def _answer(self, job: Job, fields: dict[str, object]) -> None:
-        self._client.send_bytes(json.dumps([job.number, fields]).encode())
+        if not job.given_up:
+            self._client.send_bytes(json.dumps([job.number, fields]).encode())
 
     def _fork(self) -> Worker:
         ours, theirs = Pipe()
@@ -298,7 +354,8 @@ def serve(pipe: Connection) -> None:
 def _judge(work: bytes) -> dict[str, object]:
     begin = time.perf_counter()
     try:
-        verdict = dataclasses.asdict(judge(*pickle.loads(work)))
+        stream = io.BytesIO(work)
+        verdict = dataclasses.asdict(judge(pickle.load(stream), *pickle.load(stream)))
         json.dumps(verdict)
         return verdict
     except BaseException as error:  # SystemExit, and what sympy's helpers raise beside Exception
