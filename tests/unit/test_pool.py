@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,27 @@ def test_what_a_function_may_return(pool: VerifierPool) -> None:
     assert pool.verify(own(options={"prefix": "0"}), ["4"], ["04"])[0].status == "right"
 
 
+def test_a_strange_verdict_stops_no_other(pool: VerifierPool) -> None:
+    futures = [pool.submit(own(), text, "4") for text in ("4", "subclass", "no-status", "4")]
+    assert [future.result(timeout=60).status for future in futures] == ["right", "right", "unknown", "right"]
+
+
+@pytest.mark.parametrize("forks", ["fork-and-return", "fork-unseen-and-return"])
+def test_a_copy_of_a_worker_does_not_answer_in_its_place(forks: str) -> None:
+    with VerifierPool(workers=1) as pool:
+        assert [verdict.status for verdict in pool.verify(own(), [forks, "sleep 1"], ["", ""])] == ["right"] * 2
+        parent = pool._parent
+        assert pool.verify(own(), [forks], [""])[0].status == "right"
+        time.sleep(0.6)  # its copy speaks while nothing is asked
+        assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+        assert pool._parent is parent
+
+
+def test_a_crash_is_seen_although_a_child_lives_on(pool: VerifierPool) -> None:
+    (verdict,) = pool.verify(own(), ["fork-and-crash"], [""])
+    assert verdict.detail == "the verifier's process was killed by signal 11 (Segmentation fault)"
+
+
 def test_a_dead_idle_worker_is_replaced_and_so_is_the_parent_of_all() -> None:
     with VerifierPool(workers=1) as pool:
         (verdict,) = pool.verify(own(), ["pid"], [""])
@@ -131,6 +154,60 @@ def test_a_dead_idle_worker_is_replaced_and_so_is_the_parent_of_all() -> None:
         os.kill(parent._process.pid, signal.SIGKILL)
         assert [future.result().status for future in waiting] == ["right"] * 3
         assert pool._parent is not parent
+
+
+def test_after_a_restart_imports_still_are_no_part_of_a_verification() -> None:
+    slow = PythonOptions(function="tests.unit.slow_to_import.verify", timeout_s=1)
+    with VerifierPool(workers=2) as pool:
+        waiting = [pool.submit(slow, "4", "4") for _ in range(3)]
+        assert pool._parent is not None
+        os.kill(pool._parent._process.pid, signal.SIGKILL)
+        assert [future.result().status for future in waiting] == ["right"] * 3
+
+
+@contextmanager
+def no_file_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_workers_cannot_be_started_verdicts_are_unknown_and_later_ones_are_not() -> None:
+    with VerifierPool(workers=1) as pool:
+        waiting = pool.submit(own(timeout_s=600), "sleep 600", "")
+        parent = pool._parent
+        assert parent is not None
+        with no_file_descriptor_left():
+            os.kill(parent._process.pid, signal.SIGKILL)
+            assert waiting.result(timeout=60).detail.startswith("the verification workers could not be started: ")
+            assert pool.submit(own(), "4", "4").result(timeout=60).status == "unknown"
+        assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+
+
+def test_a_fork_of_the_caller_leaves_its_workers_alone(tmp_path: Path) -> None:
+    process = run_script(
+        f"""
+        import os, sys
+        from lampo.verify import VerifierPool, verifier
+        pool = VerifierPool(1)
+        own = verifier("python:{FUNCTION}", timeout_s=600)
+        (before,) = pool.verify(own, ["pid"], [""])
+        for uses_the_pool in (False, True):
+            child = os.fork()
+            if child == 0:
+                sys.exit(pool.verify(own, ["4"], ["4"])[0].status != "right" if uses_the_pool else 0)
+            assert os.waitpid(child, 0)[1] == 0
+        (after,) = pool.verify(own, ["pid"], [""])
+        print(after.extracted == before.extracted)
+        """,
+        tmp_path,
+    )
+    assert process.communicate(timeout=60)[0] == "True\n"
 
 
 def test_closing_ends_what_runs_and_leaves_no_process() -> None:

@@ -93,7 +93,7 @@ class VerifierPool:
             parent, self._parent = self._parent, None
         if parent is not None:
             parent.end()
-            self._abandon("the pool was closed")
+        self._abandon("the pool was closed")
 
     def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
         """Begin one verification. The future always has a verdict in the end; it never raises.
@@ -126,8 +126,11 @@ class VerifierPool:
             number = self._num_jobs
             message = pickle.dumps(("verify", number, verifier.timeout_s, verifier.memory_mib, kind, work))
             self._jobs[number] = _Job(message, future)
-            parent = self._running()
-        self._send(parent, [message])
+            parent, refusal = self._running()
+        if parent is None:
+            self._abandon(refusal)
+        else:
+            self._send(parent, [message])
         return future
 
     def verify(
@@ -183,11 +186,20 @@ class VerifierPool:
             self._send(parent, [pickle.dumps(("hurry", numbers))])
         return [future.result() for future in futures]
 
-    def _running(self) -> _Parent:
-        """The workers' parent, started if there is none (or if this process is a fork of the one that started it)."""
+    def _running(self) -> tuple[_Parent | None, str]:
+        """The workers' parent, started if there is none (or if this process is a fork of the one that started it).
+
+        None and the reason where none can be started: then nothing can be verified now.
+        """
         if self._parent is None or self._parent.process_id != os.getpid():
-            self._parent = _Parent(self._workers, weakref.WeakMethod(self._received), weakref.WeakMethod(self._lost))
-        return self._parent
+            self._parent = None
+            try:
+                self._parent = _Parent(
+                    self._workers, weakref.WeakMethod(self._received), weakref.WeakMethod(self._lost)
+                )
+            except (OSError, RuntimeError) as error:  # no process, no file descriptor, or no thread is left
+                return None, f"the verification workers could not be started: {error}"
+        return self._parent, ""
 
     def _send(self, parent: _Parent, messages: Iterable[bytes]) -> None:
         with (
@@ -214,11 +226,13 @@ class VerifierPool:
             for job in self._jobs.values():
                 job.restarts += 1
             messages = [job.message for job in self._jobs.values()]
-            successor = self._running() if messages and not self._closed else None
+            successor, refusal = self._running() if messages and not self._closed else (None, "")
         for job in jobs:
             job.future.set_result(Verdict("unknown", detail="all verification workers were lost, several times"))
         if successor is not None:
             self._send(successor, messages)
+        elif refusal:
+            self._abandon(refusal)
 
     def _abandon(self, reason: str) -> None:
         with self._lock:
@@ -238,17 +252,20 @@ class _Parent:
     ) -> None:
         self.process_id = os.getpid()
         ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.workers", str(theirs.fileno()), str(workers)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            process_group=0,  # Ctrl-C is the caller's; but no session: Linux shares processors between sessions whatever their priorities
-        )
-        theirs.close()
-        self.connection = Connection(ours.detach())
-        self._finalizer = weakref.finalize(self, _end, self._process, self.connection)
+        with ours, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.workers", str(theirs.fileno()), str(workers)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ
+                | ENVIRONMENT
+                | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                # Ctrl-C is the caller's; but no session: Linux shares processors between sessions whatever their priorities
+                process_group=0,
+            )
+            self.connection = Connection(ours.detach())
+        self._finalizer = weakref.finalize(self, _end, self.process_id, self._process, self.connection)
         reader = threading.Thread(
             target=_read, args=(self.connection, weakref.ref(self), received, lost), daemon=True, name="verdicts"
         )
@@ -258,8 +275,11 @@ class _Parent:
         self._finalizer()
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
-    """The parent of the workers kills them and goes when its connection ends."""
+def _end(creator: int, process: subprocess.Popen[bytes], connection: Connection) -> None:
+    """The parent of the workers kills them and goes when its connection ends. A fork of their creator leaves them to it."""
+    if os.getpid() != creator:
+        connection.close()
+        return
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
     try:
@@ -278,9 +298,13 @@ def _read(
     try:
         while True:
             number, fields = json.loads(connection.recv_bytes())
+            try:
+                verdict = Verdict(**fields)
+            except (TypeError, ValueError) as error:
+                verdict = Verdict("unknown", detail=f"the worker sent no verdict: {error}")
             deliver = received()
             if deliver is not None:
-                deliver(number, Verdict(**fields))
+                deliver(number, verdict)
             del deliver
     except (OSError, EOFError):
         pass

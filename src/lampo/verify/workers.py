@@ -16,11 +16,13 @@ import os
 import pickle
 import resource
 import signal
+import struct
 import sys
 import time
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
 
 from ..interrupt import when_parent_ends
 from ..types import Verdict
@@ -45,6 +47,8 @@ WAITING_COUNTS = 0.03
 RECYCLE_AFTER = 2000
 """A worker that has done so many verifications is replaced: libraries keep caches."""
 MIB = 2**20
+_HEAD = struct.Struct("!QQ")
+"""Of what a worker is sent: the number of the job, and its memory limit."""
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ class Worker:
         """
         self.job, self.begin, self.blocked_s, self.slow = job, time.monotonic(), 0.0, False
         self.before = processor_times(self.pid) or (0.0, 0.0)
-        self.pipe.send_bytes(job.memory_mib.to_bytes(8, "big") + job.kind + job.work)
+        self.pipe.send_bytes(_HEAD.pack(job.number, job.memory_mib) + job.kind + job.work)
 
     def seconds(self) -> float:
         """How long it has been at its job, where Linux tells: in which it computed or was blocked, but did not wait for a processor."""
@@ -236,12 +240,15 @@ class Supervisor:
 
     def _worker_spoke(self, worker: Worker) -> None:
         try:
-            reply = worker.pipe.recv_bytes()
-            fields = json.loads(reply)
+            number, fields = json.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             self._worker_died(worker)
             return
-        assert worker.job is not None
+        except (ValueError, TypeError):
+            number, fields = 0, dict[str, Any]()
+        if worker.job is None or number != worker.job.number:  # a copy of the process spoke, which a verifier made
+            self._worker_died(worker, "answered for another verification")
+            return
         seconds = min(fields["seconds"], worker.seconds())
         if fields["status"] != "unknown":
             self._experience[worker.job.kind].came_back(seconds)
@@ -253,7 +260,7 @@ class Supervisor:
                 worker
             )  # its priority cannot be raised again, and after a failure its memory is in an unknown state
 
-    def _worker_died(self, worker: Worker) -> None:
+    def _worker_died(self, worker: Worker, why: str = "") -> None:
         job, seconds, code = worker.job, worker.seconds(), self._stop(worker)
         if job is None:
             return
@@ -263,8 +270,8 @@ class Supervisor:
             job.tried = True
             self._jobs.appendleft(job)
             return
-        reason = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"left with status {code}"
-        self._answer(job, _unknown(f"the verifier's process {reason}", seconds))
+        ended = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"left with status {code}"
+        self._answer(job, _unknown(f"the verifier's process {why or ended}", seconds))
 
     def _stop_late_ones(self) -> None:
         for worker in list(self._workers.values()):
@@ -333,6 +340,9 @@ def serve(pipe: Connection) -> None:
     """A worker's life: take a job, judge, answer, until the pipe ends."""
     os.setpgid(0, 0)
     os.nice(PRIORITY)
+    os.register_at_fork(
+        after_in_child=pipe.close
+    )  # what a verifier forks neither answers in its place nor outlives it unseen
     when_parent_ends(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -345,10 +355,11 @@ def serve(pipe: Connection) -> None:
             message = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        limit = int.from_bytes(message[:8], "big") * MIB
+        number, memory_mib = _HEAD.unpack_from(message)
+        limit = memory_mib * MIB
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-        pipe.send_bytes(json.dumps(_judge(message[8:])).encode())
+        pipe.send_bytes(json.dumps([number, _judge(message[_HEAD.size :])]).encode())
 
 
 def _judge(work: bytes) -> dict[str, object]:
