@@ -1,9 +1,11 @@
 """The pool against verifiers that hang, crash, eat memory and lie; timings bound, never decide by a hair."""
 
 import asyncio
+import itertools
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,8 @@ import pytest
 
 from lampo.types import Verdict
 from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierPool, judge, verifier
+from lampo.verify.code_tests import ProgramTests
+from lampo.verify.sandbox.cgroup import writable_roots
 from lampo.verify.workers import HOPELESS_AFTER
 
 from .pathological import Bounded
@@ -210,6 +214,48 @@ def test_a_fork_of_the_caller_leaves_its_workers_alone(tmp_path: Path) -> None:
     assert process.communicate(timeout=60)[0] == "True\n"
 
 
+def test_a_worker_that_cannot_be_forked_is_done_without() -> None:
+    with VerifierPool(workers=3) as pool:
+        pool.verify(own(), ["4"], ["4"])
+        parent = pool._parent
+        assert parent is not None
+        pid = parent._process.pid
+        used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+        _, second = itertools.islice((number for number in itertools.count() if number not in used), 2)
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (second, hard))  # a pipe takes two
+        assert [verdict.status for verdict in pool.verify(own(), ["sleep 0.3"] * 3, [""] * 3)] == ["right"] * 3
+        assert pool._parent is parent
+
+
+def test_killed_workers_leave_no_control_groups() -> None:
+    roots = writable_roots()
+    if not roots or not shutil.which("bwrap"):
+        pytest.skip("no control groups can be made here")
+    tests = ProgramTests(type="stdin", inputs=["1"], outputs=["1"]).dump()
+    killed: set[str] = set()
+    with VerifierPool(workers=1) as pool:
+        for _ in range(2):  # each is tried twice
+            future = pool.submit(CodeOptions(), "```\nwhile True: pass\n```", tests)
+            while not future.done():
+                for folder in roots[0].glob("lampo-*-*"):
+                    pid = folder.name.split("-")[1]
+                    if pool._parent and pid not in killed and parent_of(pid) == pool._parent._process.pid:
+                        killed.add(pid)
+                        os.kill(int(pid), signal.SIGKILL)
+                time.sleep(0.01)
+    first_ones = sorted(killed, key=int)[:2]
+    assert len(first_ones) == 2
+    assert not [folder for root in roots for pid in first_ones for folder in root.glob(f"lampo-{pid}-*")]
+
+
+def parent_of(pid: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def test_closing_ends_what_runs_and_leaves_no_process() -> None:
     pool = VerifierPool(workers=2)
     (verdict,) = pool.verify(own(), ["pid"], [""])
@@ -332,6 +378,11 @@ def test_waiting_for_a_busy_processor_hardly_counts() -> None:
             process.wait()
     assert verdict.status == "right", verdict
     assert verdict.seconds < min(0.5, seconds)
+
+
+def test_seconds_hold_what_a_verification_was_blocked(pool: VerifierPool) -> None:
+    verdicts = pool.verify(own(), ["sleep 0.05"] * 20, [""] * 20)
+    assert min(verdict.seconds for verdict in verdicts) > 0.04
 
 
 @pytest.fixture

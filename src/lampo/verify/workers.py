@@ -27,6 +27,7 @@ from typing import Any
 from ..interrupt import when_parent_ends
 from ..types import Verdict
 from . import judge
+from .sandbox.cgroup import writable_roots
 
 PATIENCE_S = 0.1
 PATIENCE_SHARE = 0.05
@@ -44,6 +45,8 @@ LAST_MOMENT_S = 0.25
 SHORTEST_WAIT_S = 0.01
 WAITING_COUNTS = 0.03
 """A second of waiting for a processor counts so many: a busy machine is not the verifier's fault, but nobody waits for ever."""
+SHORTAGE_S = 2.0
+"""So long a process that cannot fork its only worker waits before it leaves the next try to a fresh one."""
 RECYCLE_AFTER = 2000
 """A worker that has done so many verifications is replaced: libraries keep caches."""
 MIB = 2**20
@@ -118,13 +121,20 @@ class Worker:
     def seconds(self) -> float:
         """How long it has been at its job, where Linux tells: in which it computed or was blocked, but did not wait for a processor."""
         wall = time.monotonic() - self.begin
+        runnable = is_runnable(self.pid)  # it may be waiting at this moment, and `waited` is that of earlier times
         times = processor_times(self.pid)
         if times is None:
             return wall
         computed, waited = times[0] - self.before[0], times[1] - self.before[1]
-        if not is_runnable(self.pid):  # else it may be waiting at this moment, and `waited` is that of earlier times
+        if not runnable:
             self.blocked_s = wall - waited - computed
         return max(0.0, WAITING_COUNTS * wall, computed + self.blocked_s)
+
+    def took(self) -> float:
+        """How long its job took, now that it has answered: all but what it waited for a processor."""
+        wall = time.monotonic() - self.begin
+        times = processor_times(self.pid)
+        return wall if times is None else max(0.0, wall - (times[1] - self.before[1]))
 
 
 def processor_times(pid: int) -> tuple[float, float] | None:
@@ -230,7 +240,13 @@ class Supervisor:
             num_slow = sum(worker.slow for worker in busy)
             if len(busy) - num_slow >= self._num_workers or num_slow >= SPARES:
                 return
-            worker = next((worker for worker in self._workers.values() if not worker.job), None) or self._fork()
+            try:
+                worker = next((worker for worker in self._workers.values() if not worker.job), None) or self._fork()
+            except OSError:  # no process or no file descriptor is left; those that run will free theirs
+                if busy:
+                    return
+                time.sleep(SHORTAGE_S)
+                raise
             job = self._jobs.popleft()
             try:
                 worker.take(job)
@@ -249,25 +265,22 @@ class Supervisor:
         if worker.job is None or number != worker.job.number:  # a copy of the process spoke, which a verifier made
             self._worker_died(worker, "answered for another verification")
             return
-        seconds = min(fields["seconds"], worker.seconds())
+        seconds = min(fields["seconds"], worker.took())
         if fields["status"] != "unknown":
             self._experience[worker.job.kind].came_back(seconds)
         self._answer(worker.job, fields | {"seconds": seconds})
         worker.job = None
         worker.num_done += 1
         if worker.slow or worker.num_done >= RECYCLE_AFTER or fields["status"] == "unknown":
-            self._stop(
-                worker
-            )  # its priority cannot be raised again, and after a failure its memory is in an unknown state
+            # its priority cannot be raised again, and after a failure its memory is in an unknown state
+            self._stop(worker)
 
     def _worker_died(self, worker: Worker, why: str = "") -> None:
         job, seconds, code = worker.job, worker.seconds(), self._stop(worker)
         if job is None:
             return
-        if (
-            not job.tried and not job.given_up
-        ):  # perhaps it was killed for what another did: once more, in a fresh worker
-            job.tried = True
+        if not job.tried and not job.given_up:
+            job.tried = True  # perhaps it was killed for what another did: once more, in a fresh worker
             self._jobs.appendleft(job)
             return
         ended = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"left with status {code}"
@@ -333,7 +346,10 @@ class Supervisor:
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(OSError):
                 kill(worker.pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
+        if worker.job and self._experience[worker.job.kind].bounds_itself:
+            writable_roots()  # removes the control groups of those that are gone, whose number is limited
+        return code
 
 
 def serve(pipe: Connection) -> None:
