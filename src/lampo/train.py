@@ -154,7 +154,7 @@ def sample_and_score(
             on_rollout=verification.begin,
         )
     with stopwatch("verify"):
-        verdicts_PG = verification.verdicts(rollouts_PG)
+        verdicts_PG = verification.verdicts(rollouts_PG, hurry=True)
     with stopwatch("score"):
         likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
         if config.rewards.source == "likelihood":

@@ -27,14 +27,20 @@ class Verification:
         asked = self._problems_P[problem]
         self._futures[problem, member] = self._pool.submit(deciding(asked, self._chosen), rollout.text, asked.answer)
 
-    def verdicts(self, rollouts_PG: Sequence[Sequence[Rollout]]) -> list[list[Verdict]]:
-        """verdicts_PG, when all are there; what was not begun is begun now."""
+    def verdicts(self, rollouts_PG: Sequence[Sequence[Rollout]], *, hurry: bool = False) -> list[list[Verdict]]:
+        """verdicts_PG, when all are there; what was not begun is begun now.
+
+        Args:
+            rollouts_PG: all rollouts.
+            hurry: give up those that will hardly come back, see `VerifierPool.collect`; else each has its whole time limit.
+        """
         for problem, rollouts_G in enumerate(rollouts_PG):
             for member, rollout in enumerate(rollouts_G):
                 if (problem, member) not in self._futures:
                     self.begin(problem, member, rollout)
-        by_place = dict(zip(self._futures, self._pool.collect(list(self._futures.values())), strict=True))
+        if hurry:
+            self._pool.collect(list(self._futures.values()))
         return [
-            [by_place[problem, member] for member in range(len(rollouts_G))]
+            [self._futures[problem, member].result() for member in range(len(rollouts_G))]
             for problem, rollouts_G in enumerate(rollouts_PG)
         ]

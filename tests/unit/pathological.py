@@ -4,8 +4,33 @@ import ctypes
 import os
 import sys
 import time
+from dataclasses import dataclass
+from typing import ClassVar
 
 from lampo.types import Verdict
+from lampo.verify import PythonOptions
+
+
+class Bounded(PythonOptions):
+    """A verifier that bounds itself."""
+
+    bounds_itself: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Steps(Verdict):
+    """A verdict that says more than a verdict does."""
+
+    steps: int = 0
+
+
+class Agreeable(str):
+    """A text that claims to be any other."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
 
 
 def verify(completion: str, answer: str, *, prefix: str = "") -> Verdict | bool | None:
@@ -25,6 +50,24 @@ def verify(completion: str, answer: str, *, prefix: str = "") -> Verdict | bool 
                 time.sleep(600)
             while True:
                 pass
+        case ["fork-and-return"]:
+            if os.fork() == 0:
+                time.sleep(0.3)
+                return False
+            return True
+        case ["fork-unseen-and-return"]:
+            if ctypes.PyDLL(None).fork() == 0:
+                time.sleep(0.3)
+                return False
+            return True
+        case ["fork-and-crash"]:
+            if os.fork() == 0:
+                time.sleep(600)
+            ctypes.string_at(0)
+        case ["subclass"]:
+            return Steps("right", steps=3)
+        case ["no-status"]:
+            return Verdict(Agreeable("whatever"))  # type: ignore[arg-type]
         case ["eat"]:
             return len(bytearray(8 * 2**30)) > 0
         case ["eat-slowly"]:

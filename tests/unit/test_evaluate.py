@@ -11,7 +11,8 @@ from lampo.evaluate import evaluate
 from lampo.policy import Policy
 from lampo.scores import wilson_interval
 from lampo.types import LampoError, Problem, Rollout, Status, Verdict
-from lampo.verify import NumericOptions, VerifierPool
+from lampo.verify import NumericOptions, PythonOptions, VerifierPool
+from lampo.verify.workers import HOPELESS_AFTER
 
 from ..conftest import CHARACTERS, tiny_options
 
@@ -90,6 +91,7 @@ def config(**changes: object) -> TrainConfig:
         "model": {"config": tiny_options().config, "characters": CHARACTERS},
         "task": {"name": "arithmetic"},
         "prompt": {"template": "{prompt}="},
+        "verifier": changes.pop("verifier", None),
         "evaluation": changes,
     }
     return parse_config(values, "a test")
@@ -139,6 +141,15 @@ def test_an_unknown_verdict_counts_neither_for_nor_against(policy: Policy, monke
 def test_nothing_but_unknown_verdicts_is_refused(policy: Policy) -> None:
     with pytest.raises(LampoError, match="Every verdict of the evaluation is unknown"):
         evaluate(policy, Said(policy, [["1"], ["2"]]), problems("one", "two"), config(), VerifierPool())
+
+
+def test_an_evaluation_waits_for_all_also_for_those_that_training_would_give_up(policy: Policy) -> None:
+    chosen = PythonOptions(function="tests.unit.pathological.verify", timeout_s=600)
+    with VerifierPool(workers=2) as pool:
+        pool.verify(chosen, ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
+        sampler = Said(policy, [["sleep 1"]])
+        record = evaluate(policy, sampler, problems("1"), config(verifier=chosen.model_dump()), pool)
+    assert (record["evaluation/accuracy"], record["evaluation/unknown"]) == (1, 0)
 
 
 def test_every_evaluation_of_a_run_draws_the_same_numbers(policy: Policy) -> None:

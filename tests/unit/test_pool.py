@@ -1,7 +1,11 @@
 """The pool against verifiers that hang, crash, eat memory and lie; timings bound, never decide by a hair."""
 
 import asyncio
+import itertools
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,13 +13,18 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lampo.types import Verdict
-from lampo.verify import NumericOptions, PythonOptions, VerifierPool, judge, verifier
-from lampo.verify.pool import HOPELESS_AFTER
+from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierPool, judge, verifier
+from lampo.verify.code_tests import ProgramTests
+from lampo.verify.sandbox.cgroup import writable_roots
+from lampo.verify.workers import HOPELESS_AFTER
+
+from .pathological import Bounded
 
 FUNCTION = "tests.unit.pathological.verify"
 
@@ -116,6 +125,27 @@ def test_what_a_function_may_return(pool: VerifierPool) -> None:
     assert pool.verify(own(options={"prefix": "0"}), ["4"], ["04"])[0].status == "right"
 
 
+def test_a_strange_verdict_stops_no_other(pool: VerifierPool) -> None:
+    futures = [pool.submit(own(), text, "4") for text in ("4", "subclass", "no-status", "4")]
+    assert [future.result(timeout=60).status for future in futures] == ["right", "right", "unknown", "right"]
+
+
+@pytest.mark.parametrize("forks", ["fork-and-return", "fork-unseen-and-return"])
+def test_a_copy_of_a_worker_does_not_answer_in_its_place(forks: str) -> None:
+    with VerifierPool(workers=1) as pool:
+        assert [verdict.status for verdict in pool.verify(own(), [forks, "sleep 1"], ["", ""])] == ["right"] * 2
+        parent = pool._parent
+        assert pool.verify(own(), [forks], [""])[0].status == "right"
+        time.sleep(0.6)  # its copy speaks while nothing is asked
+        assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+        assert pool._parent is parent
+
+
+def test_a_crash_is_seen_although_a_child_lives_on(pool: VerifierPool) -> None:
+    (verdict,) = pool.verify(own(), ["fork-and-crash"], [""])
+    assert verdict.detail == "the verifier's process was killed by signal 11 (Segmentation fault)"
+
+
 def test_a_dead_idle_worker_is_replaced_and_so_is_the_parent_of_all() -> None:
     with VerifierPool(workers=1) as pool:
         (verdict,) = pool.verify(own(), ["pid"], [""])
@@ -128,6 +158,102 @@ def test_a_dead_idle_worker_is_replaced_and_so_is_the_parent_of_all() -> None:
         os.kill(parent._process.pid, signal.SIGKILL)
         assert [future.result().status for future in waiting] == ["right"] * 3
         assert pool._parent is not parent
+
+
+def test_after_a_restart_imports_still_are_no_part_of_a_verification() -> None:
+    slow = PythonOptions(function="tests.unit.slow_to_import.verify", timeout_s=1)
+    with VerifierPool(workers=2) as pool:
+        waiting = [pool.submit(slow, "4", "4") for _ in range(3)]
+        assert pool._parent is not None
+        os.kill(pool._parent._process.pid, signal.SIGKILL)
+        assert [future.result().status for future in waiting] == ["right"] * 3
+
+
+@contextmanager
+def no_file_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_workers_cannot_be_started_verdicts_are_unknown_and_later_ones_are_not() -> None:
+    with VerifierPool(workers=1) as pool:
+        waiting = pool.submit(own(timeout_s=600), "sleep 600", "")
+        parent = pool._parent
+        assert parent is not None
+        with no_file_descriptor_left():
+            os.kill(parent._process.pid, signal.SIGKILL)
+            assert waiting.result(timeout=60).detail.startswith("the verification workers could not be started: ")
+            assert pool.submit(own(), "4", "4").result(timeout=60).status == "unknown"
+        assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
+
+
+def test_a_fork_of_the_caller_leaves_its_workers_alone(tmp_path: Path) -> None:
+    process = run_script(
+        f"""
+        import os, sys
+        from lampo.verify import VerifierPool, verifier
+        pool = VerifierPool(1)
+        own = verifier("python:{FUNCTION}", timeout_s=600)
+        (before,) = pool.verify(own, ["pid"], [""])
+        for uses_the_pool in (False, True):
+            child = os.fork()
+            if child == 0:
+                sys.exit(pool.verify(own, ["4"], ["4"])[0].status != "right" if uses_the_pool else 0)
+            assert os.waitpid(child, 0)[1] == 0
+        (after,) = pool.verify(own, ["pid"], [""])
+        print(after.extracted == before.extracted)
+        """,
+        tmp_path,
+    )
+    assert process.communicate(timeout=60)[0] == "True\n"
+
+
+def test_a_worker_that_cannot_be_forked_is_done_without() -> None:
+    with VerifierPool(workers=3) as pool:
+        pool.verify(own(), ["4"], ["4"])
+        parent = pool._parent
+        assert parent is not None
+        pid = parent._process.pid
+        used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+        _, second = itertools.islice((number for number in itertools.count() if number not in used), 2)
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (second, hard))  # a pipe takes two
+        assert [verdict.status for verdict in pool.verify(own(), ["sleep 0.3"] * 3, [""] * 3)] == ["right"] * 3
+        assert pool._parent is parent
+
+
+def test_killed_workers_leave_no_control_groups() -> None:
+    roots = writable_roots()
+    if not roots or not shutil.which("bwrap"):
+        pytest.skip("no control groups can be made here")
+    tests = ProgramTests(type="stdin", inputs=["1"], outputs=["1"]).dump()
+    killed: set[str] = set()
+    with VerifierPool(workers=1) as pool:
+        for _ in range(2):  # each is tried twice
+            future = pool.submit(CodeOptions(), "```\nwhile True: pass\n```", tests)
+            while not future.done():
+                for folder in roots[0].glob("lampo-*-*"):
+                    pid = folder.name.split("-")[1]
+                    if pool._parent and pid not in killed and parent_of(pid) == pool._parent._process.pid:
+                        killed.add(pid)
+                        os.kill(int(pid), signal.SIGKILL)
+                time.sleep(0.01)
+    first_ones = sorted(killed, key=int)[:2]
+    assert len(first_ones) == 2
+    assert not [folder for root in roots for pid in first_ones for folder in root.glob(f"lampo-{pid}-*")]
+
+
+def parent_of(pid: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def test_closing_ends_what_runs_and_leaves_no_process() -> None:
@@ -182,7 +308,7 @@ def run_script(text: str, folder: Path, **options: object) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, str(script)],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -254,14 +380,49 @@ def test_waiting_for_a_busy_processor_hardly_counts() -> None:
     assert verdict.seconds < min(0.5, seconds)
 
 
-def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual() -> None:
+def test_seconds_hold_what_a_verification_was_blocked(pool: VerifierPool) -> None:
+    verdicts = pool.verify(own(), ["sleep 0.05"] * 20, [""] * 20)
+    assert min(verdict.seconds for verdict in verdicts) > 0.04
+
+
+@pytest.fixture
+def experienced() -> Iterator[VerifierPool]:
+    """A pool that knows that `own()` is quick."""
     with VerifierPool(workers=2) as pool:
-        hanging = pool.submit(own(), "sleep 1", "")
-        assert [verdict.status for verdict in pool.collect([hanging])] == ["right"]  # nothing is known yet: it waits
-        pool._longest_s, pool._num_back = 1.0, HOPELESS_AFTER  # as if a hundred short ones had come back
-        begin = time.monotonic()
-        futures = [pool.submit(own(), text, "") for text in ("spin", "sleep 0.2", "spin", "sleep 0.1")]
-        verdicts = pool.collect(futures)
-        assert time.monotonic() - begin < 15  # the limit is 20
-        assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "right"]
-        assert verdicts[0].detail == "took longer than 4 s and was stopped: no other verification took longer than 1 s"
+        pool.verify(own(timeout_s=600), ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
+        yield pool
+
+
+def test_those_that_hardly_come_back_are_given_up_once_it_is_known_what_is_usual(experienced: VerifierPool) -> None:
+    said = ["sleep 600", "sleep 0.1", "sleep 600", "sleep 600", "4"]
+    verdicts = experienced.collect([experienced.submit(own(timeout_s=600), text, "4") for text in said])
+    assert [verdict.status for verdict in verdicts] == ["unknown", "right", "unknown", "unknown", "right"]
+    assert re.fullmatch(
+        r"took longer than \S+ s and was given up: no other of this verifier took longer than \S+ s", verdicts[0].detail
+    )
+
+
+def test_before_it_is_known_what_is_usual_all_are_waited_for() -> None:
+    with VerifierPool(workers=1) as pool:
+        assert pool.collect([pool.submit(own(), "sleep 1", "")])[0].status == "right"
+
+
+def test_slower_ones_are_not_given_up_for_ever(experienced: VerifierPool) -> None:
+    slower = own(timeout_s=600)
+    assert experienced.collect([experienced.submit(slower, "sleep 1.5", "")])[0].status == "unknown"
+    end = time.monotonic() + 60
+    while experienced.collect([experienced.submit(slower, "sleep 1.5", "")])[0].status == "unknown":
+        assert time.monotonic() < end
+
+
+def test_what_is_usual_for_one_verifier_says_nothing_of_another(experienced: VerifierPool) -> None:
+    other = own(timeout_s=600, options={"prefix": "0"})
+    assert experienced.collect([experienced.submit(other, "sleep 1", "")])[0].status == "right"
+
+
+def test_one_that_bounds_itself_is_never_given_up() -> None:
+    bounded = Bounded(function=FUNCTION, timeout_s=600)
+    with VerifierPool(workers=2) as pool:
+        pool.verify(bounded, ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
+        assert pool.collect([pool.submit(bounded, "sleep 1", "")])[0].status == "right"
+    assert CodeOptions.bounds_itself

@@ -144,7 +144,8 @@ def judge(verifier: Verifier, completion: str, answer: str) -> Verdict:
     """
     begin = time.perf_counter()
     try:
-        verdict = verifier.verify(completion, answer)
+        said = verifier.verify(completion, answer)
+        verdict = Verdict(said.status, said.extracted, said.detail, score=said.score)  # of a subclass only this
     except Exception as error:
         verdict = Verdict("unknown", detail=f"{type(error).__name__}: {error}")
     return dataclasses.replace(verdict, seconds=time.perf_counter() - begin)

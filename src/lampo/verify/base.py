@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from ..options import Options
@@ -50,6 +52,8 @@ class VerifierOptions(Options):
 class UnboundedVerifier(VerifierOptions):
     """A verifier that may be slow, hang, crash or eat memory: `VerifierPool` runs it in a worker, under these limits."""
 
+    bounds_itself: ClassVar[bool] = False
+    """Whether it ends and judges what takes long. Then `VerifierPool` gives none up before `timeout_s`."""
     timeout_s: float = Field(default=5.0, gt=0)
     """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
     memory_mib: int = Field(default=2048, ge=256)

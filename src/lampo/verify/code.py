@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,8 @@ while said: said = said[os.write(results, said):]
 class CodeOptions(UnboundedVerifier):
     """Python programs, by tests on their output, their functions, or asserts; run in a sandbox only."""
 
+    bounds_itself: ClassVar[bool] = True
+    """A program that hangs is wrong, after `test_timeout_s`: to give it up earlier would spare it that."""
     name: Literal["code"] = "code"
     """Selects this verifier."""
     timeout_s: float = Field(default=60.0, gt=0)

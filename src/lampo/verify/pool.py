@@ -33,9 +33,6 @@ ENVIRONMENT = {
 }
 RESTARTS = 3
 """A job is tried anew so many times when all workers are lost at once, say to the out-of-memory killer."""
-HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 0.5, 100
-"""In `collect` a verification may take so many times as long as the longest that ever came back, and so many seconds at least; but
-no limit is lowered before so many have come back."""
 
 OnProgress = Callable[[int, int], None]
 """(number of verdicts so far, number in all)"""
@@ -78,8 +75,6 @@ class VerifierPool:
         self._sending = threading.Lock()
         self._jobs: dict[int, _Job] = {}
         self._num_jobs = 0
-        self._prepared: set[bytes] = set()
-        self._num_back, self._longest_s = 0, 0.0
         self._closed = False
         self._parent: _Parent | None = None
 
@@ -98,7 +93,7 @@ class VerifierPool:
             parent, self._parent = self._parent, None
         if parent is not None:
             parent.end()
-            self._abandon("the pool was closed")
+        self._abandon("the pool was closed")
 
     def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
         """Begin one verification. The future always has a verdict in the end; it never raises.
@@ -121,7 +116,7 @@ class VerifierPool:
             return future
         assert isinstance(verifier, UnboundedVerifier), "a bounded verifier always has a verdict"
         try:
-            work = pickle.dumps((verifier, completion, answer))
+            kind, work = pickle.dumps(verifier), pickle.dumps((completion, answer))
         except Exception as error:
             future.set_result(Verdict("unknown", detail=f"not fit for a worker: {type(error).__name__}: {error}"))
             return future
@@ -129,10 +124,13 @@ class VerifierPool:
         with self._lock:
             self._num_jobs += 1
             number = self._num_jobs
-            message = pickle.dumps(("verify", number, verifier.timeout_s, verifier.memory_mib, work))
+            message = pickle.dumps(("verify", number, verifier.timeout_s, verifier.memory_mib, kind, work))
             self._jobs[number] = _Job(message, future)
-            parent = self._running()
-        self._send(parent, [*self._preparation(verifier), message])
+            parent, refusal = self._running()
+        if parent is None:
+            self._abandon(refusal)
+        else:
+            self._send(parent, [message])
         return future
 
     def verify(
@@ -175,35 +173,33 @@ class VerifierPool:
     def collect(self, futures: Sequence[Future[Verdict]]) -> list[Verdict]:
         """The verdicts of verifications that were begun, without waiting for those that will hardly come back.
 
-        Once a hundred have come back in this pool, those that are left may take four times as long as the longest of them,
-        and half a second at least. So verifiers that hang cost a training step neither their time limit nor the processors.
+        Once a hundred of a verifier with its options have come back, those that are left may take four times as long as the
+        longest of them, and half a second at least; then they are unknown. One at a time runs on unseen: if it comes back, such
+        are waited for from then on. So verifiers that hang cost a training step neither their time limit nor the processors, and
+        one that is only slower is not lost for ever. A verifier that bounds itself (`code`) is always waited for.
         """
-        if self._num_back >= HOPELESS_AFTER:
-            waited_for = {future for future in futures if not future.done()}
-            with self._lock:
-                numbers = frozenset(number for number, job in self._jobs.items() if job.future in waited_for)
-                parent = self._parent
-            if numbers and parent is not None:
-                limit_s = max(HOPELESS_S, HOPELESS_FACTOR * self._longest_s)
-                why = f": no other verification took longer than {self._longest_s:.3g} s"
-                self._send(parent, [pickle.dumps(("hurry", numbers, limit_s, why))])
+        waited_for = {future for future in futures if not future.done()}
+        with self._lock:
+            numbers = frozenset(number for number, job in self._jobs.items() if job.future in waited_for)
+            parent = self._parent
+        if numbers and parent is not None:
+            self._send(parent, [pickle.dumps(("hurry", numbers))])
         return [future.result() for future in futures]
 
-    def _preparation(self, verifier: VerifierOptions) -> list[bytes]:
-        """What the workers' parent has to import before it forks, once for each verifier."""
-        kind = pickle.dumps(verifier)
-        with self._lock:
-            if kind in self._prepared:
-                return []
-            self._prepared.add(kind)
-        return [pickle.dumps(("prepare", kind))]
+    def _running(self) -> tuple[_Parent | None, str]:
+        """The workers' parent, started if there is none (or if this process is a fork of the one that started it).
 
-    def _running(self) -> _Parent:
-        """The workers' parent, started if there is none (or if this process is a fork of the one that started it)."""
+        None and the reason where none can be started: then nothing can be verified now.
+        """
         if self._parent is None or self._parent.process_id != os.getpid():
-            self._prepared.clear()
-            self._parent = _Parent(self._workers, weakref.WeakMethod(self._received), weakref.WeakMethod(self._lost))
-        return self._parent
+            self._parent = None
+            try:
+                self._parent = _Parent(
+                    self._workers, weakref.WeakMethod(self._received), weakref.WeakMethod(self._lost)
+                )
+            except (OSError, RuntimeError) as error:  # no process, no file descriptor, or no thread is left
+                return None, f"the verification workers could not be started: {error}"
+        return self._parent, ""
 
     def _send(self, parent: _Parent, messages: Iterable[bytes]) -> None:
         with (
@@ -217,8 +213,6 @@ class VerifierPool:
         with self._lock:
             job = self._jobs.pop(number, None)
         if job is not None:
-            if verdict.status != "unknown":
-                self._num_back, self._longest_s = self._num_back + 1, max(self._longest_s, verdict.seconds)
             job.future.set_result(verdict)
 
     def _lost(self, parent: _Parent) -> None:
@@ -232,11 +226,13 @@ class VerifierPool:
             for job in self._jobs.values():
                 job.restarts += 1
             messages = [job.message for job in self._jobs.values()]
-            successor = self._running() if messages and not self._closed else None
+            successor, refusal = self._running() if messages and not self._closed else (None, "")
         for job in jobs:
             job.future.set_result(Verdict("unknown", detail="all verification workers were lost, several times"))
         if successor is not None:
             self._send(successor, messages)
+        elif refusal:
+            self._abandon(refusal)
 
     def _abandon(self, reason: str) -> None:
         with self._lock:
@@ -256,17 +252,20 @@ class _Parent:
     ) -> None:
         self.process_id = os.getpid()
         ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.workers", str(theirs.fileno()), str(workers)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            process_group=0,  # Ctrl-C is the caller's; but no session: Linux shares processors between sessions whatever their priorities
-        )
-        theirs.close()
-        self.connection = Connection(ours.detach())
-        self._finalizer = weakref.finalize(self, _end, self._process, self.connection)
+        with ours, theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.workers", str(theirs.fileno()), str(workers)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ
+                | ENVIRONMENT
+                | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                # Ctrl-C is the caller's; but no session: Linux shares processors between sessions whatever their priorities
+                process_group=0,
+            )
+            self.connection = Connection(ours.detach())
+        self._finalizer = weakref.finalize(self, _end, self.process_id, self._process, self.connection)
         reader = threading.Thread(
             target=_read, args=(self.connection, weakref.ref(self), received, lost), daemon=True, name="verdicts"
         )
@@ -276,8 +275,11 @@ class _Parent:
         self._finalizer()
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
-    """The parent of the workers kills them and goes when its connection ends."""
+def _end(creator: int, process: subprocess.Popen[bytes], connection: Connection) -> None:
+    """The parent of the workers kills them and goes when its connection ends. A fork of their creator leaves them to it."""
+    if os.getpid() != creator:
+        connection.close()
+        return
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
     try:
@@ -296,9 +298,13 @@ def _read(
     try:
         while True:
             number, fields = json.loads(connection.recv_bytes())
+            try:
+                verdict = Verdict(**fields)
+            except (TypeError, ValueError) as error:
+                verdict = Verdict("unknown", detail=f"the worker sent no verdict: {error}")
             deliver = received()
             if deliver is not None:
-                deliver(number, Verdict(**fields))
+                deliver(number, verdict)
             del deliver
     except (OSError, EOFError):
         pass
