@@ -15,6 +15,7 @@ from lampo.report import read_groups
 from lampo.shards import read_index
 from lampo.train import update
 from lampo.types import LampoError, NotFinite
+from lampo.verify import VerifierPool
 
 from ..conftest import sharpen, tiny_options
 from .helpers import curve, run_to_end, small_config
@@ -138,6 +139,15 @@ def test_unverifiable_answers_are_masked_not_scored_zero(tmp_path: Path) -> None
                 assert (rollout["status"] == "unknown") == (group["problem"]["answer"] == "many")
                 if rollout["status"] == "unknown":
                     assert (rollout["correctness"], rollout["total"], rollout["advantage"]) == (None, None, 0.0)
+
+
+def test_training_gives_up_what_hangs_and_evaluations_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect, calls = VerifierPool.collect, []
+    monkeypatch.setattr(
+        VerifierPool, "collect", lambda self, futures: calls.append(len(futures)) or collect(self, futures)
+    )
+    run_to_end(small_config(tmp_path, training__steps=2, evaluation__every=1))
+    assert calls == [3 * 4, 3 * 4]
 
 
 def test_divergence_stops_the_run_with_a_plain_message(tmp_path: Path) -> None:

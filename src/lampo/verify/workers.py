@@ -27,7 +27,6 @@ from typing import Any
 from ..interrupt import when_parent_ends
 from ..types import Verdict
 from . import judge
-from .sandbox.cgroup import writable_roots
 
 PATIENCE_S = 0.1
 PATIENCE_SHARE = 0.05
@@ -347,8 +346,6 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 kill(worker.pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
-        if worker.job and self._experience[worker.job.kind].bounds_itself:
-            writable_roots()  # removes the control groups of those that are gone, whose number is limited
         return code
 
 
