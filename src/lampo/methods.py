@@ -18,7 +18,7 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A published method.
+    """A published method, or two in one.
 
     Attributes:
         paper: its title, in short.
@@ -31,14 +31,20 @@ class Method:
     settings: Settings
 
 
+LAMPO_ADVANTAGE: Settings = {"name": "pairwise", "scale": "group_std"}
 GRPO_ADVANTAGE: Settings = {"name": "grpo", "std": True}
 PPO_CLIP: Settings = {"clip_low": 0.2, "clip_high": 0.2}
+DAPO: Settings = {
+    "loss": {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
+    "sampling": {"resample": 3},
+    "rewards": {"overlong_penalty": 0.5, "overlong_share": 0.2},  # the paper's 1, for rewards of 1 and 0, not 1 and -1
+}
 
 METHODS: dict[str, Method] = {
     "lampo": Method(
         "LamPO: A Lambda Style Policy Optimization for Reasoning Language Models",
         "2605.21235",
-        {"advantage": {"name": "pairwise", "scale": "group_std"}, "loss": {**PPO_CLIP, "aggregation": "sequence"}},
+        {"advantage": LAMPO_ADVANTAGE, "loss": {**PPO_CLIP, "aggregation": "sequence"}},
     ),
     "grpo": Method(
         "DeepSeekMath: Pushing the Limits of Mathematical Reasoning",
@@ -68,15 +74,12 @@ METHODS: dict[str, Method] = {
     "dapo": Method(
         "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
         "2503.14476",
-        {
-            "advantage": GRPO_ADVANTAGE,
-            "loss": {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
-            "sampling": {"resample": 3},
-            "rewards": {
-                "overlong_penalty": 0.5,
-                "overlong_share": 0.2,
-            },  # the paper's 1, for rewards of 1 and 0, not 1 and -1
-        },
+        {"advantage": GRPO_ADVANTAGE, **DAPO},
+    ),
+    "lampo_dapo": Method(
+        "LamPO's advantage in DAPO, in the place of GRPO's (of this project)",
+        None,
+        {"advantage": LAMPO_ADVANTAGE, **DAPO},
     ),
     "gspo": Method(
         "Group Sequence Policy Optimization",

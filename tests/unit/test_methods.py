@@ -58,7 +58,7 @@ def test_the_presets_name_what_there_is(name: str) -> None:
     method = METHODS[name]
     assert method.paper
     assert set(method.settings) <= set(TrainConfig.model_fields)
-    assert (method.arxiv is None) == (name == "cot")
+    assert (method.arxiv is None) == (name in ("cot", "lampo_dapo"))
     if "loss" in method.settings:
         LossOptions(**method.settings["loss"])
 
@@ -69,6 +69,11 @@ def test_every_method_is_in_the_documentation(name: str) -> None:
     assert f"| [`{name}`](#" in text
     assert re.search(rf"^## .*\b{name}\b", text, re.MULTILINE)
     assert METHODS[name].arxiv is None or f"arXiv {METHODS[name].arxiv}" in text
+
+
+def test_lampo_in_dapo_is_dapo_but_for_the_advantage() -> None:
+    both, lampo, dapo = (METHODS[name].settings for name in ("lampo_dapo", "lampo", "dapo"))
+    assert both == {**dapo, "advantage": lampo["advantage"]}
 
 
 def test_the_settings_of_a_method_cannot_be_changed_from_outside() -> None:
