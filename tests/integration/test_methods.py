@@ -166,7 +166,7 @@ def test_an_unknown_verdict_does_not_make_a_group_mixed(monkeypatch: pytest.Monk
 def chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of the responses are right, told by their tokens: some groups are mixed and some are not."""
 
-    def verdicts(_: Any, rollouts_PG: Any) -> list[list[Verdict]]:
+    def verdicts(self: Any, rollouts_PG: Any, **_: Any) -> list[list[Verdict]]:
         return [
             [Verdict("right" if rollout.completion_ids.sum() % 3 == 0 else "wrong") for rollout in rollouts_G]
             for rollouts_G in rollouts_PG
@@ -225,7 +225,7 @@ def test_a_resumed_run_with_dynamic_sampling_equals_an_uninterrupted_one(
 def test_batches_that_are_all_wrong_or_all_right_end_gracefully(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, correctness: float
 ) -> None:
-    def verdicts(self: Any, rollouts_PG: Any) -> list[list[Verdict]]:
+    def verdicts(self: Any, rollouts_PG: Any, **_: Any) -> list[list[Verdict]]:
         return [[Verdict("right" if correctness else "wrong") for _ in rollouts_G] for rollouts_G in rollouts_PG]
 
     monkeypatch.setattr("lampo.train.Verification.verdicts", verdicts)
