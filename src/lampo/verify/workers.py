@@ -345,8 +345,7 @@ class Supervisor:
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(OSError):
                 kill(worker.pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
-        return code
+        return os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
 
 
 def serve(pipe: Connection) -> None:
@@ -355,7 +354,7 @@ def serve(pipe: Connection) -> None:
     os.nice(PRIORITY)
     os.register_at_fork(
         after_in_child=pipe.close
-    )  # what a verifier forks neither answers in its place nor outlives it unseen
+    )  # what a verifier forks neither answers in its place nor hides its end
     when_parent_ends(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
