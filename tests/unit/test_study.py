@@ -75,9 +75,9 @@ def test_problems_that_the_study_skips_are_tuned_on_as_little_as_compared_on(tmp
 def test_tuning_that_leaves_no_problems_is_refused_before_it_begins(tmp_path: Path) -> None:
     changes = {"learning_rates": [1e-4, 1e-3], "tuning": {"problems": 500}}
     with pytest.raises(LampoError, match="has 500 held-out problems, and tuning uses the first 500"):
-        plan(tmp_path, **changes).refuse_too_few_problems()
-    plan(tmp_path, **changes, settings={"task.num_heldout": 501}).refuse_too_few_problems()
-    plan(tmp_path, **{**changes, "learning_rates": [1e-4]}).refuse_too_few_problems()  # nothing is tuned
+        plan(tmp_path, **changes).check()
+    plan(tmp_path, **changes, settings={"task.num_heldout": 501}).check()
+    plan(tmp_path, **{**changes, "learning_rates": [1e-4]}).check()  # nothing is tuned
 
 
 @pytest.mark.parametrize("key", ["model.config.hidden_size", "warmstart.steps", "evaluation.skip", "task.digits"])
@@ -86,7 +86,7 @@ def test_a_method_has_no_start_and_no_problems_of_its_own(tmp_path: Path, key: s
     with pytest.raises(
         LampoError, match=f"other .* has settings of its own in {key.split('.')[0]}, which all methods share"
     ):
-        plan(tmp_path, methods=["grpo", entry]).test({})
+        plan(tmp_path, methods=["grpo", entry]).check()  # before the first run
 
 
 def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -> None:

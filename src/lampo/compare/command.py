@@ -33,7 +33,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _alone(plan.folder):
-        plan.refuse_too_few_problems()
+        plan.check()
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
         if crashed:
             raise LampoError(

@@ -219,12 +219,13 @@ class Plan:
             settings += [f"evaluation.skip={self._config_of(task).evaluation.skip + problems}"]
         return Planned(task, entry.name, seed, phase, self._config(task, entry, settings))
 
-    def refuse_too_few_problems(self) -> None:
-        """See that tuning leaves problems to compare on, before it begins.
+    def check(self) -> None:
+        """See that every run can be set up and that tuning leaves problems to compare on, before the first run begins.
 
         Raises:
-            LampoError: it does not; or a task cannot be loaded.
+            LampoError: it does not; or a method or a task cannot be set up.
         """
+        self.test({})
         for task in dict.fromkeys(run.task for run in self.tuning()):
             config = self._config_of(task)
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
