@@ -23,7 +23,7 @@ from lampo.train import train
 PARTS = ("sample", "verify", "update", "total")
 
 
-def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[str, float]]:
+def run(recipe: Path, steps: int, share: float, timeout_s: float, settings: list[str]) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(
             recipe,
@@ -37,6 +37,7 @@ def run(recipe: Path, steps: int, share: float, timeout_s: float) -> list[dict[s
                 "verifier.name=python:benchmarks.hanging.verify",
                 f"verifier.options.share={share}",
                 f"verifier.timeout_s={timeout_s}",
+                *settings,
             ],
         )
         run = Run.create(config)
@@ -52,12 +53,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--timeout", type=float, default=3.0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over the recipe")
     options = parser.parse_args()
     shares = (0.0, options.share)
     records: dict[float, list[dict[str, float]]] = {share: [] for share in shares}
     for repeat in range(options.repeats):
         for share in shares if repeat % 2 == 0 else reversed(shares):
-            records[share] += run(options.recipe, options.steps, share, options.timeout)
+            records[share] += run(options.recipe, options.steps, share, options.timeout, options.set)
     print(
         f"| hanging | steps | unknown | {' | '.join(f'{part} s' for part in PARTS)} |\n|{' ---: |' * (3 + len(PARTS))}"
     )

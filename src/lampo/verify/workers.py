@@ -36,10 +36,10 @@ PRIORITY, SLOW_PRIORITY = 10, 19
 """As of `nice`: of verifications, which leave the processors to whoever samples and trains, and of those that take long."""
 SPARES = 16
 """So many may have done so at once."""
-HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 0.5, 100
+HOPELESS_FACTOR, HOPELESS_S, HOPELESS_AFTER = 4.0, 0.1, 100
 """Where the caller waits for nothing else, a verification is given up after so many times the longest of its verifier that ever came
 back, and so many seconds at least; but none before so many have come back."""
-LAST_MOMENT_S = 0.25
+LAST_MOMENT_S = 0.1
 """One that was running when the caller began to wait goes on for so long at least: now it has the processors."""
 SHORTEST_WAIT_S = 0.01
 WAITING_COUNTS = 0.03

@@ -151,5 +151,7 @@ def _remove_stale(roots: tuple[Path, ...], process: int) -> None:
         for folder in root.glob("lampo-*"):
             match = _NAME.fullmatch(folder.name)
             if match and not Path(f"/proc/{match[1]}").exists():
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                for pid in _processes(folder):  # its program may be dying still
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+                _remove(folder)
