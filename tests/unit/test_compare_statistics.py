@@ -5,22 +5,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lampo.compare.results import Point, RunResult
-from lampo.compare.statistics import (
+from lampo.compare.comparison import (
     Comparison,
     MethodSummary,
-    Paired,
     area_under_curve,
     collapsed,
     compare_methods,
     largest_drop,
     learning_curve,
-    mean_over_seeds,
-    paired_p,
-    probability_of_improvement,
     rollouts_to,
     tuned_methods,
 )
+from lampo.compare.results import Point, RunResult
+from lampo.compare.statistics import Paired, mean_over_seeds, paired_p, probability_of_improvement
 from lampo.compare.table import HOW_TO_READ, Table, in_words, markdown, tables
 
 

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..files import write_file
 from ..types import LampoError
 from .collect import collect
+from .comparison import TunedMethod, tuned_methods
 from .results import Phase, RunResult, write_results
 from .schedule import crash_of, is_finished, run_all
-from .statistics import TunedMethod, tuned_methods
 from .study import Plan, Planned, dump_study
 
 

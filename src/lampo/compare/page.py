@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from ..files import write_file
 from ..report.html import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
+from .comparison import Axis, Comparison, MethodSummary, compare_methods, learning_curve
 from .results import RunResult
-from .statistics import Axis, Comparison, MethodSummary, compare_methods, learning_curve
 from .table import HOW_TO_READ, in_words, markdown, p_value, percent, points, rate, tables
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27

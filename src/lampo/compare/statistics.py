@@ -1,37 +1,29 @@
-"""What a study's runs say: each method over its seeds, and each method beside the baseline, seed by seed.
+"""Means over seeds, and two methods beside each other, seed by seed.
 
 A seed fixes the initial weights and the order of the problems, so methods are compared within a seed and what a seed
 brings of its own cancels. Intervals answer "what if other seeds had been drawn?"; the problems stay the same ones.
-
-A run that crashed counts with the last accuracy it reached, and one that crashed before its first evaluation with the
-accuracy its seed started from: to leave them out would flatter methods that crash. How many did is always shown.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import integrate, stats
+from scipy import stats
 
 from ..scores import wilson_interval
-from .results import Point, RunResult
 
 RESAMPLES = 9999
 PERMUTATIONS = 2**14  # every pattern of signs, hence exact, up to 14 seeds
 SEEDS_TO_RESAMPLE = 5  # resampling fewer can hardly leave their range, and the interval would be too narrow
 SIGNIFICANT = 0.05
-SHARE_OF_GAIN = 0.9
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
-Edge = Literal["lowest", "highest"]
-Axis = Literal["rollouts", "tokens", "updates", "seconds"]
 Array = NDArray[np.float64]
 
 
@@ -68,176 +60,6 @@ class Paired:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class MethodSummary:
-    """One method on one task, over its test seeds.
-
-    Attributes:
-        learning_rate: of its test runs.
-        seeds: that count, in ascending order.
-        finals: final accuracy of each of them, at the last evaluation.
-        start: accuracy before training.
-        final: mean of `finals`.
-        final_iqm: their interquartile mean, the mean of the middle half (arXiv 2108.13264).
-        area: mean accuracy over training, the area under the accuracy over the common budget of rollouts.
-        at_budget: accuracy when the common budget of rollouts was spent.
-        pass_at_k_start: before training; None where there is one sample a problem.
-        pass_at_k: at the last evaluation.
-        reached: share of seeds that reach the target accuracy.
-        rollouts_to_target: median over those seeds of the rollouts it took; None where none does.
-        entropy_end: nats a token.
-        mean_drop: largest fall of the accuracy below its running best, mean over seeds.
-        worst_drop: the same, of the worst seed.
-        gradient_spikes: share of steps with a gradient norm over five times the run's median.
-        num_crashed: seeds that crashed.
-        num_collapsed: seeds that ended below where they began, or below half of their best.
-        num_uncounted: seeds without any evaluation, and whose start is unknown.
-        length: of a response at the last evaluation, in tokens.
-        rollouts: of a seed that finished, in all; likewise `tokens`, `updates` and `seconds`.
-        final_difference: to the baseline, in final accuracy; None for itself, and without a seed in common.
-        area_difference: to the baseline, in `area`.
-        runs: the test runs that count.
-    """
-
-    method: str
-    learning_rate: float
-    seeds: tuple[int, ...]
-    finals: tuple[float, ...]
-    start: OverSeeds
-    final: OverSeeds
-    final_iqm: float
-    area: OverSeeds
-    at_budget: OverSeeds
-    pass_at_k_start: float | None
-    pass_at_k: OverSeeds | None
-    reached: float | None
-    rollouts_to_target: float | None
-    entropy_end: float | None
-    mean_drop: float
-    worst_drop: float
-    gradient_spikes: float | None
-    num_crashed: int
-    num_collapsed: int
-    num_uncounted: int
-    length: float
-    rollouts: float | None
-    tokens: float | None
-    updates: float | None
-    seconds: float | None
-    final_difference: Paired | None
-    area_difference: Paired | None
-    runs: tuple[RunResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One learning rate of one method, on the validation problems."""
-
-    learning_rate: float
-    accuracy: OverSeeds
-    num_crashed: int
-
-
-@dataclass(frozen=True, slots=True)
-class TunedMethod:
-    """The learning rates that were tried for a method, in ascending order, and the one that won.
-
-    Attributes:
-        edge: the end of the grid at which the winner lies: a better one may lie beyond. None inside the grid, and where
-            there was only one.
-    """
-
-    method: str
-    trials: tuple[Trial, ...]
-    learning_rate: float
-    edge: Edge | None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """All methods of a study on one task.
-
-    Attributes:
-        budget: rollouts that every finished run had, the smallest total among them.
-        target: accuracy for `rollouts_to_target`; None where the baseline gained nothing.
-        problems: held-out problems, with `samples` responses each.
-        methods: the baseline first, then in the order of the results.
-        lost: methods without a run that counts: their names, how many runs crashed, and why the first one did.
-    """
-
-    task: str
-    baseline: str
-    budget: int
-    target: float | None
-    problems: int
-    samples: int
-    methods: tuple[MethodSummary, ...]
-    tuning: tuple[TunedMethod, ...]
-    lost: tuple[tuple[str, int, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Mean accuracy over the seeds of a method, with its 95 % interval; one seed has no interval."""
-
-    x: tuple[float, ...]
-    mean: tuple[float, ...]
-    low: tuple[float, ...] | None
-    high: tuple[float, ...] | None
-
-
-def compare_methods(
-    results: Sequence[RunResult], baseline: str, *, target: float | None = None
-) -> tuple[Comparison, ...]:
-    """Every task of a study, in the order of the results.
-
-    Runs of phase "test" are compared, runs of phase "tuning" say how the learning rates were chosen. The target accuracy,
-    unless given, is the baseline's mean start plus 90 % of its mean gain.
-
-    Raises:
-        ValueError: a method has a seed twice on a task, or was tested there with several learning rates.
-    """
-    tasks = dict.fromkeys(result.task for result in results)
-    return tuple(_compare_task([r for r in results if r.task == task], baseline, target) for task in tasks)
-
-
-def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
-    """The tuning runs of one task: the learning rate with the highest mean final accuracy wins, of equals the smallest."""
-    runs = _with_points([result for result in results if result.phase == "tuning"])
-    tuned = []
-    for method in dict.fromkeys(run.method for run in runs):
-        trials = []
-        for rate in sorted({run.learning_rate for run in runs if run.method == method}):
-            tried = [run for run in runs if run.method == method and run.learning_rate == rate]
-            crashed = sum(run.status == "crashed" for run in tried)
-            trials.append(Trial(rate, mean_over_seeds([_final(run) for run in tried], 0.0, 1.0), crashed))
-        best = max(trials, key=lambda trial: trial.accuracy.value)
-        edge: Edge | None = None
-        if len(trials) > 1:
-            edge = "lowest" if best is trials[0] else "highest" if best is trials[-1] else None
-        tuned.append(TunedMethod(method, tuple(trials), best.learning_rate, edge))
-    return tuple(tuned)
-
-
-def learning_curve(runs: Sequence[RunResult], axis: Axis) -> Curve:
-    """Mean accuracy of a method's seeds at equal cost, by linear interpolation between evaluations.
-
-    It ends at the smallest total of the seeds that finished, so that every point is a mean over all seeds; a seed that
-    crashed earlier goes on with its last accuracy. There are as many points as a seed has evaluations.
-    """
-    ends = [getattr(run.points[-1], axis) for run in runs if run.status == "finished"]
-    end = min(ends) if ends else max(getattr(run.points[-1], axis) for run in runs)
-    longest = max(runs, key=lambda run: len(run.points))
-    grid = np.unique([min(getattr(point, axis), end) for point in longest.points] + [end]).astype(float)
-    values_SM = np.array([np.interp(grid, _costs(run, axis), _accuracies(run)) for run in runs])
-    bounds = _intervals(values_SM)
-    low, high = (tuple(np.clip(bound, 0, 1).tolist()) for bound in bounds) if bounds else (None, None)
-    return Curve(tuple(grid.tolist()), tuple(values_SM.mean(0).tolist()), low, high)
-
-
-# One method ----------------------------------------------------------------------------------------------------------
-
-
 def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> OverSeeds:
     """The mean with its 95 % interval over seeds, within [lowest, highest].
 
@@ -260,53 +82,11 @@ def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest:
         raise ValueError("a mean over seeds needs at least one seed")
     values_S1 = np.asarray(values, dtype=float)[:, None]
     mean = float(values_S1.mean())
-    bounds = _intervals(values_S1)
+    bounds = intervals(values_S1)
     if bounds is None:
         return OverSeeds(mean, None, None, len(values))
     low, high = (min(highest, max(lowest, float(bound[0]))) for bound in bounds)
     return OverSeeds(mean, low, high, len(values))
-
-
-def area_under_curve(points: Sequence[Point], budget: int) -> float:
-    """Mean accuracy while the first `budget` rollouts were sampled: the area under the accuracy over the budget.
-
-        1 / B * integral from 0 to B of accuracy(rollouts)
-
-    with straight lines between evaluations, and the last accuracy going on where a run ended before. Methods with dynamic
-    sampling use more rollouts a step; at equal rollouts, not steps, they are compared fairly.
-    """
-    rollouts = np.array([point.rollouts for point in points], dtype=float)
-    if budget <= 0:
-        return points[0].accuracy
-    grid = np.unique([0.0, *rollouts[rollouts < budget], float(budget)])
-    accuracies = np.interp(grid, rollouts, [point.accuracy for point in points])
-    return float(integrate.trapezoid(accuracies, grid)) / budget
-
-
-def rollouts_to(points: Sequence[Point], target: float) -> float | None:
-    """Rollouts when the accuracy first reached the target, on the straight line between evaluations; None if never."""
-    if points[0].accuracy >= target:
-        return float(points[0].rollouts)
-    for before, after in pairwise(points):
-        if after.accuracy >= target:
-            share = (target - before.accuracy) / (after.accuracy - before.accuracy)
-            return before.rollouts + share * (after.rollouts - before.rollouts)
-    return None
-
-
-def largest_drop(points: Sequence[Point]) -> float:
-    """How far the accuracy fell below its running best, at most: max over i <= j of accuracy_i - accuracy_j."""
-    accuracies = np.array([point.accuracy for point in points])
-    return float(np.max(np.maximum.accumulate(accuracies) - accuracies))
-
-
-def collapsed(points: Sequence[Point]) -> bool:
-    """Whether a run ended below where it began, or below half of its best."""
-    accuracies = [point.accuracy for point in points]
-    return accuracies[-1] < max(accuracies[0], max(accuracies) / 2)
-
-
-# Beside the baseline -------------------------------------------------------------------------------------------------
 
 
 def paired_p(differences: Sequence[float]) -> float | None:
@@ -358,7 +138,7 @@ def seeds_needed(num_methods: int) -> int:
     return seeds
 
 
-def _paired(ours: dict[int, float], baseline: dict[int, float]) -> Paired | None:
+def paired(ours: dict[int, float], baseline: dict[int, float]) -> Paired | None:
     """One method and one measure, not yet corrected for the other methods."""
     seeds = tuple(sorted(ours.keys() & baseline.keys()))
     if not seeds:
@@ -369,7 +149,7 @@ def _paired(ours: dict[int, float], baseline: dict[int, float]) -> Paired | None
     return Paired(seeds, differences, mean_over_seeds(differences, -1.0, 1.0), improvement, p, None, "too few seeds")
 
 
-def _corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
+def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
     """Benjamini and Hochberg over the methods of a task in one measure, and the verdicts.
 
     "Too few seeds" is said where no difference is shown and none could have been: even with all seeds on one side, which
@@ -394,120 +174,7 @@ def _corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
     return finished
 
 
-# One task ------------------------------------------------------------------------------------------------------------
-
-
-def _compare_task(results: Sequence[RunResult], baseline: str, target: float | None) -> Comparison:
-    tested = [result for result in results if result.phase == "test"]
-    counted = _with_points(tested)
-    names = sorted(dict.fromkeys(run.method for run in counted), key=lambda name: name != baseline)
-    runs_of = {name: sorted((r for r in counted if r.method == name), key=lambda run: run.seed) for name in names}
-    for name, runs in runs_of.items():
-        if len({run.seed for run in runs}) < len(runs) or len({run.learning_rate for run in runs}) > 1:
-            raise ValueError(f"the test runs of {name} on {results[0].task} repeat a seed or differ in learning rate")
-    totals = [run.points[-1].rollouts for run in counted if run.status == "finished" and run.points[-1].rollouts]
-    budget = min(totals, default=max((run.points[-1].rollouts for run in counted), default=0))
-    if target is None and baseline in runs_of:
-        start, end = (float(np.mean([run.points[at].accuracy for run in runs_of[baseline]])) for at in (0, -1))
-        target = start + SHARE_OF_GAIN * (end - start) if end > start else None
-
-    measures: tuple[Callable[[RunResult], float], ...] = (_final, lambda run: area_under_curve(run.points, budget))
-    finals, areas = ({name: {run.seed: of(run) for run in runs_of[name]} for name in names} for of in measures)
-    # a run that crashed was last asked fewer problems than the others at their ends
-    ends = [run.points[-1] for run in sorted(counted, key=lambda run: run.status == "crashed")]
-    problems, samples = (ends[0].problems, ends[0].samples) if ends else (0, 0)
-    others = [name for name in names if name != baseline]
-    final_differences, area_differences = (
-        dict(zip(others, _corrected([_paired(of[name], of.get(baseline, {})) for name in others]), strict=True))
-        for of in (finals, areas)
-    )
-    methods = []
-    for name in names:
-        runs = runs_of[name]
-        num_crashed = sum(result.status == "crashed" for result in tested if result.method == name)
-        lasts = [run.points[-1] for run in runs if run.points[-1].samples == samples]
-        passes = [point.pass_at_k for point in lasts if point.pass_at_k is not None]
-        reached = [
-            rollouts for run in runs if target is not None and (rollouts := rollouts_to(run.points, target)) is not None
-        ]
-        methods.append(
-            MethodSummary(
-                method=name,
-                learning_rate=runs[0].learning_rate,
-                seeds=tuple(finals[name]),
-                finals=tuple(finals[name].values()),
-                start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
-                final=mean_over_seeds(list(finals[name].values()), 0.0, 1.0),
-                final_iqm=float(stats.trim_mean(list(finals[name].values()), 0.25)),
-                area=mean_over_seeds(list(areas[name].values()), 0.0, 1.0),
-                at_budget=mean_over_seeds(
-                    [float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run))) for run in runs], 0.0, 1.0
-                ),
-                pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
-                pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
-                reached=len(reached) / len(runs) if target is not None else None,
-                rollouts_to_target=float(np.median(reached)) if reached else None,
-                mean_drop=float(np.mean([largest_drop(run.points) for run in runs])),
-                worst_drop=max(largest_drop(run.points) for run in runs),
-                entropy_end=_mean([run.entropy_end for run in runs]),
-                gradient_spikes=_mean([run.gradient_spikes for run in runs]),
-                num_crashed=num_crashed,
-                num_collapsed=sum(collapsed(run.points) for run in runs),
-                num_uncounted=sum(result.method == name for result in tested) - len(runs),
-                length=float(np.mean([run.points[-1].length for run in runs])),
-                **{axis: _mean(_totals(runs, axis)) for axis in ("rollouts", "tokens", "updates", "seconds")},
-                final_difference=final_differences.get(name),
-                area_difference=area_differences.get(name),
-                runs=tuple(runs),
-            )
-        )
-    uncounted = [run for run in tested if run.method not in runs_of]
-    return Comparison(
-        task=results[0].task,
-        baseline=baseline,
-        budget=budget,
-        target=target,
-        problems=problems,
-        samples=samples,
-        methods=tuple(methods),
-        tuning=tuned_methods(results),
-        lost=tuple(
-            (name, len(errors), errors[0])
-            for name in dict.fromkeys(run.method for run in uncounted)
-            if (errors := [run.error for run in uncounted if run.method == name])
-        ),
-    )
-
-
-def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs, one without an evaluation having the start of its seed; left out where no other run knows that."""
-    starts = {(run.task, run.seed): run.points[:1] for run in runs if run.points and run.points[0].step == 0}
-    filled = [run if run.points else replace(run, points=starts.get((run.task, run.seed), ())) for run in runs]
-    return [run for run in filled if run.points]
-
-
-def _final(run: RunResult) -> float:
-    return run.points[-1].accuracy
-
-
-def _costs(run: RunResult, axis: Axis) -> list[float]:
-    return [getattr(point, axis) for point in run.points]
-
-
-def _accuracies(run: RunResult) -> list[float]:
-    return [point.accuracy for point in run.points]
-
-
-def _totals(runs: Sequence[RunResult], axis: Axis) -> list[float | None]:
-    return [getattr(run.points[-1], axis) for run in runs if run.status == "finished"]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _intervals(values_SM: Array) -> tuple[Array, Array] | None:
+def intervals(values_SM: Array) -> tuple[Array, Array] | None:
     """95 % intervals of the means of columns, as `mean_over_seeds` says; None for one seed."""
     n = len(values_SM)
     if n < 2:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .statistics import SIGNIFICANT, Comparison, MethodSummary, OverSeeds, Paired, seeds_needed
+from .comparison import Comparison, MethodSummary
+from .statistics import SIGNIFICANT, OverSeeds, Paired, seeds_needed
 
 NONE = "–"
 
