@@ -205,7 +205,9 @@ function comparisons(rollouts, rank, pairs, why) {
   if (ends.every(([, values]) => differs(values))) ends.push(["used", used]);
   const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + (options.scale === "group_std" ? ", and by the rewards' std" : "");
   const explain = (i, j) => `#${i + 1} against #${j + 1}: reward gap ${signed(pairs.gaps_GG[i][j])} × weight ${number(pairs.weights_GG[i][j])} / ${number(pairs.divisors_G[i])} = ${signed(pairs.contributions_GG[i][j])}`;
-  const said = element("p", { class: "said", role: "status", "aria-live": "polite" });
+  const force = ([i, j]) => Math.abs(pairs.contributions_GG[i][j] ?? 0);
+  const strongest = rank.flatMap(i => rank.map(j => [i, j])).reduce((best, pair) => force(pair) > force(best) ? pair : best);
+  const said = element("p", { class: "said", role: "status", "aria-live": "polite" }, force(strongest) ? `The strongest pair, ${explain(...strongest)}` : "");
   const cell = (i, j, row, column) => {
     const value = table[i][j];
     const made = element("td", { class: i === j ? "pair diagonal" : "pair", tabindex: row === 0 && column === 0 ? 0 : -1, "data-row": row, "data-column": column,
@@ -216,7 +218,8 @@ function comparisons(rollouts, rank, pairs, why) {
     made.addEventListener("focus", tell);
     return i === j ? made : tint(made, known(value) ? value - centre : null, mostPair);
   };
-  const endsFirst = matchMedia("(max-width: 52rem)").matches, ordered = (pairCells, endCells) => endsFirst ? [endCells, pairCells] : [pairCells, endCells];
+  const endsFirst = matchMedia("(max-width: 85rem)").matches, // sums in sight even where pairs have to be scrolled
+    ordered = (pairCells, endCells) => endsFirst ? [endCells, pairCells] : [pairCells, endCells];
   const made = element("table", { "aria-label": `Pairs: ${label}`, class: rollouts.length >= DENSE_FROM ? "dense" : "" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "rollout"), element("th", { scope: "col" }, "reward"), element("th", { scope: "col" }, scoreName()),
       ordered(rank.map((j, at) => element("th", { scope: "col", class: at ? "pair" : "pair first" }, rollouts.length >= DENSE_FROM ? j + 1 : `vs #${j + 1}`)),
