@@ -52,23 +52,65 @@ class Batch:
         """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
         return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
 
-    def split(self, tokens_per_microbatch: int, *, whole_groups: bool = False) -> list[MicroBatch]:
-        """Micro-batches of at most so many tokens, padding included; rows of like length go together, the longest first.
+    def split(
+        self, tokens_per_microbatch: int, *, whole_groups: bool = False, share_prompts: bool = False
+    ) -> list[MicroBatch]:
+        """Micro-batches of at most so many tokens, padding included, the longest rows first.
 
-        A row longer than the budget goes alone; so does a group, where groups stay whole.
+        Rows of like length go together, or, where that makes fewer tokens, those of a group, whose prompt then counts once.
+
+        Args:
+            tokens_per_microbatch: the budget. A row longer than it goes alone; so does a group, where groups stay whole.
+            whole_groups: never part the rows of a group.
+            share_prompts: the model computes a prompt once for all rows of a micro-batch that have it.
         """
-        units = [[row] for row in self.rows]
+        groups: dict[int, list[Row]] = {}
+        for row in sorted(self.rows, key=len, reverse=True):
+            groups.setdefault(row.group, []).append(row)
+        by_group = list(groups.values())
         if whole_groups:
-            units = [
-                [row for row in self.rows if row.group == group] for group in {row.group: None for row in self.rows}
-            ]
-        parts: list[list[Row]] = []
-        for unit in sorted(units, key=lambda rows: max(map(len, rows)), reverse=True):
-            longest = max(len(row) for row in (parts[-1] if parts else unit))
-            if not parts or (len(parts[-1]) + len(unit)) * longest > tokens_per_microbatch:
-                parts.append([])
-            parts[-1] += unit
-        return [pad(part) for part in parts]
+            return [pad(part.rows) for part in _pack(by_group, tokens_per_microbatch, share_prompts)]
+        orders = [sorted(self.rows, key=len, reverse=True)]
+        if share_prompts:
+            orders.append([row for group in by_group for row in group])
+        packed = [_pack([[row] for row in order], tokens_per_microbatch, share_prompts) for order in orders]
+        fewest = min(packed, key=lambda parts: sum(part.tokens(share_prompts) for part in parts))
+        return [pad(part.rows) for part in fewest]
+
+
+@dataclass(slots=True)
+class _Part:
+    """Rows of a micro-batch to be: their groups, and the longest row, prompt and completion."""
+
+    rows: list[Row]
+    groups: set[int]
+    longest: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, rows: list[Row]) -> _Part:
+        lengths = [(len(row), len(row.prompt_ids), len(row.completion_ids)) for row in rows]
+        return cls(rows, {row.group for row in rows}, tuple(map(max, zip(*lengths, strict=True))))  # pyright: ignore[reportArgumentType]
+
+    def __add__(self, other: _Part) -> _Part:
+        longest = tuple(map(max, self.longest, other.longest))
+        return _Part(self.rows + other.rows, self.groups | other.groups, longest)  # pyright: ignore[reportArgumentType]
+
+    def tokens(self, share_prompts: bool) -> int:
+        """What the model computes, padding included."""
+        row, prompt, completion = self.longest
+        whole = len(self.rows) * row
+        return min(whole, len(self.groups) * prompt + len(self.rows) * completion) if share_prompts else whole
+
+
+def _pack(units: Sequence[list[Row]], budget: int, share_prompts: bool) -> list[_Part]:
+    """In this order, each unit into the last part if that stays within the budget, else into a new one."""
+    parts: list[_Part] = []
+    for unit in map(_Part.of, units):
+        if parts and (joined := parts[-1] + unit).tokens(share_prompts) <= budget:
+            parts[-1] = joined
+        else:
+            parts.append(unit)
+    return parts
 
 
 def collate(
@@ -117,6 +159,8 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
     target_ids = torch.zeros(N, T, dtype=torch.int64)
     mask_NT = torch.zeros(N, T, dtype=torch.bool)
     old_logprobs_NT, advantages_NT = torch.zeros(N, T), torch.zeros(N, T)
+    first: dict[tuple[int, ...], int] = {}
+    first_ids = [first.setdefault(tuple(row.prompt_ids.tolist()), n) for n, row in enumerate(rows)]
     for n, row in enumerate(rows):
         length = len(row.completion_ids)
         input_ids[n, : len(row)] = torch.cat([row.prompt_ids, row.completion_ids])
@@ -135,4 +179,5 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
         advantages_NT=advantages_NT,
         group_ids_N=torch.tensor([row.group for row in rows]),
         row_ids_N=torch.tensor([row.number for row in rows]),
+        first_ids_N=torch.tensor(first_ids),
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from .config import LoraOptions, ModelOptions
 from .context import Context, context_of
@@ -138,13 +139,11 @@ class Policy:
             logprobs_NT with gradient, entropy_NT without, both 0 on padding; float64 for a float64 model, else float32.
         """
         self.model.train(torch.is_grad_enabled())  # transformers checkpoints activations in training mode only
+        rows, columns = batch.mask_NT.nonzero(as_tuple=True)
+        targets = batch.target_ids[rows, columns]
         with self.precision():
-            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask)
-            rows, columns = batch.mask_NT.nonzero(as_tuple=True)
-            states = hidden[rows, batch.prompt_lengths[rows] + columns - 1]
-            targets = batch.target_ids[rows, columns]
             logprobs, entropy = linear_logprobs(
-                states,
+                self._states_before(batch, rows, columns),
                 self.head.weight,
                 self.head.bias,
                 targets,
@@ -157,6 +156,41 @@ class Policy:
             logprobs.new_zeros(shape).index_put((rows, columns), logprobs),
             entropy.new_zeros(shape).index_put((rows, columns), entropy),
         )
+
+    def _states_before(self, batch: MicroBatch, rows: Tensor, columns: Tensor) -> Tensor:
+        """(M, D) hidden states from which the completion tokens at (rows, columns) are predicted."""
+        first_ids, prompt_of_N = batch.first_ids_N.unique(return_inverse=True)
+        lengths_P, (N, T) = batch.prompt_lengths[first_ids], batch.mask_NT.shape
+        L = int(lengths_P.max())
+        if not self.shares_prompts or len(first_ids) * L + N * T >= batch.input_ids.numel():
+            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask)
+            return hidden[rows, batch.prompt_lengths[rows] + columns - 1]
+        # each prompt once, padded on the left; then all completions behind its keys and values
+        sources = torch.arange(L, device=self.device) - (L - lengths_P)[:, None]
+        mask = sources >= 0
+        ids = batch.input_ids[first_ids].gather(1, sources.clamp(min=0))
+        cache = DynamicCache(config=self.core.config)
+        hidden = self.hidden_states(ids, attention_mask=mask, position_ids=sources.clamp(min=0), cache=cache)
+        states = hidden[prompt_of_N, -1:]
+        if T > 1:
+            cache.batch_select_indices(prompt_of_N)
+            positions = batch.prompt_lengths[:, None] + torch.arange(T - 1, device=self.device)
+            mask = torch.cat([mask[prompt_of_N], batch.mask_NT[:, :-1]], 1)
+            ids = batch.target_ids[:, :-1].masked_fill(~batch.mask_NT[:, :-1], 0)
+            behind = self.hidden_states(ids, attention_mask=mask, position_ids=positions, cache=cache)
+            states = torch.cat([states, behind], 1)
+        return states[rows, columns]
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether rows can go on from the keys and values of their prompt.
+
+        Not where a layer keeps something else (a sliding window, a recurrent state), nor under gradient checkpointing, which
+        computes layers a second time and keeps nothing.
+        """
+        layers = DynamicCache(config=self.core.config).layers
+        recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.core.modules())
+        return not recomputed and all(type(layer) is DynamicLayer for layer in layers)
 
     @torch.no_grad()
     def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> Tensor:

@@ -191,7 +191,11 @@ def update(
     temperature = config.sampling.temperature
     statistics, record, value = [], {}, 0.0
     logprobs: dict[int, Tensor] = {}
-    microbatches = batch.split(config.training.tokens_per_microbatch, whole_groups=config.loss.whole_groups)
+    microbatches = batch.split(
+        config.training.tokens_per_microbatch,
+        whole_groups=config.loss.whole_groups,
+        share_prompts=policy.shares_prompts,
+    )
     for _ in range(config.training.updates_per_batch):
         losses = []
         for microbatch in microbatches:

@@ -217,6 +217,7 @@ class MicroBatch:
         advantages_NT: (N, T) float32, zero on padding; the same for all tokens of a row where the method gives one a rollout.
         group_ids_N: (N,) int64, rows of one problem share it.
         row_ids_N: (N,) int64, which row of the step each is.
+        first_ids_N: (N,) int64, the first row here that has the same prompt, by its place in the micro-batch.
     """
 
     input_ids: Tensor
@@ -228,6 +229,7 @@ class MicroBatch:
     advantages_NT: Tensor
     group_ids_N: Tensor
     row_ids_N: Tensor
+    first_ids_N: Tensor
 
     def __post_init__(self) -> None:
         N, T = self.mask_NT.shape
@@ -239,6 +241,7 @@ class MicroBatch:
             ("advantages_NT", (N, T)),
             ("group_ids_N", (N,)),
             ("row_ids_N", (N,)),
+            ("first_ids_N", (N,)),
         ):
             if tuple(getattr(self, field).shape) != tuple(shape):
                 raise ValueError(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lampo.batch import Row, collate, pad
+from lampo.batch import Batch, Row, collate, pad
 from lampo.types import Group, Problem, Reward, Rollout, Verdict
 
 
@@ -68,3 +68,34 @@ def test_split_respects_the_budget_and_loses_nothing(budget: int) -> None:
         assert part.attention_mask.any(0).all()  # no padding beyond its own longest row
     assert sorted(advantage for part in parts for advantage in part.advantages_NT[:, 0].tolist()) == list(range(1, 9))
     assert sum(int(part.mask_NT.sum()) for part in parts) == batch.num_tokens
+
+
+def numbered_groups(num_groups: int, group_size: int, prompt: int, completions: tuple[int, ...]) -> Batch:
+    rows = [
+        Row(torch.full((prompt + group,), group), torch.arange(length), torch.zeros(length), 1.0, group)
+        for group in range(num_groups)
+        for length in completions[:group_size]
+    ]
+    return Batch.numbered(rows)
+
+
+def test_rows_of_a_group_go_together_where_their_prompt_is_computed_once() -> None:
+    batch = numbered_groups(4, 4, 50, (3, 9, 5, 7))
+    whole, shared = batch.split(235), batch.split(235, share_prompts=True)
+    assert len(whole) > 4  # not four rows of 53 to 62 tokens
+    assert len(shared) == 2  # but eight completions of 9 at most, behind two prompts of 53
+    assert [sorted(set(part.group_ids_N.tolist())) for part in shared] == [[2, 3], [0, 1]]
+    assert [len(set(part.first_ids_N.tolist())) for part in shared] == [2, 2]
+    assert sorted(row for part in shared for row in part.row_ids_N.tolist()) == list(range(16))
+
+
+def test_rows_of_like_length_go_together_where_completions_are_long() -> None:
+    batch = numbered_groups(4, 4, 2, (10, 90, 30, 60))
+    shared = batch.split(400, share_prompts=True)
+    assert [part.mask_NT.sum(1).tolist() for part in shared] == [[90] * 4, [60] * 4 + [30] * 2, [30] * 2 + [10] * 4]
+
+
+def test_the_first_row_with_the_same_prompt_is_found_by_its_tokens() -> None:
+    prompts = [[1, 2], [1, 3], [1, 2], [1], [1, 3]]
+    batch = pad([Row(torch.tensor(prompt), torch.tensor([7]), torch.zeros(1), 1.0) for prompt in prompts])
+    assert batch.first_ids_N.tolist() == [0, 1, 0, 3, 1]

@@ -1,0 +1,131 @@
+"""Gradients of one batch of groups: ours, ours without shared prompts, and the way TRL's GRPOTrainer computes its log-probs.
+
+    python benchmarks/update.py [--prompt 60] [--completion 20] [--groups 8] [--group-size 8] [--repeats 3] [--threads 1]
+
+A model of SmolLM2-135M's shape with random weights; completions are between half of that length and all of it. The contenders
+take turns; times are medians. Their log-probs must agree.
+"""
+
+import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import selective_log_softmax
+
+from lampo.batch import Batch, Row
+from lampo.config import ModelOptions
+from lampo.policy import Policy
+from lampo.sample.native import left_pad
+from lampo.types import MicroBatch
+
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 8192,
+}
+CHARACTERS = "0123456789"
+BUDGET = 2048
+
+
+def ours(policy: Policy, batch: Batch) -> Tensor:
+    return of(policy, batch.split(BUDGET, share_prompts=True))
+
+
+def whole_rows(policy: Policy, batch: Batch) -> Tensor:
+    parts = batch.split(BUDGET)
+    for part in parts:
+        part.first_ids_N.copy_(torch.arange(len(part.first_ids_N)))  # as if no two prompts were alike
+    return of(policy, parts)
+
+
+def of(policy: Policy, parts: list[MicroBatch]) -> Tensor:
+    total = torch.zeros(())
+    for part in parts:
+        logprobs_NT, _ = policy.token_logprobs(part, temperature=1.0)
+        value = (logprobs_NT * part.advantages_NT).sum()
+        value.backward()
+        total += value.detach()
+    return total
+
+
+def trl(policy: Policy, batch: Batch) -> Tensor:
+    """`_get_per_token_logps_and_entropies` of TRL 1.16: prompts padded left, completions right, rows in their order, all logits."""
+    prompt_ids, prompt_mask = left_pad([row.prompt_ids for row in batch.rows], 0)
+    ids = torch.nn.utils.rnn.pad_sequence([row.completion_ids for row in batch.rows], batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence(
+        [torch.ones(len(row.completion_ids), dtype=torch.int64) for row in batch.rows], batch_first=True
+    )
+    input_ids, attention_mask = torch.cat([prompt_ids, ids], 1), torch.cat([prompt_mask, mask], 1)
+    size, T, total = max(1, BUDGET // input_ids.shape[1]), ids.shape[1], torch.zeros(())
+    advantages = torch.tensor([row.advantage for row in batch.rows])
+    policy.model.train()
+    for start in range(0, len(input_ids), size):
+        part = slice(start, start + size)
+        logits = policy.model(
+            input_ids=input_ids[part], attention_mask=attention_mask[part], logits_to_keep=T + 1, use_cache=False
+        ).logits[:, :-1]
+        logprobs = selective_log_softmax(logits, ids[part])
+        value = (logprobs * mask[part] * advantages[part, None]).sum()
+        value.backward()
+        total += value.detach()
+    policy.model.eval()
+    return total
+
+
+CONTENDERS: dict[str, Callable[[Policy, Batch], Tensor]] = {
+    "ours": ours,
+    "ours, whole rows": whole_rows,
+    "TRL's way": trl,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = {"prompt": 60, "completion": 20, "groups": 8, "group-size": 8, "repeats": 3, "threads": 1}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    policy = Policy.load(ModelOptions(config=SHAPE, characters=CHARACTERS, device="cpu", dtype="float32"), seed=0)
+    generator = torch.Generator().manual_seed(0)
+
+    def random_ids(length: int) -> Tensor:
+        return torch.randint(3, 3 + len(CHARACTERS), (length,), generator=generator)
+
+    rows = []
+    for group in range(options.groups):
+        prompt = random_ids(options.prompt)
+        for _ in range(options.group_size):
+            length = int(torch.randint(options.completion // 2, options.completion + 1, (), generator=generator))
+            advantage = float(torch.randn((), generator=generator))
+            rows.append(Row(prompt, random_ids(length), torch.zeros(length), advantage, group))
+    batch = Batch.numbered(rows)
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for _ in range(options.repeats):
+        values = {}
+        for name, contender in CONTENDERS.items():
+            policy.model.zero_grad()
+            begin = time.perf_counter()
+            values[name] = float(contender(policy, batch))
+            seconds[name].append(time.perf_counter() - begin)
+        assert max(values.values()) - min(values.values()) < 1e-3 * max(map(abs, values.values())), values
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    print("| contender | seconds | times ours |\n| --- | ---: | ---: |")
+    for name, median in medians.items():
+        ratios = [time / ours for time, ours in zip(seconds[name], seconds["ours"], strict=True)]
+        print(f"| {name} | {median:.2f} | {statistics.median(ratios):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
