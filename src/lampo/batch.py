@@ -80,26 +80,27 @@ class Batch:
 
 @dataclass(slots=True)
 class _Part:
-    """Rows of a micro-batch to be: their groups, and the longest row, prompt and completion."""
+    """Rows of a micro-batch to be: which prompts they have, and the longest row, prompt and completion."""
 
     rows: list[Row]
-    groups: set[int]
+    prompts: set[int]
     longest: tuple[int, int, int]
 
     @classmethod
     def of(cls, rows: list[Row]) -> _Part:
         lengths = [(len(row), len(row.prompt_ids), len(row.completion_ids)) for row in rows]
-        return cls(rows, {row.group for row in rows}, tuple(map(max, zip(*lengths, strict=True))))  # pyright: ignore[reportArgumentType]
+        prompts = {id(row.prompt_ids) for row in rows}  # rollouts of a group hold the same tensor
+        return cls(rows, prompts, tuple(map(max, zip(*lengths, strict=True))))  # pyright: ignore[reportArgumentType]
 
     def __add__(self, other: _Part) -> _Part:
         longest = tuple(map(max, self.longest, other.longest))
-        return _Part(self.rows + other.rows, self.groups | other.groups, longest)  # pyright: ignore[reportArgumentType]
+        return _Part(self.rows + other.rows, self.prompts | other.prompts, longest)  # pyright: ignore[reportArgumentType]
 
     def tokens(self, share_prompts: bool) -> int:
         """What the model computes, padding included."""
         row, prompt, completion = self.longest
         whole = len(self.rows) * row
-        return min(whole, len(self.groups) * prompt + len(self.rows) * completion) if share_prompts else whole
+        return min(whole, len(self.prompts) * prompt + len(self.rows) * completion) if share_prompts else whole
 
 
 def _pack(units: Sequence[list[Row]], budget: int, share_prompts: bool) -> list[_Part]:
@@ -146,7 +147,7 @@ def collate(
 def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
     """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
     logprobs: dict[int, Tensor] = {}
-    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch):
+    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch, share_prompts=policy.shares_prompts):
         logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0))
     return [logprobs[number] for number in range(len(rows))]
 

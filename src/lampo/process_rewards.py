@@ -58,21 +58,21 @@ class ProcessRewards:
             NotFinite: before the weights are touched.
         """
         rollouts = [
-            (rollout, reward.correctness)
-            for group in groups_P
+            (rollout, reward.correctness, number)
+            for number, group in enumerate(groups_P)
             for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
         ]
-        rewards_N = [torch.zeros(len(rollout.completion_ids)) for rollout, _ in rollouts]
+        rewards_N = [torch.zeros(len(rollout.completion_ids)) for rollout, _, _ in rollouts]
         known = [
             index
-            for index, (rollout, correctness) in enumerate(rollouts)
+            for index, (rollout, correctness, _) in enumerate(rollouts)
             if correctness is not None and len(rollout.completion_ids)
         ]
         if not known:
             return rewards_N, {}
         rows = [
-            Row(rollouts[index][0].prompt_ids, rollouts[index][0].completion_ids, rollouts[index][0].logprobs, 0.0)
-            for index in known
+            Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, 0.0, group)
+            for rollout, _, group in (rollouts[index] for index in known)
         ]
         labels_N = torch.tensor([rollouts[index][1] for index in known])
         ref_logprobs = row_logprobs(self._reference, rows, self._tokens_per_microbatch)
@@ -103,7 +103,8 @@ class ProcessRewards:
         """Move the model by one step; its log-probabilities before it, and what to log."""
         logprobs: dict[int, Tensor] = {}
         loss, num_foretold = 0.0, 0
-        for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch):
+        share = self._model.shares_prompts
+        for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch, share_prompts=share):
             microbatch = microbatch.to(self._model.device)
             logprobs_NT, _ = self._model.token_logprobs(microbatch, temperature=1.0)
             numbers = microbatch.row_ids_N.tolist()

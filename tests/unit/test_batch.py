@@ -71,8 +71,9 @@ def test_split_respects_the_budget_and_loses_nothing(budget: int) -> None:
 
 
 def numbered_groups(num_groups: int, group_size: int, prompt: int, completions: tuple[int, ...]) -> Batch:
+    prompts = [torch.full((prompt + group,), group) for group in range(num_groups)]
     rows = [
-        Row(torch.full((prompt + group,), group), torch.arange(length), torch.zeros(length), 1.0, group)
+        Row(prompts[group], torch.arange(length), torch.zeros(length), 1.0, group)
         for group in range(num_groups)
         for length in completions[:group_size]
     ]
