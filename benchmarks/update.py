@@ -1,9 +1,10 @@
 """Gradients of one batch of groups: ours, ours without shared prompts, and the way TRL's GRPOTrainer computes its log-probs.
 
-    python benchmarks/update.py [--prompt 60] [--completion 20] [--groups 8] [--group-size 8] [--repeats 3] [--threads 1]
+    python benchmarks/update.py [RECIPE] [--prompt 60] [--completion 20] [--groups 8] [--group-size 8] [--repeats 3] [--threads 1]
 
-A model of SmolLM2-135M's shape with random weights; completions are between half of that length and all of it. The contenders
-take turns; times are medians. Their log-probs must agree.
+The model and the tokens of a micro-batch are those of the recipe; without one, SmolLM2-135M's shape with random weights, and
+2,048. Prompts and completions are random, these between half of their length and all of it. The contenders take turns; times
+are medians. Their log-probs must agree.
 """
 
 import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
@@ -12,13 +13,14 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from trl.trainer.utils import selective_log_softmax
 
 from lampo.batch import Batch, Row
-from lampo.config import ModelOptions
+from lampo.config import ModelOptions, load_config
 from lampo.policy import Policy
 from lampo.sample.native import left_pad
 from lampo.types import MicroBatch
@@ -35,15 +37,14 @@ SHAPE = {
     "max_position_embeddings": 8192,
 }
 CHARACTERS = "0123456789"
-BUDGET = 2048
 
 
-def ours(policy: Policy, batch: Batch) -> Tensor:
-    return of(policy, batch.split(BUDGET, share_prompts=True))
+def ours(policy: Policy, batch: Batch, budget: int) -> Tensor:
+    return of(policy, batch.split(budget, share_prompts=policy.shares_prompts))
 
 
-def whole_rows(policy: Policy, batch: Batch) -> Tensor:
-    parts = batch.split(BUDGET)
+def whole_rows(policy: Policy, batch: Batch, budget: int) -> Tensor:
+    parts = batch.split(budget)
     for part in parts:
         part.first_ids_N.copy_(torch.arange(len(part.first_ids_N)))  # as if no two prompts were alike
     return of(policy, parts)
@@ -59,7 +60,7 @@ def of(policy: Policy, parts: list[MicroBatch]) -> Tensor:
     return total
 
 
-def trl(policy: Policy, batch: Batch) -> Tensor:
+def trl(policy: Policy, batch: Batch, budget: int) -> Tensor:
     """`_get_per_token_logps_and_entropies` of TRL 1.16: prompts padded left, completions right, rows in their order, all logits."""
     prompt_ids, prompt_mask = left_pad([row.prompt_ids for row in batch.rows], 0)
     ids = torch.nn.utils.rnn.pad_sequence([row.completion_ids for row in batch.rows], batch_first=True)
@@ -67,7 +68,7 @@ def trl(policy: Policy, batch: Batch) -> Tensor:
         [torch.ones(len(row.completion_ids), dtype=torch.int64) for row in batch.rows], batch_first=True
     )
     input_ids, attention_mask = torch.cat([prompt_ids, ids], 1), torch.cat([prompt_mask, mask], 1)
-    size, T, total = max(1, BUDGET // input_ids.shape[1]), ids.shape[1], torch.zeros(())
+    size, T, total = max(1, budget // input_ids.shape[1]), ids.shape[1], torch.zeros(())
     advantages = torch.tensor([row.advantage for row in batch.rows])
     policy.model.train()
     for start in range(0, len(input_ids), size):
@@ -83,7 +84,7 @@ def trl(policy: Policy, batch: Batch) -> Tensor:
     return total
 
 
-CONTENDERS: dict[str, Callable[[Policy, Batch], Tensor]] = {
+CONTENDERS: dict[str, Callable[[Policy, Batch, int], Tensor]] = {
     "ours": ours,
     "ours, whole rows": whole_rows,
     "TRL's way": trl,
@@ -92,16 +93,22 @@ CONTENDERS: dict[str, Callable[[Policy, Batch], Tensor]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, nargs="?")
     defaults = {"prompt": 60, "completion": 20, "groups": 8, "group-size": 8, "repeats": 3, "threads": 1}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    policy = Policy.load(ModelOptions(config=SHAPE, characters=CHARACTERS, device="cpu", dtype="float32"), seed=0)
+    model = ModelOptions(config=SHAPE, characters=CHARACTERS, device="cpu", dtype="float32")
+    budget = 2048
+    if options.recipe is not None:
+        config = load_config(options.recipe)
+        model, budget = config.model, config.training.tokens_per_microbatch
+    policy = Policy.load(model, seed=0)
     generator = torch.Generator().manual_seed(0)
 
     def random_ids(length: int) -> Tensor:
-        return torch.randint(3, 3 + len(CHARACTERS), (length,), generator=generator)
+        return torch.randint(3, 13, (length,), generator=generator)
 
     rows = []
     for group in range(options.groups):
@@ -117,7 +124,7 @@ def main() -> None:
         for name, contender in CONTENDERS.items():
             policy.model.zero_grad()
             begin = time.perf_counter()
-            values[name] = float(contender(policy, batch))
+            values[name] = float(contender(policy, batch, budget))
             seconds[name].append(time.perf_counter() - begin)
         assert max(values.values()) - min(values.values()) < 1e-3 * max(map(abs, values.values())), values
     medians = {name: statistics.median(times) for name, times in seconds.items()}
