@@ -201,6 +201,8 @@ class EvaluationOptions(Options):
     """Responses per problem before the first and after the last step. Unset: the same as `samples`."""
     temperature: float | None = Field(default=None, gt=0)
     """Temperature of the responses that are measured. Unset: that of training."""
+    greedy: bool = False
+    """Measure the most likely response too: what a policy gains beyond it by sampling alone, it did not learn, but grew surer of."""
     skip: int = Field(default=0, ge=0)
     """Held-out problems left out at the beginning, where another choice was made on them."""
     benchmarks: list[str] = Field(default_factory=list)

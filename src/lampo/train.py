@@ -39,6 +39,9 @@ from .verdicts import Verification
 from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
 
+ALL_BUT_GREEDY = 1e-4
+"""The temperature at which the most likely response is drawn."""
+
 
 class Stopped(LampoError):
     """The user asked to stop; a checkpoint was written."""
@@ -305,19 +308,20 @@ def evaluate_policy(session: Session, step: int) -> None:
     samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
     record: dict[str, float] = {}
-    heldout = session.task.heldout[options.skip :]
-    for prefix, problems in {
-        "": heldout,
-        **{f"{name}/": session.benchmarks[name] for name in session.benchmarks},
-    }.items():
+    heldout, sampler = session.task.heldout[options.skip :], session.evaluation_sampler
+    measures = {"": (heldout, sampler, samples)}
+    if options.greedy:
+        measures["greedy/"] = heldout, native_sampler(session.policy, session.config, ALL_BUT_GREEDY), 1
+    measures |= {f"{name}/": (problems, sampler, samples) for name, problems in session.benchmarks.items()}
+    for prefix, (problems, drawn_by, responses) in measures.items():
         session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
         record |= evaluate(
             session.policy,
-            session.evaluation_sampler,
+            drawn_by,
             problems[:count],
             session.config,
             session.pool,
-            samples=samples,
+            samples=responses,
             prefix=f"evaluation/{prefix}",
             on_progress=session.progress.tokens,
         )

@@ -79,6 +79,19 @@ def test_evaluations_may_have_a_temperature_of_their_own(tmp_path: Path) -> None
     assert any(length != pytest.approx(round(length), abs=1e-6) for length in sampled)
 
 
+def test_the_most_likely_response_is_measured_beside_the_sampled_ones(tmp_path: Path) -> None:
+    changes = {"warmstart__steps": 60, "evaluation__problems": 16}  # enough for some answers to be right
+    both, alone = (
+        steps(run_to_end(small_config(tmp_path / name, **changes, **more)), "evaluation")
+        for name, more in (("both", {"evaluation__greedy": True}), ("alone", {"evaluation__temperature": 1e-3}))
+    )
+    assert [record["evaluation/greedy/accuracy"] for record in both] == [
+        record["evaluation/accuracy"] for record in alone
+    ]
+    assert {record["evaluation/greedy/samples"] for record in both} == {1}
+    assert any(record["evaluation/greedy/length_mean"] != record["evaluation/length_mean"] for record in both)
+
+
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_the_baselines_train(tmp_path: Path, name: str) -> None:
     records = steps(run_to_end(small_config(tmp_path, advantage__name=name)))

@@ -404,3 +404,37 @@ def test_one_sample_a_problem_has_no_table_of_diversity():
     results = [replace(result, points=points([0.1, 0.5], pass_at_k=None)) for result in study(("grpo", [0.5]))]
     assert "Diversity" not in [table.title for table in tables(only(results))]
     assert "Diversity" in [table.title for table in tables(only(study(("grpo", [0.5]))))]
+
+
+def test_the_most_likely_response_has_a_table_where_it_was_measured():
+    def measured(results: list[RunResult], greedy: list[float]) -> list[RunResult]:
+        return [
+            replace(
+                result,
+                points=tuple(replace(point, greedy=value) for point, value in zip(result.points, greedy, strict=True)),
+            )
+            for result in results
+        ]
+
+    results = study(("grpo", [0.5] * 6), ("lampo", [0.6] * 6))
+    num_points = len(results[0].points)
+    grpo, lampo = ([0.8] * (num_points - 1) + [end] for end in (0.4, 0.7))
+    both = [
+        *measured([result for result in results if result.method == "grpo"], grpo),
+        *measured([result for result in results if result.method == "lampo"], lampo),
+    ]
+    comparison = only(both)
+    ours = of(comparison, "lampo")
+    assert (ours.greedy_start, ours.greedy and ours.greedy.value) == (pytest.approx(0.8), pytest.approx(0.7))
+    assert ours.greedy_area is not None
+    assert 0.7 < ours.greedy_area < 0.8
+    pair = ours.greedy_difference
+    assert pair is not None
+    assert pair.verdict == "better"
+    assert pair.difference.value == pytest.approx(0.3)
+    title = "The most likely response"
+    assert title in [table.title for table in tables(comparison)]
+    assert title not in [table.title for table in tables(only(results))]
+    partly = only([both[0], *results[1:]])  # the older runs of a study do not have it
+    assert of(partly, "grpo").greedy is not None
+    assert of(partly, "lampo").greedy_difference is None

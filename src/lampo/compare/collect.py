@@ -36,6 +36,7 @@ def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
                 truncated=record["evaluation/truncated"],
                 problems=int(record["evaluation/problems"]),
                 samples=int(record["evaluation/samples"]),
+                greedy=record.get("evaluation/greedy/accuracy"),
             )
         )
     norms = [record["optimizer/gradient_norm"] for record in train if "optimizer/gradient_norm" in record]

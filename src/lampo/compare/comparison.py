@@ -38,6 +38,9 @@ class MethodSummary:
         at_budget: accuracy when the common budget of rollouts was spent.
         pass_at_k_start: before training; None where there is one sample a problem.
         pass_at_k: at the last evaluation.
+        greedy_start: accuracy of the most likely response before training; None where it was not measured.
+        greedy_area: its mean over training, like `area`.
+        greedy: at the last evaluation.
         reached: share of seeds that reach the target accuracy.
         rollouts_to_target: median over those seeds of the rollouts it took; None where none does.
         entropy_end: nats a token.
@@ -51,6 +54,7 @@ class MethodSummary:
         rollouts: of a seed that finished, in all; likewise `tokens`, `updates` and `seconds`.
         final_difference: to the baseline, in final accuracy; None for itself, and without a seed in common.
         area_difference: to the baseline, in `area`.
+        greedy_difference: to the baseline, in `greedy`.
         runs: the test runs that count.
     """
 
@@ -65,6 +69,9 @@ class MethodSummary:
     at_budget: OverSeeds
     pass_at_k_start: float | None
     pass_at_k: OverSeeds | None
+    greedy_start: float | None
+    greedy_area: float | None
+    greedy: OverSeeds | None
     reached: float | None
     rollouts_to_target: float | None
     entropy_end: float | None
@@ -81,6 +88,7 @@ class MethodSummary:
     seconds: float | None
     final_difference: Paired | None
     area_difference: Paired | None
+    greedy_difference: Paired | None
     runs: tuple[RunResult, ...]
 
 
@@ -243,15 +251,22 @@ def _compare_task(results: Sequence[RunResult], baseline: str, target: float | N
         start, end = (float(np.mean([run.points[at].accuracy for run in runs_of[baseline]])) for at in (0, -1))
         target = start + SHARE_OF_GAIN * (end - start) if end > start else None
 
-    measures: tuple[Callable[[RunResult], float], ...] = (_final, lambda run: area_under_curve(run.points, budget))
-    finals, areas = ({name: {run.seed: of(run) for run in runs_of[name]} for name in names} for of in measures)
+    measures: tuple[Callable[[RunResult], float | None], ...] = (
+        _final,
+        lambda run: area_under_curve(run.points, budget),
+        lambda run: run.points[-1].greedy,
+    )
+    finals, areas, greedies = (
+        {name: {run.seed: value for run in runs_of[name] if (value := of(run)) is not None} for name in names}
+        for of in measures
+    )
     # a run that crashed was last asked fewer problems than the others at their ends
     ends = [run.points[-1] for run in sorted(counted, key=lambda run: run.status == "crashed")]
     problems, samples = (ends[0].problems, ends[0].samples) if ends else (0, 0)
     others = [name for name in names if name != baseline]
-    final_differences, area_differences = (
+    final_differences, area_differences, greedy_differences = (
         dict(zip(others, corrected([paired(of[name], of.get(baseline, {})) for name in others]), strict=True))
-        for of in (finals, areas)
+        for of in (finals, areas, greedies)
     )
     methods = []
     for name in names:
@@ -277,6 +292,9 @@ def _compare_task(results: Sequence[RunResult], baseline: str, target: float | N
                 ),
                 pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
                 pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
+                greedy_start=_mean([run.points[0].greedy for run in runs]),
+                greedy_area=_mean([_greedy_area(run, budget) for run in runs]),
+                greedy=mean_over_seeds(list(greedies[name].values()), 0.0, 1.0) if greedies[name] else None,
                 reached=len(reached) / len(runs) if target is not None else None,
                 rollouts_to_target=float(np.median(reached)) if reached else None,
                 mean_drop=float(np.mean([largest_drop(run.points) for run in runs])),
@@ -290,6 +308,7 @@ def _compare_task(results: Sequence[RunResult], baseline: str, target: float | N
                 **{axis: _mean(_totals(runs, axis)) for axis in ("rollouts", "tokens", "updates", "seconds")},
                 final_difference=final_differences.get(name),
                 area_difference=area_differences.get(name),
+                greedy_difference=greedy_differences.get(name),
                 runs=tuple(runs),
             )
         )
@@ -320,6 +339,11 @@ def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
 
 def _final(run: RunResult) -> float:
     return run.points[-1].accuracy
+
+
+def _greedy_area(run: RunResult, budget: int) -> float | None:
+    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
+    return area_under_curve(measured, budget) if measured else None
 
 
 def _costs(run: RunResult, axis: Axis) -> list[float]:

@@ -28,6 +28,7 @@ class Point:
         truncated: share of them that was cut.
         problems: held-out problems that were asked.
         samples: responses to each of them.
+        greedy: accuracy of the most likely response; None where it was not measured (`evaluation.greedy`).
     """
 
     step: int
@@ -41,6 +42,7 @@ class Point:
     truncated: float
     problems: int
     samples: int
+    greedy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def read_results(path: Path) -> list[RunResult]:
     runs: dict[tuple[object, ...], tuple[dict[str, object], list[Point]]] = {}
     names = [field.name for field in fields(Point)]
     for row in pq.read_table(path).to_pylist():
-        point = {name: row.pop(name) for name in names}
+        point = {name: row.pop(name, None) for name in names}  # older tables have no `greedy`
         _, points = runs.setdefault(tuple(row.values()), (row, []))
         if point["step"] is not None:
             points.append(Point(**point))
@@ -99,6 +101,6 @@ _SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("phase", "status", "error")),
         *((name, pa.float64()) for name in ("entropy_end", "gradient_spikes")),
         *((name, pa.int64()) for name in ("problems", "samples", "step", "rollouts", "tokens", "updates")),
-        *((name, pa.float64()) for name in ("seconds", "accuracy", "pass_at_k", "length", "truncated")),
+        *((name, pa.float64()) for name in ("seconds", "accuracy", "pass_at_k", "length", "truncated", "greedy")),
     ]
 )

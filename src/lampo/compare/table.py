@@ -98,7 +98,9 @@ def in_words(comparison: Comparison) -> list[str]:
 def tables(comparison: Comparison) -> list[Table]:
     """All tables of a task, as far as there are runs for them."""
     passes = any(method.pass_at_k for method in comparison.methods)
-    makers = [headline, _efficiency, _stability, *([_diversity] if passes else []), _cost] if comparison.methods else []
+    greedy = any(method.greedy for method in comparison.methods)
+    wanted = [_diversity] * passes + [_most_likely] * greedy
+    makers = [headline, _efficiency, _stability, *wanted, _cost] if comparison.methods else []
     return [make(comparison) for make in [*makers, *([_tuned] if comparison.tuning else [])]]
 
 
@@ -193,6 +195,27 @@ def _diversity(comparison: Comparison) -> Table:
             f"pass@{k} before": lambda m: None if m.pass_at_k_start is None else f"{m.pass_at_k_start * 100:.1f} %",
             f"pass@{k} after": after,
             "change": gain,
+        },
+    )
+
+
+def _most_likely(comparison: Comparison) -> Table:
+    def share(value: float | None) -> str | None:
+        return None if value is None else f"{value * 100:.1f} %"
+
+    return _per_method(
+        comparison,
+        "The most likely response",
+        "Accuracy of greedy decoding. Where the sampled accuracy rises and this one does not, the policy grew surer of what it "
+        "could do already. Over training: the mean over the first "
+        f"{comparison.budget:,} rollouts.",
+        {
+            "before": lambda m: share(m.greedy_start),
+            "over training": lambda m: share(m.greedy_area),
+            "after": lambda m: m.greedy and percent(m.greedy),
+            f"minus {comparison.baseline}": lambda m: _difference(m.greedy_difference),
+            "corrected p": lambda m: m.greedy_difference and p_value(m.greedy_difference.p_corrected),
+            "verdict": lambda m: _verdict(m, comparison, m.greedy_difference),
         },
     )
 

@@ -60,6 +60,7 @@ def summary(metrics: Sequence[Record]) -> list[SummaryRow]:
     after = evaluations[-1] if evaluations and evaluations[-1]["step"] > 0 else {}
     rows = [
         _row("held-out accuracy", "evaluation/accuracy", before, after, _share, _points),
+        _row("most likely response", "evaluation/greedy/accuracy", before, after, _share, _points),
         _row(
             "completion length",
             "evaluation/length_mean",
