@@ -64,16 +64,16 @@ class Batch:
             whole_groups: never part the rows of a group.
             share_prompts: the model computes a prompt once for all rows of a micro-batch that have it.
         """
+        by_length = sorted(self.rows, key=len, reverse=True)
         groups: dict[int, list[Row]] = {}
-        for row in sorted(self.rows, key=len, reverse=True):
+        for row in by_length:
             groups.setdefault(row.group, []).append(row)
-        by_group = list(groups.values())
+        orders = [[[row] for row in by_length]]
         if whole_groups:
-            return [pad(part.rows) for part in _pack(by_group, tokens_per_microbatch, share_prompts)]
-        orders = [sorted(self.rows, key=len, reverse=True)]
-        if share_prompts:
-            orders.append([row for group in by_group for row in group])
-        packed = [_pack([[row] for row in order], tokens_per_microbatch, share_prompts) for order in orders]
+            orders = [list(groups.values())]
+        elif share_prompts:
+            orders.append([[row] for rows in groups.values() for row in rows])
+        packed = [_pack(units, tokens_per_microbatch, share_prompts) for units in orders]
         fewest = min(packed, key=lambda parts: sum(part.tokens(share_prompts) for part in parts))
         return [pad(part.rows) for part in fewest]
 
