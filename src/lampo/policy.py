@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ class Policy:
             states = torch.cat([states, behind], 1)
         return states[rows, columns]
 
-    @property
+    @cached_property
     def shares_prompts(self) -> bool:
         """Whether rows can go on from the keys and values of their prompt.
 

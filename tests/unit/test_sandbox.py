@@ -16,7 +16,7 @@ from lampo.types import LampoError
 from lampo.verify import sandbox as sandbox_module
 from lampo.verify.sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 from lampo.verify.sandbox.bubblewrap import Bubblewrap
-from lampo.verify.sandbox.cgroup import MOUNT, Cgroup
+from lampo.verify.sandbox.cgroup import MOUNT, Cgroup, _processes
 from lampo.verify.sandbox.unsafe import UnsafeLocal
 
 from .sandboxed import sandbox_or_skip
@@ -405,3 +405,9 @@ for _ in range(2):
     with pytest.raises(OSError, match="nowhere"):
         Cgroup((*roots, Path("/nowhere")), processes=1, memory_mib=64).__enter__()
     assert [folder for root in roots for folder in root.glob(f"lampo-{os.getpid()}-*")] == []
+
+
+def test_processes_of_another_pid_namespace_are_never_killed(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("0\n7\n0\n")  # so the kernel shows them, and kill(0) would end ourselves
+    assert _processes(tmp_path) == [7]
+    assert _processes(tmp_path / "gone") == []

@@ -192,7 +192,7 @@ def _diversity(comparison: Comparison) -> Table:
         f"Pass@{k}: whether any of {k} samples is right. Where it falls while the accuracy rises, the policy has grown "
         "narrower, not better.",
         {
-            f"pass@{k} before": lambda m: None if m.pass_at_k_start is None else f"{m.pass_at_k_start * 100:.1f} %",
+            f"pass@{k} before": lambda m: _share(m.pass_at_k_start),
             f"pass@{k} after": after,
             "change": gain,
         },
@@ -200,9 +200,6 @@ def _diversity(comparison: Comparison) -> Table:
 
 
 def _most_likely(comparison: Comparison) -> Table:
-    def share(value: float | None) -> str | None:
-        return None if value is None else f"{value * 100:.1f} %"
-
     return _per_method(
         comparison,
         "The most likely response",
@@ -210,14 +207,18 @@ def _most_likely(comparison: Comparison) -> Table:
         "could do already. Over training: the mean over the first "
         f"{comparison.budget:,} rollouts.",
         {
-            "before": lambda m: share(m.greedy_start),
-            "over training": lambda m: share(m.greedy_area),
+            "before": lambda m: _share(m.greedy_start),
+            "over training": lambda m: _share(m.greedy_area),
             "after": lambda m: m.greedy and percent(m.greedy),
             f"minus {comparison.baseline}": lambda m: _difference(m.greedy_difference),
             "corrected p": lambda m: m.greedy_difference and p_value(m.greedy_difference.p_corrected),
             "verdict": lambda m: _verdict(m, comparison, m.greedy_difference),
         },
     )
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value * 100:.1f} %"
 
 
 def _cost(comparison: Comparison) -> Table:

@@ -127,13 +127,14 @@ def _own_group() -> Path:
 
 
 def _processes(folder: Path) -> list[int]:
+    """What is inside and can be seen; one of another PID namespace reads as 0, which to `kill` is our own process group."""
     with contextlib.suppress(OSError):
-        return list(map(int, (folder / "cgroup.procs").read_text().split()))
+        return [pid for pid in map(int, (folder / "cgroup.procs").read_text().split()) if pid]
     return []
 
 
-def _remove(folder: Path) -> None:
-    for _ in range(200):
+def _remove(folder: Path, tries: int = 200) -> None:
+    for _ in range(tries):
         try:
             folder.rmdir()
         except FileNotFoundError:
@@ -154,4 +155,4 @@ def _remove_stale(roots: tuple[Path, ...], process: int) -> None:
                 for pid in _processes(folder):  # its program may be dying still
                     with contextlib.suppress(OSError):
                         os.kill(pid, signal.SIGKILL)
-                _remove(folder)
+                _remove(folder, tries=20)  # not for long: in another PID namespace its owner may be alive
