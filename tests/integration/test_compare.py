@@ -1,6 +1,7 @@
 """Small studies from end to end: crashes, retries, Ctrl-C, going on, and the numbers that come out."""
 
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,6 @@ from rich.console import Console
 
 from lampo.compare.command import compare, finished_so_far
 from lampo.compare.results import read_results
-from lampo.compare.schedule import log_file
 from lampo.compare.study import load_study
 from lampo.types import LampoError
 
@@ -100,7 +100,9 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
         "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l": 0.5},
     }
     plan = load_study(write_study(tmp_path, methods=["grpo", broken], seeds=1))
-    came_out = compare(plan, Console(quiet=True))
+    console = Console(file=io.StringIO())
+    came_out = compare(plan, console)
+    told = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert (
         finished_so_far(load_study(tmp_path / "study.yaml")) == came_out
     )  # a crash is no less one when it is only reported
@@ -109,8 +111,11 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
     assert results["broken"].status == "crashed"
     assert "not finite" in results["broken"].error
     assert results["broken"].points  # as far as it got
-    log = next(log_file(run) for run in plan.test({}) if run.method == "broken").read_text()
-    assert log.count("not finite") == 2
+    run = next(run for run in plan.test({}) if run.method == "broken")
+    assert run.log.read_text().count("not finite") == 2
+    assert told.count(f"task {run.path.name} begins, its output goes to {run.log}\n") == 2
+    assert told.count(f"task {run.path.name} crashed and is tried once more: ") == 1
+    assert f"2/2: task {run.path.name} crashed twice: " in told
 
 
 def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..files import write_file
 from ..types import LampoError
 from .collect import collect
 from .comparison import TunedMethod, tuned_methods
+from .progress import PhaseProgress
 from .results import Phase, RunResult, write_results
 from .schedule import crash_of, is_finished, run_all
 from .study import Plan, Planned, dump_study
@@ -108,38 +108,12 @@ def _results(runs: Sequence[Planned], phase: Phase) -> list[RunResult]:
 def _phase(
     name: str, runs: Sequence[Planned], plan: Plan, console: Console
 ) -> tuple[Sequence[Planned], dict[Path, str]]:
-    """Bring the runs of one phase to their end, with a bar and a line for each."""
+    """Bring the runs of one phase to their end."""
     if not runs:
         return runs, {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=len(runs))
-        done = 0
-
-        def tell(run: Planned, error: str | None) -> None:
-            nonlocal done
-            done += 1
-            progress.advance(task)
-            console.print(
-                f"{name} {done}/{len(runs)}: {run.task} {run.path.name} {_outcome(run, error)}", highlight=False
-            )
-
-        return runs, run_all(runs, plan.study.workers, plan.study.threads, tell)
-
-
-def _outcome(run: Planned, error: str | None) -> str:
-    if error is not None:
-        return f"crashed twice: {error}"
-    points = collect(run, "test", None).points
-    if run.phase == "start" or not points:
-        return "is ready"
-    return f"{points[0].accuracy:.1%} -> {points[-1].accuracy:.1%} in {points[-1].seconds:.0f} s"
+    progress = PhaseProgress(name, len(runs), console)
+    with progress.shown():
+        return runs, run_all(runs, plan.study.workers, plan.study.threads, progress)
 
 
 def versions() -> dict[str, str]:

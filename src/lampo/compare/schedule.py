@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
@@ -18,21 +18,20 @@ from ..config import TrainConfig, load_config
 from ..files import write_file
 from ..report.read import read_metrics
 from ..types import LampoError
+from .progress import PhaseProgress
 from .study import Planned
 
 ATTEMPTS = 2
 
 
-def run_all(
-    runs: Sequence[Planned], workers: int, threads: int, tell: Callable[[Planned, str | None], None]
-) -> dict[Path, str]:
+def run_all(runs: Sequence[Planned], workers: int, threads: int, progress: PhaseProgress) -> dict[Path, str]:
     """Bring all runs to their end.
 
     Args:
         runs: what to run, in this order; those that are finished are left alone.
         workers: processes at once.
         threads: CPU threads of each.
-        tell: called as each run ends, with why it crashed or None; for those that were finished before, too.
+        progress: is told as each run begins, fails and ends; of those that were finished before, that they have ended.
 
     Returns:
         Why those that crashed twice did, by run directory; `crash_of` tells it later, until the run is tried again.
@@ -45,7 +44,7 @@ def run_all(
     waiting: list[tuple[Planned, int]] = []
     for run in runs:
         if is_finished(run):
-            tell(run, None)
+            progress.ends(run, None)
         else:
             waiting.append((run, 1))
     if not waiting:
@@ -61,21 +60,23 @@ def run_all(
             while waiting and len(active) < workers:
                 run, attempt = waiting.pop(0)
                 _crash_file(run).unlink(missing_ok=True)
-                process = context.Process(target=work, args=(run.config, run.path, log_file(run)))
+                process = context.Process(target=work, args=(run.config, run.path, run.log))
                 process.start()
                 active[process.sentinel] = (process, run, attempt)
+                progress.begins(run)
             for sentinel in connection.wait(list(active)):
                 process, run, attempt = active.pop(sentinel)  # pyright: ignore[reportArgumentType]
                 process.join()
                 if process.exitcode == 0 and is_finished(run):
-                    tell(run, None)
+                    progress.ends(run, None)
                 elif attempt < ATTEMPTS:
+                    progress.fails(run, _reason(run, process.exitcode))
                     waiting.insert(0, (run, attempt + 1))
                 else:
                     crashed[run.path] = _reason(run, process.exitcode)
                     _crash_file(run).parent.mkdir(parents=True, exist_ok=True)
                     write_file(_crash_file(run), crashed[run.path].encode())
-                    tell(run, crashed[run.path])
+                    progress.ends(run, crashed[run.path])
     return crashed
 
 
@@ -121,23 +122,14 @@ def crash_of(run: Planned) -> str | None:
 
 
 def _crash_file(run: Planned) -> Path:
-    return log_file(run).with_suffix(".crashed")
-
-
-def log_file(run: Planned) -> Path:
-    """Where the output of a run goes."""
-    return run.path.parent.parent.parent / "logs" / f"{run.task}-{run.path.name}.log"
+    return run.log.with_suffix(".crashed")
 
 
 def _reason(run: Planned, exitcode: int | None) -> str:
     """The last line of the log, where a crash says what it was; or the signal that ended the process."""
     if exitcode is not None and exitcode < 0:
         return f"ended by the signal {signal.Signals(-exitcode).name}"
-    try:
-        lines = log_file(run).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
-    return lines[-1].strip() if lines else f"ended with status {exitcode}"
+    return run.last_line() or f"ended with status {exitcode}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,6 +132,22 @@ class Planned:
     def path(self) -> Path:
         """Its run directory."""
         return Path(self.config.run.folder) / self.config.run.name
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.path.parent.parent.parent / "logs" / f"{self.task}-{self.path.name}.log"
+
+    def last_line(self) -> str:
+        """What it has written last; empty if nothing."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 4_000))
+                lines = log.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 class Plan:
