@@ -332,8 +332,8 @@ def compare(
     """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
     from rich.console import Console
 
-    from .compare.command import command_line, finished_so_far, versions
     from .compare.command import compare as run_study
+    from .compare.command import finished_so_far, versions
     from .compare.page import write_comparison
     from .compare.study import load_study
 
@@ -347,7 +347,7 @@ def compare(
         plan.folder,
         results,
         baseline=plan.study.baseline,
-        command=command_line(),
+        command=f"lampo compare {study}",
         versions=versions(),
         study=study.read_text(encoding="utf-8"),
     )

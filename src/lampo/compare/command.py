@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,8 +126,3 @@ def versions() -> dict[str, str]:
         "platform": facts["platform"],
         **facts["versions"],
     }
-
-
-def command_line() -> str:
-    """The command as it was typed."""
-    return " ".join(["lampo", *sys.argv[1:]])

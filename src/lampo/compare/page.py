@@ -63,7 +63,7 @@ def write_comparison(
         folder: that of the study; its name is the page's title.
         results: all runs, of all phases and tasks; more may still be missing.
         baseline: the method the others are compared with.
-        command: that made the study, as it was typed.
+        command: that makes the study.
         versions: of the programs that took part.
         study: text of the study file.
         target: accuracy for the rollouts-to-target measure, instead of 90 % of the baseline's gain.
