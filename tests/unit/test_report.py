@@ -162,6 +162,18 @@ def test_curves_without_data_are_left_out_and_bad_values_skipped(run: Path):
     assert figures[0]["data"][1]["y"] == [0.25, 0.75]
 
 
+def test_the_most_likely_response_is_drawn_with_its_own_interval(run: Path):
+    greedy = {"evaluation/greedy/accuracy": 0.5, "evaluation/greedy/low": 0.3, "evaluation/greedy/high": 0.7}
+    records = [evaluation(0, 0.25, 20.0) | greedy, evaluation(5, 0.75, 12.0) | greedy]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (figure,) = (json.loads(script) for script in Page(write_report(run)).of("script") if script.startswith("{"))
+    of_samples, samples, of_greedy, most_likely = figure["data"]
+    assert (samples["name"], most_likely["name"]) == ("sampled responses", "most likely response")
+    assert most_likely["y"] == [0.5, 0.5]
+    assert of_samples["y"] == pytest.approx([0.3, 0.8, 0.7, 0.2])
+    assert of_greedy["y"] == [0.7, 0.7, 0.3, 0.3]
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_text("")
     assert Page(write_report(tmp_path)).of("h2") == []

@@ -51,7 +51,10 @@ CHARTS = (
     Chart(
         "Held-out accuracy",
         "On problems that are never trained on, with its 95\N{NO-BREAK SPACE}% interval. Step 0 is before training.",
-        (Curve("evaluation/accuracy", "accuracy"),),
+        (
+            Curve("evaluation/accuracy", "sampled responses", BLUE),
+            Curve("evaluation/greedy/accuracy", "most likely response", VERMILLION),
+        ),
         unit=".1%",
         kind="interval",
         stage="evaluation",
@@ -204,7 +207,7 @@ def _charts(metrics: Sequence[Record]) -> Iterator[dict[str, Any]]:
         smooth = chart.kind == "lines" and chart.title != "Learning rate"
         averages = {curve: _moving_average(points) if smooth else points for curve, points in curves.items()}
         if chart.kind == "interval":
-            figure = _interval_figure(chart, records)
+            figure = _interval_figure(records, list(curves))
         elif chart.kind == "stacked":
             figure = _stacked_figure(records, list(curves))
         else:
@@ -285,30 +288,34 @@ def _lines_figure(curves: dict[Curve, Points], averages: dict[Curve, Points]) ->
     return figure
 
 
-def _interval_figure(chart: Chart, records: Sequence[Record]) -> go.Figure:
-    """An estimate with the band of its 95 % interval."""
-    (curve,) = chart.curves
-    name = curve.key.split("/")[0]
-    bounded = _thinned(_points(records, curve.key), POINTS_A_CURVE)
-    low, high = (dict(_points(records, f"{name}/{bound}")) for bound in ("low", "high"))
+def _interval_figure(records: Sequence[Record], curves: Sequence[Curve]) -> go.Figure:
+    """Estimates, each with the band of its 95 % interval."""
     figure = go.Figure()
-    band = [step for step, _ in bounded if step in low and step in high]
-    if band:
-        outline = go.Scatter(
-            x=band + band[::-1],
-            y=[high[step] for step in band] + [low[step] for step in reversed(band)],
-            fill="toself",
-            fillcolor="rgba(0, 114, 178, 0.18)",
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-        figure.add_trace(outline)
-    intervals = [f"[{low[step]:.1%}, {high[step]:.1%}]" if step in band else "" for step, _ in bounded]
-    markers = {"size": 6 if len(bounded) <= 50 else 3, "color": curve.colour}
-    line = {"color": curve.colour, "width": 2}
-    estimate = go.Scatter(_coordinates(bounded), mode="lines+markers", line=line, marker=markers, name=curve.label)
-    figure.add_trace(estimate.update(customdata=intervals, hovertemplate="%{y} %{customdata}<extra></extra>"))
+    for curve in curves:
+        measure = curve.key.rpartition("/")[0]
+        bounded = _thinned(_points(records, curve.key), POINTS_A_CURVE)
+        low, high = (dict(_points(records, f"{measure}/{bound}")) for bound in ("low", "high"))
+        band = [step for step, _ in bounded if step in low and step in high]
+        if band:
+            outline = go.Scatter(
+                x=band + band[::-1],
+                y=[high[step] for step in band] + [low[step] for step in reversed(band)],
+                mode="lines",
+                fill="toself",
+                fillcolor=curve.colour,
+                opacity=0.18,
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=curve.label,
+            )
+            figure.add_trace(outline)
+        intervals = [f"[{low[step]:.1%}, {high[step]:.1%}]" if step in band else "" for step, _ in bounded]
+        markers = {"size": 6 if len(bounded) <= 50 else 3, "color": curve.colour}
+        line = {"color": curve.colour, "width": 2}
+        estimate = go.Scatter(_coordinates(bounded), mode="lines+markers", line=line, marker=markers, name=curve.label)
+        estimate.update(customdata=intervals, hovertemplate="%{fullData.name}: %{y} %{customdata}<extra></extra>")
+        figure.add_trace(estimate.update(legendgroup=curve.label))
     return figure
 
 
