@@ -192,7 +192,7 @@ class EvaluationOptions(Options):
     every: int = Field(default=20, gt=0)
     """Training steps between evaluations; also done before the first and after the last."""
     problems: int = Field(default=128, gt=0)
-    """Held-out problems used during training."""
+    """Held-out problems used during training, a fixed sample of them."""
     final_problems: int | None = Field(default=None, gt=0)
     """Held-out problems before the first and after the last step. Unset: the same as `problems`."""
     samples: int = Field(default=1, gt=0)
@@ -204,7 +204,7 @@ class EvaluationOptions(Options):
     greedy: bool = False
     """Measure the most likely response too: what a policy gains beyond it by sampling alone, it did not learn, but grew surer of."""
     skip: int = Field(default=0, ge=0)
-    """Held-out problems left out at the beginning, where another choice was made on them."""
+    """Held-out problems left out: as many as another choice was made on (the first ones of that sample)."""
     benchmarks: list[str] = Field(default_factory=list)
     """Other tasks to measure on as often, such as aime24 or math500, with the prompt and the sampling of the run."""
     data: dict[str, str] = Field(default_factory=dict)

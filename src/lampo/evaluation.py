@@ -20,6 +20,7 @@ from .respond.endpoint import EndpointResponder
 from .respond.native import NativeResponder
 from .respond.vllm import VllmResponder
 from .tasks.load import load_benchmark
+from .tasks.split import subset
 from .train import load_policy, native_sampler
 from .types import LampoError
 from .verify import VerifierPool, prepare_verifiers
@@ -37,7 +38,7 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
     """
     config, weights = _recipe_or_run(place, settings)
     prepare(config)
-    heldout = config.task.load().heldout[:num_problems]
+    heldout = subset(config.task.load().heldout, num_problems)
     if not heldout:
         raise LampoError(f"The task of {place} has no held-out problems.")
     prepare_verifiers(heldout, config.verifier)
@@ -82,7 +83,7 @@ def measure_benchmarks(
     Raises:
         LampoError: the model, a benchmark or the server cannot be had, or the folder was begun with other settings.
     """
-    problems = {name: load_benchmark(name, data)[:num_problems] for name in benchmarks}
+    problems = {name: subset(load_benchmark(name, data), num_problems) for name in benchmarks}
     responder, identity, folder = _responder(
         model, settings, temperature, max_new_tokens, backend, concurrency, requests_per_minute
     )

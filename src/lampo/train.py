@@ -33,6 +33,7 @@ from .seeds import derive_seed
 from .tasks.base import Task
 from .tasks.check import check_answers
 from .tasks.load import load_benchmark, load_task
+from .tasks.split import subset
 from .trackers import Trackers, open_trackers
 from .types import Group, LampoError, Likelihood, NotFinite, Problem
 from .verdicts import Verification
@@ -308,17 +309,18 @@ def evaluate_policy(session: Session, step: int) -> None:
     samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
     record: dict[str, float] = {}
-    heldout, sampler = session.task.heldout[options.skip :], session.evaluation_sampler
+    heldout, sampler = subset(session.task.heldout, count, options.skip), session.evaluation_sampler
     measures = {"": (heldout, sampler, samples)}
     if options.greedy:
         measures["greedy/"] = heldout, native_sampler(session.policy, session.config, ALL_BUT_GREEDY), 1
-    measures |= {f"{name}/": (problems, sampler, samples) for name, problems in session.benchmarks.items()}
+    for name, problems in session.benchmarks.items():
+        measures[f"{name}/"] = subset(problems, count), sampler, samples
     for prefix, (problems, drawn_by, responses) in measures.items():
         session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
         record |= evaluate(
             session.policy,
             drawn_by,
-            problems[:count],
+            problems,
             session.config,
             session.pool,
             samples=responses,

@@ -22,7 +22,8 @@ from lampo.tasks import (
     WordArithmeticOptions,
     worked_solution,
 )
-from lampo.types import LampoError
+from lampo.tasks.split import subset
+from lampo.types import LampoError, Problem
 from lampo.verify import NumericOptions
 
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -394,3 +395,17 @@ def test_every_task_is_found_by_its_name():
 def test_tasks_are_read_without_torch():
     code = "import lampo.tasks, sys; assert not {'torch', 'datasets', 'reasoning_gym'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_subset_stands_for_all_even_if_they_are_sorted():
+    problems = [Problem(f"{subject}/{number}", "?", "") for subject in ("algebra", "geometry") for number in range(500)]
+    some, more = subset(problems, 200), subset(problems, 300)
+    assert 80 <= sum(problem.id.startswith("algebra") for problem in some) <= 120
+    assert list(more[:200]) == list(some)
+    assert list(subset(problems, 100, skip=200)) == list(
+        more[200:]
+    )  # what was chosen on the first is not measured on them
+    assert subset(problems, None) == subset(problems, 1000) == subset(problems, 2000) == problems
+    assert sorted(problem.id for problem in [*some, *subset(problems, None, skip=200)]) == sorted(
+        problem.id for problem in problems
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TypeVar
+
+from ..types import Problem
 
 Candidate = TypeVar("Candidate")
 
@@ -48,6 +50,17 @@ def split_candidates(
         elif len(train) >= num_train and len(heldout) >= num_heldout:
             break
     return train, heldout
+
+
+def subset(problems: Sequence[Problem], count: int | None, skip: int = 0) -> Sequence[Problem]:
+    """`count` problems that stand for all, after the first `skip`, in the order of a hash of their ids.
+
+    Not those at the beginning: in files neighbours are alike, as in MATH, which is sorted by subject. Where all are wanted they stay
+    as they are. A larger subset holds the smaller one.
+    """
+    if skip == 0 and (count is None or count >= len(problems)):
+        return problems
+    return sorted(problems, key=lambda problem: stable_hash(problem.id))[skip:][:count]
 
 
 def shuffled(size: int, random_numbers: random.Random) -> Iterator[int]:
