@@ -98,7 +98,9 @@ def evaluate_command(
         typer.Option(help="What to measure on, separated by commas: aime24, aime25, math500, gpqa_diamond, gsm8k, ..."),
     ] = "",
     samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
-    problems: Annotated[int | None, typer.Option(help="Problems of each, a fixed sample; all of them if not given.", min=1)] = None,
+    problems: Annotated[
+        int | None, typer.Option(help="Problems of each, a fixed sample; all of them if not given.", min=1)
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the sampling; 0.6 for a model if not given.")] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(help="Longest response; 4,096 for a model if not given.", min=1)

@@ -46,7 +46,7 @@ class TuningOptions(Options):
     seeds: int = Field(default=2, gt=0)
     """Runs for each learning rate of the grid, with seeds that the comparison does not use."""
     problems: int = Field(default=200, gt=0)
-    """Held-out problems at the beginning, which only tuning is measured on. The comparison is measured on the others."""
+    """Held-out problems that only tuning is measured on, drawn by a hash of their ids. The comparison is measured on the others."""
 
 
 class Study(Options):
@@ -248,7 +248,7 @@ class Plan:
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
             if count <= used:
                 raise LampoError(
-                    f"The task {task} has {count} held-out problems, and tuning uses the first {used}, which leaves none to compare on: "
+                    f"The task {task} has {count} held-out problems, and tuning uses {used}, which leaves none to compare on: "
                     "lower tuning.problems, give the task more held-out problems, or one learning rate to each method."
                 )
 
