@@ -74,7 +74,7 @@ def test_problems_that_the_study_skips_are_tuned_on_as_little_as_compared_on(tmp
 
 def test_tuning_that_leaves_no_problems_is_refused_before_it_begins(tmp_path: Path) -> None:
     changes = {"learning_rates": [1e-4, 1e-3], "tuning": {"problems": 500}}
-    with pytest.raises(LampoError, match="has 500 held-out problems, and tuning uses the first 500"):
+    with pytest.raises(LampoError, match="has 500 held-out problems, and tuning uses 500"):
         plan(tmp_path, **changes).check()
     plan(tmp_path, **changes, settings={"task.num_heldout": 501}).check()
     plan(tmp_path, **{**changes, "learning_rates": [1e-4]}).check()  # nothing is tuned
