@@ -371,8 +371,8 @@ def test_words_name_what_is_clear_first():
     p = 3 * 2 / 2**7  # the smallest of three
     assert in_words(only(results)) == [
         f"down is worse than grpo: -10.0 [-10.0, -10.0] points over 7 seeds, corrected p {p:.3f}.",
-        "No difference to grpo shown: same.",
-        "Too few seeds to show any difference to grpo: new. 7 seeds show a method that is ahead in all of them.",
+        "No difference to grpo shown: same (0.0 [0.0, 0.0]).",
+        "Too few seeds to show any difference to grpo: new (+10.0 [+10.0, +10.0]). 7 seeds show a method that is ahead in all of them.",
     ]
 
 

@@ -74,13 +74,19 @@ def in_words(comparison: Comparison) -> list[str]:
                     f"{method.method} is {verdict} than {comparison.baseline}: {points(pair.difference)} points over "
                     f"{len(pair.seeds)} seeds, corrected p {p_value(pair.p_corrected)}."
                 )
-    same = [m.method for m in others if m.final_difference and m.final_difference.verdict == "no difference shown"]
-    few = [m.method for m in others if m.final_difference and m.final_difference.verdict == "too few seeds"]
+    same, few = (
+        ", ".join(
+            f"{method.method} ({points(pair.difference)})"
+            for method in others
+            if (pair := method.final_difference) and pair.verdict == verdict
+        )
+        for verdict in ("no difference shown", "too few seeds")
+    )
     if same:
-        lines.append(f"No difference to {comparison.baseline} shown: {', '.join(same)}.")
+        lines.append(f"No difference to {comparison.baseline} shown: {same}.")
     if few:
         lines.append(
-            f"Too few seeds to show any difference to {comparison.baseline}: {', '.join(few)}. {seeds_needed(len(others))} "
+            f"Too few seeds to show any difference to {comparison.baseline}: {few}. {seeds_needed(len(others))} "
             "seeds show a method that is ahead in all of them."
         )
     for method in comparison.methods:
