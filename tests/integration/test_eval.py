@@ -83,7 +83,7 @@ def test_going_on_asks_only_what_is_missing_and_gives_the_same(recipe: Path, dat
         for record in records:
             for response in record["responses"]:
                 response.pop("seconds")
-        return records
+        return sorted(records, key=lambda record: str(record["id"]))  # three of the problems are not the first three
 
     assert told(file.read_text()) == told(whole)
 
