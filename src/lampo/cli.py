@@ -6,6 +6,7 @@ from . import environment  # noqa: F401  it must run before torch is imported
 
 # isort: split
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -349,7 +350,7 @@ def compare(
         plan.folder,
         results,
         baseline=plan.study.baseline,
-        command=f"lampo compare {study}",
+        command=shlex.join(["lampo", "compare", str(study)]),
         versions=versions(),
         study=study.read_text(encoding="utf-8"),
     )

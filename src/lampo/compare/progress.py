@@ -64,7 +64,7 @@ class PhaseProgress:
         return Group(self._bar, *lines)
 
     def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _name(run: Planned) -> str:
