@@ -118,6 +118,16 @@ def test_the_forest_has_a_row_a_method_and_task_filled_where_the_verdict_is_clea
     assert products["x"] == pytest.approx([10.0])  # 60 % minus 50 %, in points
 
 
+def test_the_forest_has_one_row_a_task_where_there_is_one_method_to_compare(folder, results):
+    two = [run for run in results if run.method != HOSTILE]
+    forest, *_ = figures(Page(write(folder, two)))
+    assert forest["layout"]["yaxis"]["ticktext"] == ["<b>sums</b>", "<b>products</b>"]
+    assert [trace["y"] for trace in forest["data"]] == [[0], [1]]
+    alone = [run for run in two if run.task == "sums"]
+    forest, *_ = figures(Page(write(folder, alone)))
+    assert forest["layout"]["yaxis"]["ticktext"] == ["lampo"]
+
+
 def test_the_untrained_are_in_the_tables_and_not_in_the_charts_of_differences(folder: Path, results: list[RunResult]):
     untrained = [
         replace(result, method="cot", points=tuple(replace(result.points[0], updates=0) for _ in range(1)))

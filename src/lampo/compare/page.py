@@ -186,9 +186,11 @@ def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> dict[s
     """The mean paired difference of each method and task, with its interval; filled where the verdict is clear."""
     rows: list[tuple[str, MethodSummary | None]] = []
     for comparison in comparisons:
-        compared = _compared(comparison)
-        if compared:
-            rows += [(f"<b>{_escaped(comparison.task)}</b>", None)] if len(comparisons) > 1 else []
+        compared, task = _compared(comparison), f"<b>{_escaped(comparison.task)}</b>"
+        if len(compared) == 1 and len(comparisons) > 1:
+            rows.append((task, compared[0]))
+        elif compared:
+            rows += [(task, None)] if len(comparisons) > 1 else []
             rows += [(_escaped(method.method), method) for method in compared]
     if not rows:
         return None
