@@ -9,17 +9,21 @@ Prints the tables, and writes docs/results/overview: each of their rows as one t
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+
+from lampo.compare.command import compare
 from lampo.compare.comparison import Comparison, compare_methods, largest_drop, rollouts_to
 from lampo.compare.page import write_comparison
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
+from lampo.compare.study import load_study
 from lampo.compare.table import NONE, p_value, points
+from lampo.types import LampoError
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -52,14 +56,25 @@ ROWS = (
 )
 
 
-def read(row: Row, folder: Path) -> list[RunResult]:
-    """The test runs of a row, as those of lampo and grpo on a task with its label."""
-    names = {row.lampo: "lampo", row.grpo: "grpo"}
-    tested = [run for run in read_results(folder / row.study / "results.parquet") if run.phase == "test"]
+def read(study: str) -> list[RunResult]:
+    """The results of a study that are committed."""
+    return read_results(RESULTS / study / "results.parquet")
+
+
+def make(study: str) -> list[RunResult]:
+    """Those of running it, or of going on with it, in runs/."""
+    return compare(load_study(RESULTS / study / "study.yaml"), Console())
+
+
+def pairs_of_methods(results_of: Callable[[str], list[RunResult]]) -> list[RunResult]:
+    """The test runs of all rows, each row's as those of lampo and grpo on a task with its label."""
+    results = {study: results_of(study) for study in dict.fromkeys(row.study for row in ROWS)}
     return [
-        replace(run, task=row.label, method=names[run.method])
-        for run in sorted(tested, key=lambda run: run.method == row.grpo)
-        if run.method in names and row.task in (None, run.task)
+        replace(run, task=row.label, method=name)
+        for row in ROWS
+        for method, name in ((row.lampo, "lampo"), (row.grpo, "grpo"))
+        for run in results[row.study]
+        if run.method == method and run.phase == "test" and row.task in (None, run.task)
     ]
 
 
@@ -134,13 +149,14 @@ def _difference(pair: Paired | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anew", action="store_true", help="run the studies first; their results are in runs/")
-    folder = RESULTS
-    if parser.parse_args().anew:
-        folder = Path("runs")
-        for study in dict.fromkeys(row.study for row in ROWS):
-            subprocess.run([sys.executable, "-m", "lampo", "compare", RESULTS / study / "study.yaml"], check=True)
-    results = [run for row in ROWS for run in read(row, folder)]
+    parser.add_argument("--anew", action="store_true", help="run all studies, or go on with them, in runs/")
+    anew = parser.parse_args().anew
+    try:
+        results = pairs_of_methods(make if anew else read)
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on.")
+    except LampoError as error:
+        sys.exit(str(error))
     (RESULTS / "overview").mkdir(exist_ok=True)
     page = write_comparison(
         RESULTS / "overview",
