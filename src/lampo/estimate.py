@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .advantages import (
+    concordance,
     group_statistics,
     grpo_advantages,
     pair_statistics,
@@ -144,6 +145,9 @@ def estimate_advantages(
         "advantage/groups_without_spread": groups["share_without_spread"],
         "advantage/groups_without_peer": groups["groups_without_peer"],
     }
+    agreement = concordance(rewards_N, scores_N, group_ids_N, valid_N=valid_N)
+    if agreement is not None:
+        statistics["advantage/concordance"] = agreement
     token_advantages_N = None
     match options:
         case PairwiseOptions():

@@ -14,12 +14,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lampo.advantages import (
     GROUP_STD_EPSILON,
+    concordance,
     group_statistics,
     grpo_advantages,
     pair_statistics,
@@ -589,6 +591,32 @@ def test_sequence_scores_of_half_precision_are_summed_in_float32() -> None:
 
 
 # Statistics
+
+
+def test_concordance_is_the_area_under_the_roc_curve_within_groups() -> None:
+    generator = torch.Generator().manual_seed(0)
+    group_ids_N = torch.arange(60) // 6
+    rewards_N = torch.randint(0, 2, (60,), generator=generator).double()
+    scores_N = torch.randint(-4, 0, (60,), generator=generator).double()  # with ties
+    areas = []
+    for group in range(10):
+        rewards, scores = rewards_N[group_ids_N == group], scores_N[group_ids_N == group]
+        if 0 < rewards.sum() < 6:
+            right, wrong = scores[rewards == 1].tolist(), scores[rewards == 0].tolist()
+            areas.append(mannwhitneyu(right, wrong).statistic / (len(right) * len(wrong)))
+    assert len(areas) > 5
+    assert concordance(rewards_N, scores_N, group_ids_N) == pytest.approx(statistics.mean(areas))
+    order = torch.randperm(60, generator=generator)
+    assert concordance(rewards_N[order], scores_N[order], group_ids_N[order]) == pytest.approx(statistics.mean(areas))
+
+
+def test_concordance_counts_all_pairs_with_a_gap_and_no_row_that_is_not_valid() -> None:
+    rewards_N, scores_N = torch.tensor([1.0, 0.5, 0.0, math.nan]), torch.tensor([-3.0, -1.0, -2.0, math.nan])
+    valid_N = torch.tensor([True, True, True, False])
+    together = torch.zeros(4, dtype=torch.int64)
+    assert concordance(rewards_N, scores_N, together, valid_N=valid_N) == pytest.approx(1 / 3)
+    assert concordance(torch.ones(4), torch.arange(4.0), together) is None
+    assert concordance(rewards_N[:0], scores_N[:0], together[:0]) is None
 
 
 def test_group_statistics() -> None:

@@ -6,7 +6,7 @@ exactly 0, but from REINFORCE++ without a group baseline, which compares over th
 row that is not finite is refused.
 """
 
-from .groups import GROUP_STD_EPSILON, group_statistics
+from .groups import GROUP_STD_EPSILON, concordance, group_statistics
 from .grpo import grpo_advantages
 from .pairwise import (
     Normalizer,
@@ -26,6 +26,7 @@ __all__ = [
     "Normalizer",
     "Scale",
     "Weight",
+    "concordance",
     "group_statistics",
     "grpo_advantages",
     "pair_statistics",

@@ -153,3 +153,40 @@ def group_statistics(rewards_N: Tensor, group_ids_N: Tensor, *, valid_N: Tensor 
         "groups_without_peer": float(num_groups - num_with_peer),
         "share_without_spread": num_without_spread / max(num_with_peer, 1),
     }
+
+
+@torch.no_grad()
+def concordance(
+    rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, *, valid_N: Tensor | None = None
+) -> float | None:
+    """How often the better one of two rollouts of a group is also the likelier one: whether confidence tells right from wrong.
+
+        mean over groups of   P(s_i > s_j) + P(s_i = s_j) / 2   over the pairs with R_i > R_j
+
+    With rewards of 0 and 1 it is the area under the ROC curve of the score as a guess of the reward, within groups. 1: all right
+    ones are likelier than all wrong ones; 0.5: the score says nothing. LamPO's `policy` weight leans on this.
+
+    Args:
+        rewards_N: (N,) rewards; rows that are not valid may hold NaN.
+        scores_N: (N,) scores, see `sequence_scores`.
+        group_ids_N: (N,) integers.
+        valid_N: (N,) bool; None means that every row is valid.
+
+    Returns:
+        In [0, 1]; None where no group has two different rewards.
+
+    Raises:
+        ValueError: see `check_rows`.
+
+    >>> concordance(torch.tensor([1.0, 0, 0]), torch.tensor([-1.0, -2, -0.5]), torch.zeros(3, dtype=torch.int64))
+    0.5
+    """
+    valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
+    shares = []
+    for rows_BG in groups_by_size(group_ids_N, valid_N):
+        rewards_BG, scores_BG = rewards_N[rows_BG], scores_N[rows_BG]
+        better_BGG = rewards_BG[:, :, None] > rewards_BG[:, None, :]
+        likelier_BGG = 0.5 * (1 + (scores_BG[:, :, None] - scores_BG[:, None, :]).sign())
+        num_B = better_BGG.sum((1, 2))
+        shares += ((likelier_BGG * better_BGG).sum((1, 2)) / num_B)[num_B > 0].tolist()
+    return sum(shares) / len(shares) if shares else None

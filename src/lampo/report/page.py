@@ -95,6 +95,12 @@ CHARTS = (
         unit=".1%",
     ),
     Chart(
+        "Is the better response the likelier one?",
+        "How often it is, of two responses of a group with different rewards. At 50 % confidence says nothing of what is right.",
+        (Curve("advantage/concordance", "concordance"),),
+        unit=".1%",
+    ),
+    Chart(
         "Saturation of the pair weights",
         "Share of pairs whose scores differ by over five temperatures: their weights no longer change.",
         (Curve("advantage/saturation", "saturated pairs"),),
