@@ -46,6 +46,7 @@ ROWS = (
     Row("words spelled backward", "reasoning_gym"),
     Row("the same at a third of the learning rate", "reasoning_gym", "lampo-third", "grpo-third"),
     Row("one-step arithmetic, SmolLM2-135M", "smollm2"),
+    Row("two-term sums and differences, SmolLM2-135M", "chain_sum"),
     Row("addition, groups of 4", "groups", task="groups-of-4"),
     Row("addition, groups of 16", "groups", task="groups-of-16"),
     Row("addition, one update a batch", "groups", task="one-update"),
