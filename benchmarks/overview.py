@@ -52,6 +52,7 @@ ROWS = (
     Row("addition, one update a batch", "groups", task="one-update"),
     Row("addition, four updates a batch", "groups", task="four-updates"),
     Row("the same, the learning rate tuned for it", "four_updates"),
+    Row("addition, both with ROUGE-L", "rouge_l"),
     Row("addition, sparse start, both with ROUGE-L", "sparse", "lampo-rouge", "grpo-rouge"),
     Row("multiplication, both inside DAPO", "multiplication", "lampo-dapo", "dapo"),
     Row("addition, sparse start, both inside DAPO", "sparse", "lampo-dapo", "dapo"),
