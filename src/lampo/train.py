@@ -37,7 +37,7 @@ from .tasks.split import subset
 from .trackers import Trackers, open_trackers
 from .types import Group, LampoError, Likelihood, NotFinite, Problem
 from .verdicts import Verification
-from .verify import VerifierPool, deciding, prepare_verifiers
+from .verify import VerifierPool, prepare_verifiers
 from .warmstart import demonstrations, imitate
 
 ALL_BUT_GREEDY = 1e-4
@@ -263,8 +263,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     pool = stack.enter_context(VerifierPool())
     answers = check_answers(needed, config.verifier, pool.verify_all)
     if answers.failing:
-        if len(answers.failing) == answers.num_checked and config.rewards.source == "verifier":
-            raise LampoError(f"{answers}. {_another_verifier(config, own)}")
+        if answers.remedy and config.rewards.source == "verifier":
+            raise LampoError(str(answers))
         progress.note(str(answers))
     policy = load_policy(config, run.weights)
     refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
@@ -277,16 +277,6 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     interrupt = stack.enter_context(Interrupt().watch())
     samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
     return Session(run, config, policy, *samplers, pool, task, benchmarks, progress, trackers, interrupt)
-
-
-def _another_verifier(config: TrainConfig, problems: Sequence[Problem]) -> str:
-    """What to do where the verifier can make nothing of any answer."""
-    judge, own = (deciding(problems[0], chosen).model_dump()["name"] for chosen in (config.verifier, None))
-    if judge != own and problems[0].verifier is not None:
-        return f"The recipe's verifier {judge!r} stands in for the task's own: leave verifier out, or set verifier.name={own}."
-    return (
-        f"They were judged by the verifier {judge!r}: set verifier.name to one that fits them, see docs/verifiers.md."
-    )
 
 
 def load_policy(config: TrainConfig, weights: Path | None) -> Policy:

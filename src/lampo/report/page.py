@@ -95,7 +95,7 @@ CHARTS = (
         unit=".1%",
     ),
     Chart(
-        "Is the better response the likelier one?",
+        "Is the better one likelier?",
         "How often it is, of two responses of a group with different rewards. At 50 % confidence says nothing of what is right.",
         (Curve("advantage/concordance", "concordance"),),
         unit=".1%",

@@ -20,13 +20,15 @@ class AnswerCheck:
         num_checked: how many were judged.
         num_uncheckable: how many have a verifier for which no right response can be written down, such as tests of programs.
         num_spared: how many were not judged because each takes a worker, and others stand for them.
-        failing: those that are not right by their own verifier, with what it says.
+        failing: those that are not right by their verifier, with what it says.
+        remedy: what to do, where that is all of them; else "".
     """
 
     num_checked: int
     num_uncheckable: int
     num_spared: int
     failing: tuple[tuple[Problem, Verdict], ...]
+    remedy: str = ""
 
     def __str__(self) -> str:
         notes = "".join(
@@ -46,7 +48,7 @@ class AnswerCheck:
         )
         return (
             f"{len(self.failing):,} of {self.num_checked:,} answers do not verify against themselves, so no response to "
-            f"these problems can be right: {shown}{notes}"
+            f"these problems can be right: {shown}{notes}{self.remedy and f'. {self.remedy}'}"
         )
 
 
@@ -76,4 +78,13 @@ def check_answers(
     verdicts = verify_all([triples[problem.id] for problem in checked])
     failing = [pair for pair in zip(checked, verdicts, strict=True) if pair[1].status != "right"]
     num_spared = len(triples) - len(checked)
-    return AnswerCheck(len(checked), len(problems) - len(triples), num_spared, tuple(failing))
+    remedy = _remedy(problems[0], chosen) if failing and len(failing) == len(checked) else ""
+    return AnswerCheck(len(checked), len(problems) - len(triples), num_spared, tuple(failing), remedy)
+
+
+def _remedy(problem: Problem, chosen: VerifierOptions | None) -> str:
+    """What to do where a verifier can make nothing of any answer, such as this problem's."""
+    judge, own = (deciding(problem, verifier).model_dump()["name"] for verifier in (chosen, None))
+    if judge != own and problem.verifier is not None:
+        return f"The recipe's verifier {judge!r} stands in for the task's own: leave verifier out, or set verifier.name={own}"
+    return f"They were judged by the verifier {judge!r}: set verifier.name to one that fits them, see docs/verifiers.md"
