@@ -61,7 +61,13 @@ ROWS = (
 
 def read(study: str) -> list[RunResult]:
     """The results of a study that are committed."""
-    return read_results(RESULTS / study / "results.parquet")
+    path = RESULTS / study / "results.parquet"
+    try:
+        return read_results(path)
+    except (OSError, ValueError) as error:
+        raise LampoError(
+            f"Cannot read {path}: {error}. Take it from git again, or run the studies with --anew."
+        ) from None
 
 
 def make(study: str) -> list[RunResult]:
@@ -155,11 +161,15 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="run all studies, or go on with them, in runs/")
     anew = parser.parse_args().anew
     try:
-        results = pairs_of_methods(make if anew else read)
+        write(pairs_of_methods(make if anew else read))
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on.")
-    except LampoError as error:
+    except (LampoError, OSError) as error:
         sys.exit(str(error))
+
+
+def write(results: list[RunResult]) -> None:
+    """Write the page and print the tables."""
     (RESULTS / "overview").mkdir(exist_ok=True)
     page = write_comparison(
         RESULTS / "overview",
