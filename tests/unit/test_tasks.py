@@ -151,6 +151,24 @@ def test_noise_of_one_makes_every_column_wrong():
         assert all(0 <= int(line.rpartition("=")[2]) <= 89 for line in lines)
 
 
+def test_carries_are_forgotten_as_often_as_asked_and_nothing_else_is_wrong():
+    options = ArithmeticOptions(num_train=2000, demonstration_noise=0.8, demonstration_mistake="forgotten_carry")
+    num_carries = num_forgotten = 0
+    for problem in options.load().train:
+        *lines, last = problem.demonstration.split("\n")
+        assert all(line_holds(line) for line in lines)
+        results = [int(line.rpartition("=")[2]) for line in lines]
+        number = int(last[1:])
+        carried = [*(int(line[0]) for line in lines[1:]), number // 1000]
+        assert number % 1000 == sum(result % 10 * 10**place for place, result in enumerate(results))
+        due = [result // 10 for result in results]
+        assert all(carry in (0, right) for carry, right in zip(carried, due, strict=True))
+        num_carries += sum(due)
+        num_forgotten += sum(due) - sum(carried)
+        assert (str(number) == problem.answer) == (carried == due)
+    assert num_forgotten / num_carries == pytest.approx(0.8, abs=4 * (0.8 * 0.2 / num_carries) ** 0.5)
+
+
 def test_a_product_is_worked_in_partial_products_and_sums():
     partials = ["0+2*5=10 1+1*5=06 =60", "0+2*4=08 0+1*4=04 =480", "0+2*3=06 0+1*3=03 =3600"]
     sums = ["0+0+0=00 0+6+8=14 1+0+4=05 =540", "0+0+0=00 0+4+0=04 0+5+6=11 1+0+3=04 =4140"]

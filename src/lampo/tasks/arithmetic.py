@@ -18,8 +18,8 @@ SYMBOLS: dict[Operation, str] = {"add": "+", "multiply": "*"}
 LARGEST_SUM_COLUMN = 9 + 9 + 1
 LARGEST_PRODUCT_COLUMN = 9 * 9 + 8
 
-Write = Callable[[int, int], int]
-"""(result of a column, largest possible result of such a column) -> the result that is written down."""
+Write = Callable[[int, int], tuple[int, int]]
+"""(result of a column, largest possible result of such a column) -> the result that is written down, and what is carried."""
 
 
 class ArithmeticOptions(TaskOptions):
@@ -38,9 +38,11 @@ class ArithmeticOptions(TaskOptions):
     num_heldout: int = Field(default=500, gt=0)
     """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
     demonstration_noise: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a slip in each column of the solutions that the warm start imitates; the references stay right."""
+    """Probability of a mistake in each column of the solutions that the warm start imitates; the references stay right."""
+    demonstration_mistake: Literal["slip", "forgotten_carry"] = "slip"
+    """slip: any other result. forgotten_carry: nothing is carried where something should be; above 1/2 the mistake is the likely thing."""
     seed: int = 0
-    """Chooses the problems, and the slips."""
+    """Chooses the problems, and the mistakes."""
 
     def load(self) -> Task:
         """Generate the problems: all different, a + b and b + a on the same side.
@@ -71,32 +73,33 @@ class ArithmeticOptions(TaskOptions):
 
     def _problem(self, operation: Operation, a: int, b: int) -> Problem:
         question = f"{a}{SYMBOLS[operation]}{b}"
-        slips = _slips(self.demonstration_noise, random.Random(stable_hash(f"{self.seed} {question}")))
+        make_mistakes = _slips if self.demonstration_mistake == "slip" else _forgotten_carries
+        mistaken = make_mistakes(self.demonstration_noise, random.Random(stable_hash(f"{self.seed} {question}")))
         return Problem(
             id=f"arithmetic/{question}",
             prompt=f"{question}=",
             answer=str(a + b if operation == "add" else a * b),
             reference=worked_solution(operation, a, b),
-            demonstration=worked_solution(operation, a, b, slips) if self.demonstration_noise > 0 else None,
+            demonstration=worked_solution(operation, a, b, mistaken) if self.demonstration_noise > 0 else None,
         )
 
 
-def _as_is(result: int, largest: int) -> int:
-    return result
+def _as_is(result: int, largest: int) -> tuple[int, int]:
+    return result, result // 10
 
 
 def worked_solution(operation: Operation, a: int, b: int, write: Write = _as_is) -> str:
     r"""The working of a sum or product, a line for each column from the right, the carry first; last the answer alone.
 
     A product is a partial product for each digit of b, its value, and its sum with those before it.
-    `write` may put down another result for a column: all that follows then builds on what was written.
+    `write` may put down another result for a column, or carry another digit: all that follows then builds on that.
 
     >>> worked_solution("add", 347, 685)
     '0+7+5=12\n1+4+8=13\n1+3+6=10\n=1032'
     >>> worked_solution("multiply", 47, 36)
     '0+7*6=42\n4+4*6=28\n=282\n0+7*3=21\n2+4*3=14\n=1410\n0+2+0=02\n0+8+1=09\n0+2+4=06\n0+0+1=01\n=1692'
-    >>> worked_solution("add", 47, 35, lambda result, largest: 19 if result == 12 else result)
-    '0+7+5=19\n1+4+3=08\n=89'
+    >>> worked_solution("add", 47, 35, lambda result, largest: (result, 0))  # forgets to carry
+    '0+7+5=12\n0+4+3=07\n=72'
     """
     lines, result = _add(a, b, write) if operation == "add" else _multiply(a, b, write)
     return "\n".join([*lines, f"={result}"])
@@ -133,20 +136,29 @@ def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[l
     lines: list[str] = []
     carry = result = 0
     for place, (text, value) in enumerate(columns):
-        written = write(carry + value, largest)
+        written, next_carry = write(carry + value, largest)
         lines.append(f"{carry}+{text}={written:02d}")
-        carry, digit = divmod(written, 10)
-        result += digit * 10**place
+        result += written % 10 * 10**place
+        carry = next_carry
     return lines, result + carry * 10 ** len(columns)
 
 
 def _slips(probability: float, random_numbers: random.Random) -> Write:
     """Write a wrong result with this probability: any other that such a column can have."""
 
-    def write(result: int, largest: int) -> int:
+    def write(result: int, largest: int) -> tuple[int, int]:
         if random_numbers.random() >= probability:
-            return result
-        return (result + random_numbers.randint(1, largest)) % (largest + 1)
+            return _as_is(result, largest)
+        return _as_is((result + random_numbers.randint(1, largest)) % (largest + 1), largest)
+
+    return write
+
+
+def _forgotten_carries(probability: float, random_numbers: random.Random) -> Write:
+    """Carry nothing with this probability, where there is something to carry."""
+
+    def write(result: int, largest: int) -> tuple[int, int]:
+        return result, 0 if result > 9 and random_numbers.random() < probability else result // 10
 
     return write
 
