@@ -33,7 +33,7 @@ class PairwiseOptions(Options):
     """The estimator."""
     reduce: Literal["mean", "sum"] = "mean"
     """A rollout's score: mean or sum of its token log-probabilities."""
-    weight: Literal["policy", "lambdarank", "better", "uniform"] = "policy"
+    weight: Literal["policy", "winner", "lambdarank", "better", "uniform"] = "policy"
     """Confidence of a pair: a sigmoid of the score gap, see docs/method.md."""
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """tau of that sigmoid; auto: the root mean square of the group's score gaps."""
@@ -50,6 +50,8 @@ class GrpoOptions(Options):
     """The estimator."""
     std: bool = True
     """Divide by the standard deviation; false is Dr.GRPO (arXiv 2503.20783)."""
+    negative: float = Field(default=1.0, ge=0)
+    """Factor of negative advantages: below 1, less push against responses worse than the group's mean (ours)."""
 
 
 class RlooOptions(Options):
@@ -159,7 +161,8 @@ def estimate_advantages(
                 "advantage/temperature": pairs["mean_temperature"],
             }
         case GrpoOptions():
-            advantages_N = grpo_advantages(rewards_N, group_ids_N, valid_N=valid_N, std=options.std)
+            settings = options.model_dump(exclude={"name"})
+            advantages_N = grpo_advantages(rewards_N, group_ids_N, valid_N=valid_N, **settings)
         case RlooOptions():
             advantages_N = rloo_advantages(rewards_N, group_ids_N, valid_N=valid_N)
         case ReinforcePpOptions():

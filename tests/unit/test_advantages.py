@@ -29,7 +29,7 @@ from lampo.advantages import (
     sequence_scores,
 )
 
-WEIGHTS = ("policy", "lambdarank", "better", "uniform")
+WEIGHTS = ("policy", "winner", "lambdarank", "better", "uniform")
 TEMPERATURES = ("auto", 0.7)
 NORMALIZERS = ("peers", "weights")
 SCALES = ("none", "group_std")
@@ -75,6 +75,7 @@ def slow_weight(weight: str, reward_gap: float, score_gap: float, temperature: f
     sign = (reward_gap > 0) - (reward_gap < 0)
     return {
         "policy": sigmoid(score_gap / temperature),
+        "winner": sigmoid(sign * abs(score_gap) / temperature),
         "lambdarank": sigmoid(-sign * score_gap / temperature),
         "better": sigmoid(sign * score_gap / temperature),
         "uniform": 0.5,
@@ -191,8 +192,9 @@ def test_pairwise_terms_of_a_group_without_a_pair_are_zero() -> None:
 
 def test_grpo_equals_the_formula() -> None:
     rewards, _, group_ids, valid = mixed_batch(3)
-    for std in (True, False):
-        actual_N = grpo_advantages(float64(rewards), torch.tensor(group_ids), valid_N=torch.tensor(valid), std=std)
+    ids_N, valid_N = torch.tensor(group_ids), torch.tensor(valid)
+    for std, negative in ((True, 1.0), (False, 1.0), (True, 0.36), (False, 0.0)):
+        actual_N = grpo_advantages(float64(rewards), ids_N, valid_N=valid_N, std=std, negative=negative)
         for i, advantage in enumerate(actual_N.tolist()):
             peers = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]
             if not valid[i] or len(peers) < 2:
@@ -200,6 +202,7 @@ def test_grpo_equals_the_formula() -> None:
                 continue
             deviation = rewards[i] - statistics.mean(peers)
             expected = deviation / (statistics.stdev(peers) + 1e-4) if std else deviation
+            expected *= negative if expected < 0 else 1.0
             assert advantage == pytest.approx(expected, abs=1e-12)
 
 
@@ -247,6 +250,15 @@ def test_sum_under_policy_is_the_tanh_formula() -> None:
     advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=tau)
     assert float(advantages_N.sum()) == pytest.approx(expected, abs=1e-12)
     assert abs(expected) > 0.1
+
+
+def test_winner_is_policy_where_the_better_one_is_the_likelier() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    agreeing_N = scores_N.sort().values[rewards_N.argsort().argsort()]
+    of_winner_N = pairwise_advantages(rewards_N, agreeing_N, group_ids_N, weight="winner")
+    assert_close(of_winner_N, pairwise_advantages(rewards_N, agreeing_N, group_ids_N))
+    turned_N = pairwise_advantages(rewards_N, -agreeing_N, group_ids_N, weight="winner")
+    assert_close(of_winner_N, turned_N)
 
 
 def test_auto_temperature_is_sqrt_2_times_the_standard_deviation() -> None:
@@ -618,7 +630,7 @@ def test_shapes_and_ids_are_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weight": "Policy"}, "weight must be one of policy, lambdarank, better, uniform; not 'Policy'"),
+        ({"weight": "Policy"}, "weight must be one of policy, winner, lambdarank, better, uniform; not 'Policy'"),
         ({"normalizer": "group"}, "normalizer must be one of peers, weights; not 'group'"),
         ({"scale": "std"}, "scale must be one of none, group_std; not 'std'"),
         *(
@@ -634,3 +646,9 @@ def test_options_are_refused(options: dict[str, Any], message: str) -> None:
             function(rewards_N, scores_N, group_ids_N, **options)
     with pytest.raises(ValueError, match=message):
         pairwise_terms(rewards_N, scores_N, **options)
+
+
+@pytest.mark.parametrize("negative", [-0.1, math.nan, math.inf])
+def test_a_factor_that_is_none_is_refused(negative: float) -> None:
+    with pytest.raises(ValueError, match="negative must be a finite number, at least 0"):
+        grpo_advantages(torch.zeros(2), torch.zeros(2, dtype=torch.int64), negative=negative)

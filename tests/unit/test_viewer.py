@@ -189,7 +189,10 @@ def test_one_group_is_read_without_the_others(run: Path) -> None:
 OPTIONS = [
     dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
     for values in itertools.product(
-        ("policy", "lambdarank", "better", "uniform"), ("auto", 0.01), ("peers", "weights"), ("none", "group_std")
+        ("policy", "winner", "lambdarank", "better", "uniform"),
+        ("auto", 0.01),
+        ("peers", "weights"),
+        ("none", "group_std"),
     )
 ]
 

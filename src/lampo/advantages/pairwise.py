@@ -30,7 +30,7 @@ from .groups import (
 )
 
 Reduce = Literal["mean", "sum"]
-Weight = Literal["policy", "lambdarank", "better", "uniform"]
+Weight = Literal["policy", "winner", "lambdarank", "better", "uniform"]
 Normalizer = Literal["peers", "weights"]
 Scale = Literal["none", "group_std"]
 
@@ -97,6 +97,7 @@ def pairwise_advantages(
         A_i  = 1/(|V|-1) sum_j w_ij (R_i - R_j)                    normalizer = peers
              | sum_j w_ij (R_i - R_j) / sum_j w_ij                 normalizer = weights
         w_ij = sigmoid((s_i - s_j) / tau)                          weight = policy
+             | sigmoid(+sign(R_i - R_j) |s_i - s_j| / tau)         weight = winner
              | sigmoid(-sign(R_i - R_j) (s_i - s_j) / tau)         weight = lambdarank
              | sigmoid(+sign(R_i - R_j) (s_i - s_j) / tau)         weight = better
              | 1/2                                                 weight = uniform
@@ -106,7 +107,8 @@ def pairwise_advantages(
     LamPO, arXiv 2605.21235: its abstract fixes the weighted sum of gaps; `policy` with `peers` is how readers reported
     its formula. `lambdarank` turns the weight around as LambdaRank does (Burges, "From RankNet to LambdaRank to
     LambdaMART", Microsoft Research technical report MSR-TR-2010-82): a pair the policy already ranks right counts less.
-    `better`, the normaliser `weights`, `auto` and `scale` are ours.
+    `winner`, `better`, the normaliser `weights`, `auto` and `scale` are ours. Where the better of two is also the likelier one,
+    `winner` is `policy`; where it is not, `policy` pushes both down together and `winner` both up.
 
     It reduces to RLOO (arXiv 2402.14740) with equal weights, which is what tau -> infinity and `uniform` mean: exactly
     half of RLOO's advantage under `peers`, and RLOO's itself under `weights`. Half of RLOO with `scale="group_std"` is
@@ -131,7 +133,7 @@ def pairwise_advantages(
         whatever the scores: no finite score gives NaN or infinity. Exactly 0 for a group without reward spread, for a
         rollout without a peer and for rows that are not valid, which influence nobody. Under `peers` the advantages of
         a group sum to 0 with the weights lambdarank, better and uniform; with policy their sum is
-        1/(|V|-1) sum_{i<j} (R_i - R_j) tanh((s_i - s_j) / 2 tau).
+        1/(|V|-1) sum_{i<j} (R_i - R_j) tanh((s_i - s_j) / 2 tau), and with winner each term is taken without its sign.
 
     Raises:
         ValueError: shapes that differ, ids that are not integers, an unknown option, a temperature that is neither
@@ -317,6 +319,8 @@ def pair_margins_and_gaps(
     margins_BIG = ((quarters_BG[:, block, None] - quarters_BG[:, None, :]) / temperature_B11).clamp(-limit, limit)
     if weight == "policy":
         return margins_BIG, gaps_BIG
+    if weight == "winner":
+        return gaps_BIG.sign() * margins_BIG.abs(), gaps_BIG
     better_margins_BIG = gaps_BIG.sign() * margins_BIG
     return (better_margins_BIG if weight == "better" else -better_margins_BIG), gaps_BIG
 
