@@ -252,6 +252,19 @@ def test_sum_under_policy_is_the_tanh_formula() -> None:
     assert abs(expected) > 0.1
 
 
+def test_policy_is_half_of_rloo_and_a_push_that_both_of_a_pair_share() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    terms_GG = pairwise_terms(rewards_N, scores_N)
+    shared_GG = terms_GG - pairwise_terms(rewards_N, scores_N, weight="uniform")
+    assert_close(shared_GG, shared_GG.T)
+    agrees_GG = (rewards_N[:, None] - rewards_N) * (scores_N[:, None] - scores_N)
+    assert torch.equal(shared_GG.sign(), agrees_GG.sign())
+    of_winner_GG = pairwise_terms(rewards_N, scores_N, weight="winner")
+    assert_close(of_winner_GG - pairwise_terms(rewards_N, scores_N, weight="uniform"), shared_GG.abs())
+    half_N = 0.5 * rloo_advantages(rewards_N, group_ids_N)
+    assert_close(pairwise_advantages(rewards_N, scores_N, group_ids_N), half_N + shared_GG.sum(1) / (8 - 1))
+
+
 def test_winner_is_policy_where_the_better_one_is_the_likelier() -> None:
     rewards_N, scores_N, group_ids_N = random_group(8)
     agreeing_N = scores_N.sort().values[rewards_N.argsort().argsort()]
