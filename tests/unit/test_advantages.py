@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +23,11 @@ from lampo.advantages import (
     pair_statistics,
     pairwise_advantages,
     pairwise_terms,
-    reinforce_pp_advantages,
     rloo_advantages,
     sequence_scores,
 )
+
+from .random_batches import assert_close, float64, mixed_batch, random_group
 
 WEIGHTS = ("policy", "winner", "lambdarank", "better", "uniform")
 TEMPERATURES = ("auto", 0.7)
@@ -115,34 +115,6 @@ def slow_pairwise(
         if scale == "group_std":
             advantages[i] /= statistics.stdev(rewards[j] for j in members) + GROUP_STD_EPSILON
     return advantages
-
-
-def mixed_batch(seed: int) -> tuple[list[float], list[float], list[int], list[bool]]:
-    """Groups of 1 to 9 rollouts, ids negative and huge, rows shuffled, a fifth of them not valid, rewards with ties."""
-    generator = random.Random(seed)
-    ids = [-(2**62), -3, 0, 5, 6, 2**62, 2**62 + 1]
-    sizes = [1, 2, 4, 4, 4, 7, 9]
-    group_ids = [group_id for group_id, size in zip(ids, sizes, strict=True) for _ in range(size)]
-    generator.shuffle(group_ids)
-    rewards = [generator.choice([0.0, 1.0, generator.gauss(0, 1)]) for _ in group_ids]
-    scores = [generator.gauss(-2, 1.5) for _ in group_ids]
-    valid = [generator.random() > 0.2 for _ in group_ids]
-    return rewards, scores, group_ids, valid
-
-
-def float64(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def random_group(group_size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    rewards_N = torch.randn(group_size, generator=generator, dtype=torch.float64)
-    scores_N = torch.randn(group_size, generator=generator, dtype=torch.float64)
-    return rewards_N, scores_N, torch.zeros(group_size, dtype=torch.int64)
-
-
-def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # Against the reference
@@ -499,101 +471,6 @@ def test_no_gradient_flows(estimator: Estimator) -> None:
     rewards_N, scores_N, group_ids_N = random_group(4)
     assert not estimator(rewards_N.requires_grad_(), scores_N.requires_grad_(), group_ids_N).requires_grad
     assert not sequence_scores(scores_N[None], torch.ones(1, 4, dtype=torch.bool)).requires_grad
-
-
-# REINFORCE++: the whole batch is one group for the standard deviation
-
-BASELINES = ("none", "group")
-every_baseline = pytest.mark.parametrize("baseline", BASELINES)
-
-
-def slow_reinforce_pp(rewards: list[float], group_ids: list[int], valid: list[bool], baseline: str) -> list[float]:
-    known = [i for i in range(len(rewards)) if valid[i]]
-    if len(known) < 2:
-        return [0.0] * len(rewards)
-    std = statistics.stdev(rewards[i] for i in known)
-    advantages = [0.0] * len(rewards)
-    for i in known:
-        peers = known if baseline == "none" else [j for j in known if group_ids[j] == group_ids[i]]
-        advantages[i] = (rewards[i] - statistics.fmean(rewards[j] for j in peers)) / (std + GROUP_STD_EPSILON)
-    return advantages
-
-
-@every_baseline
-def test_reinforce_pp_against_the_slow_loop(baseline: Any) -> None:
-    for seed in range(5):
-        rewards, _, group_ids, valid = mixed_batch(seed)
-        advantages_N = reinforce_pp_advantages(
-            float64(rewards), torch.tensor(group_ids), valid_N=torch.tensor(valid), baseline=baseline
-        )
-        assert_close(advantages_N, float64(slow_reinforce_pp(rewards, group_ids, valid, baseline)))
-
-
-@pytest.mark.parametrize(
-    ("baseline", "expected"),
-    [
-        # the mean of all is 1/2; a group whose rewards are all equal has a gradient
-        ("none", [1 - 1 / 2, 0 - 1 / 2, 1 - 1 / 2, 1 - 1 / 2, 0 - 1 / 2, 0 - 1 / 2]),
-        ("group", [1 - 1 / 2, 0 - 1 / 2, 0, 0, 0, 0]),
-    ],
-)
-def test_reinforce_pp_as_arithmetic(baseline: Any, expected: list[float]) -> None:
-    rewards_N, group_ids_N = float64([1, 0, 1, 1, 0, 0]), torch.tensor([5, 5, 2, 2, 9, 9])
-    std = math.sqrt(6 * (1 / 2) ** 2 / 5)
-    advantages_N = reinforce_pp_advantages(rewards_N, group_ids_N, baseline=baseline)
-    assert_close(advantages_N, float64(expected) / (std + GROUP_STD_EPSILON))
-
-
-@every_baseline
-def test_reinforce_pp_invariances(baseline: Any) -> None:
-    rewards, _, group_ids, valid = mixed_batch(5)
-    rewards_N, group_ids_N, valid_N = float64(rewards), torch.tensor(group_ids), torch.tensor(valid)
-    estimator = partial(reinforce_pp_advantages, baseline=baseline)
-    advantages_N = estimator(rewards_N, group_ids_N, valid_N=valid_N)
-    assert_close(estimator(rewards_N + 3.0, group_ids_N, valid_N=valid_N), advantages_N)  # one shift for all
-    assert advantages_N.sum().item() == pytest.approx(0, abs=1e-12)
-    order_N = torch.randperm(len(rewards), generator=torch.Generator().manual_seed(0))
-    permuted_N = estimator(rewards_N[order_N], group_ids_N[order_N], valid_N=valid_N[order_N])
-    assert_close(permuted_N, advantages_N[order_N])
-    # masked is absent
-    poisoned_N = torch.where(valid_N, rewards_N, math.nan)
-    masked_N = estimator(poisoned_N, group_ids_N, valid_N=valid_N)
-    assert torch.equal(masked_N, advantages_N)
-    assert not masked_N[~valid_N].any()
-    assert_close(estimator(rewards_N[valid_N], group_ids_N[valid_N]), advantages_N[valid_N])
-
-
-def test_reinforce_pp_does_not_look_at_groups_without_their_baseline() -> None:
-    rewards_N = float64([1, 0, 0.5, 0.25])
-    expected_N = reinforce_pp_advantages(rewards_N, torch.zeros(4, dtype=torch.int64))
-    assert torch.equal(reinforce_pp_advantages(rewards_N, torch.arange(4)), expected_N)
-    with_baseline_N = reinforce_pp_advantages(rewards_N, torch.arange(4), baseline="group")
-    assert torch.equal(with_baseline_N, torch.zeros(4).double())
-
-
-def test_reinforce_pp_with_a_baseline_ignores_a_shift_of_one_group_but_for_the_scale() -> None:
-    rewards_N, group_ids_N = float64([1, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 1, 1, 1])
-    shifted_N = rewards_N + 4.0 * group_ids_N
-    one_N, other_N = (
-        reinforce_pp_advantages(rewards, group_ids_N, baseline="group") for rewards in (rewards_N, shifted_N)
-    )
-    assert_close(one_N * (rewards_N.std() + GROUP_STD_EPSILON), other_N * (shifted_N.std() + GROUP_STD_EPSILON))
-
-
-@every_baseline
-@pytest.mark.parametrize("rewards", [[], [0.3], [0.1] * 7])
-def test_reinforce_pp_exact_zeros(baseline: Any, rewards: list[float]) -> None:
-    group_ids_N = torch.arange(len(rewards)) // 2
-    advantages_N = reinforce_pp_advantages(float64(rewards), group_ids_N, baseline=baseline)
-    assert torch.equal(advantages_N, torch.zeros(len(rewards)).double())
-
-
-def test_reinforce_pp_refuses() -> None:
-    group_ids_N = torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="baseline must be one of none, group; not 'batch'"):
-        reinforce_pp_advantages(torch.zeros(2), group_ids_N, baseline="batch")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"rewards_N\[1\] is nan"):
-        reinforce_pp_advantages(torch.tensor([1.0, math.nan]), group_ids_N)
 
 
 # Refusals
