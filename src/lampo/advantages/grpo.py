@@ -25,7 +25,8 @@ def grpo_advantages(
 
     GRPO, arXiv 2402.03300; unbiased std and epsilon as in TRL's GRPOTrainer. Without std it is the advantage of
     Dr. GRPO, arXiv 2503.20783, and (G-1)/G of RLOO's. `negative` is ours: less push against the worse half, as LamPO has
-    it where the better responses are the likelier ones, but without looking at what is likely.
+    it where the better responses are the likelier ones, but without looking at what is likely. Asymmetric REINFORCE, arXiv
+    2506.20520, lowers the baseline to the same end.
 
     Args:
         rewards_N: (N,) rewards; rows that are not valid may hold NaN.
