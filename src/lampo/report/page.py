@@ -96,8 +96,8 @@ CHARTS = (
     ),
     Chart(
         "Is the better one likelier?",
-        "How often it is, of two responses of a group with different rewards. At 50 % confidence says nothing of what is right. Under the weight "
-        "`policy` groups are pushed up as a whole where it is above that, and down where it is below.",
+        "How often it is, of two responses of a group with different rewards. At 50 % confidence says nothing of what is right. "
+        "LamPO's weight pushes groups up as a whole where it is above that, and down where it is below.",
         (Curve("advantage/concordance", "concordance"),),
         unit=".1%",
     ),
