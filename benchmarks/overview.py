@@ -1,7 +1,7 @@
 """Does LamPO beat GRPO? The tables of README.md and docs/results/README.md, and a page, from the evaluations of all studies that asked.
 
     python benchmarks/overview.py             # from the results that are committed under docs/results
-    python benchmarks/overview.py --anew      # run every study first, or go on with it: eight hours on two CPU cores
+    python benchmarks/overview.py --anew      # run every study first, or go on with it: ten hours on two CPU cores
 
 Prints the tables, and writes docs/results/overview: each of their rows as one task of a comparison.
 """
@@ -43,6 +43,8 @@ ROWS = (
     Row("addition", "addition"),
     Row("multiplication", "multiplication"),
     Row("addition, sparse start", "sparse"),
+    Row("addition, sure of a mistake at the start", "misconception"),
+    Row("multiplication, sure of a mistake at the start", "against_wrong", task="forgotten-carries"),
     Row("words spelled backward", "reasoning_gym"),
     Row("the same at a third of the learning rate", "reasoning_gym", "lampo-third", "grpo-third"),
     Row("one-step arithmetic, SmolLM2-135M", "smollm2"),
