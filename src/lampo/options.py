@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Options(BaseModel):
-    """A frozen, validated group of settings; unknown keys are refused, field docstrings are the help text."""
+    """A frozen, validated group of settings: no unknown keys, no numbers that are not finite; field docstrings are the help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )

@@ -42,6 +42,7 @@ def test_1e_minus_6_is_a_number(recipe: Path) -> None:
         ("advantage.temprature=1", r"advantage\.temprature is not a setting; did you mean advantage\.temperature\?"),
         ("advantage.name=ppo", r"advantage\.name is 'ppo', but known are 'pairwise', 'grpo', 'rloo'"),
         ("sampling.group_size=1", r"sampling\.group_size: .*greater than 1.*given: 1"),
+        ("sampling.temperature=.nan", r"sampling\.temperature: .*finite number.*given: nan"),
         ("sampling.temperature=warm", r"sampling\.temperature: .*number.*given: 'warm'"),
         ("model.path=x", None),
         ("run.name=../x", r"run\.name: "),
@@ -66,7 +67,7 @@ def test_all_mistakes_at_once(recipe: Path) -> None:
 
 def test_changing_a_name_replaces_the_section(recipe: Path) -> None:
     config = load_config(recipe, ["advantage.name=pairwise", "advantage.scale=group_std", "advantage.name=grpo"])
-    assert config.advantage.model_dump() == {"name": "grpo", "std": True}
+    assert config.advantage.model_dump() == {"name": "grpo", "std": True, "negative": 1.0}
     assert load_config(recipe, ["task.name=arithmetic"]).task.digits == 2  # pyright: ignore
 
 
