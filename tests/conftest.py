@@ -2,9 +2,15 @@
 # ruff: noqa: E402
 
 import os
+import signal
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false")
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that wants the network is a mistake
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as under nohup: what the tests start would inherit it, and no Ctrl-C would reach it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 

@@ -12,6 +12,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .advantages import (
+    Normalizer,
+    Reduce,
+    Scale,
+    Weight,
     concordance,
     group_statistics,
     grpo_advantages,
@@ -31,15 +35,15 @@ class PairwiseOptions(Options):
 
     name: Literal["pairwise"]
     """The estimator."""
-    reduce: Literal["mean", "sum"] = "mean"
+    reduce: Reduce = "mean"
     """A rollout's score: mean or sum of its token log-probabilities."""
-    weight: Literal["policy", "winner", "lambdarank", "better", "uniform"] = "policy"
+    weight: Weight = "policy"
     """Confidence of a pair: a sigmoid of the score gap, see docs/method.md."""
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """tau of that sigmoid; auto: the root mean square of the group's score gaps."""
-    normalizer: Literal["peers", "weights"] = "peers"
+    normalizer: Normalizer = "peers"
     """Divide by the number of peers, or by the sum of the weights."""
-    scale: Literal["none", "group_std"] = "none"
+    scale: Scale = "none"
     """group_std: divide by the standard deviation of the group's rewards, as GRPO does."""
 
 

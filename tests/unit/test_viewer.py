@@ -1,6 +1,5 @@
 import gzip
 import http.client
-import itertools
 import json
 import re
 import shutil
@@ -17,51 +16,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lampo.advantages import grpo_advantages, pairwise_advantages, rloo_advantages
+from lampo.advantages import pairwise_advantages
 from lampo.cli import app
 from lampo.records import ProblemRecord, Records
 from lampo.shards import entry, read_group, read_groups, read_index, shard_path, write_shard
 from lampo.types import LampoError, Response, Verdict
 from lampo.viewer.export import export
 from lampo.viewer.page import page
-from lampo.viewer.pairs import pairs
 from lampo.viewer.server import ViewerServer
 from lampo.viewer.source import open_source
 
-HOSTILE = "</script><script>alert('1 < 2')</script> & so on 数学"
-
-
-def rollout(status: str, score: float, *, advantage: float = 0.25, text: str = HOSTILE, **changes: Any) -> dict:
-    correctness = {"right": 1.0, "wrong": 0.0, "unknown": None}[status]
-    values = {
-        "text": text,
-        "status": status,
-        "extracted": "4",
-        "detail": "",
-        "correctness": correctness,
-        "rouge_l": 0.5,
-        "total": correctness,
-        "score": score,
-        "advantage": advantage,
-        "length": 2,
-        "finished": True,
-        "pieces": [9, len(text) - 9],
-        "logprobs": [-0.125, -2.0],
-    }
-    return values | changes
-
-
-def group(step: int, name: str, *rollouts: dict) -> dict:
-    problem = {"id": name, "prompt": f"{name} < 2 + 2?", "answer": "4", "reference": "It is 4."}
-    return {"step": step, "problem": problem, "rollouts": list(rollouts)}
-
-
-def groups_of(step: int) -> list[dict]:
-    cut = rollout("wrong", -0.9, advantage=-1.5, finished=False)
-    return [
-        group(step, f"mixed-{step}", rollout("right", -0.1, advantage=2.0), cut, rollout("unknown", -0.4)),
-        group(step, f"hard-{step}", rollout("wrong", -0.3, advantage=0.0), rollout("wrong", -0.2, advantage=0.0)),
-    ]
+from .recorded_groups import HOSTILE, group, groups_of, rollout
 
 
 @pytest.fixture
@@ -182,67 +147,6 @@ def test_one_group_is_read_without_the_others(run: Path) -> None:
     assert read_group(run, 2, 1) == groups_of(2)[1] == read_groups(run, 2)[1]
     with pytest.raises(LampoError, match="no group 2"):
         read_group(run, 2, 2)
-
-
-# Pairs ---------------------------------------------------------------------------------------------------------------
-
-OPTIONS = [
-    dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
-    for values in itertools.product(
-        ("policy", "winner", "lambdarank", "better", "uniform"),
-        ("auto", 0.01),
-        ("peers", "weights"),
-        ("none", "group_std"),
-    )
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_rows_of_pairs_sum_to_the_advantages(options: dict[str, Any]) -> None:
-    statuses, scores = ["right", "wrong", "unknown", "right", "wrong"], [-0.1, -0.9, -0.4, -2.5, -0.3]
-    each = group(1, "a", *map(rollout, statuses, scores))
-    each["rollouts"][0]["total"] = 1.3
-    found = pairs(each, {"name": "pairwise"} | options)
-    assert found is not None
-    assert found.note == ""
-    rewards_G, valid_G = torch.tensor([1.3, 0, float("nan"), 1, 0]), torch.tensor([True, True, False, True, True])
-    ids_G, scores_G = torch.zeros(5, dtype=torch.int64), torch.tensor(scores)
-    advantages_G = pairwise_advantages(rewards_G, scores_G, ids_G, valid_N=valid_G, **options)
-    assert found.pairwise_G == pytest.approx(advantages_G.tolist(), abs=1e-6)
-    assert found.grpo_G == grpo_advantages(rewards_G, ids_G, valid_N=valid_G).tolist()
-    assert found.rloo_G == rloo_advantages(rewards_G, ids_G, valid_N=valid_G).tolist()
-    for i, j in itertools.product(range(5), range(5)):
-        parts = [table[i][j] for table in (found.gaps_GG, found.weights_GG, found.contributions_GG)]
-        if i == j or 2 in (i, j):
-            assert parts == [None, None, None]
-            continue
-        gap, weight, contribution = (value or 0.0 for value in parts)
-        assert gap == pytest.approx(float(rewards_G[i] - rewards_G[j]))
-        if (divisor := found.divisors_G[i]) and divisor > 1e-6:
-            assert contribution == pytest.approx(weight * gap / divisor, abs=1e-6)
-    assert [sum(value or 0.0 for value in row) for row in found.contributions_GG] == pytest.approx(
-        advantages_G.tolist(), abs=1e-6
-    )
-
-
-def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> None:
-    each = groups_of(1)[0]
-    found, default = pairs(each, {"name": "grpo", "std": False}), pairs(each, {"name": "pairwise"})
-    assert found is not None
-    assert default is not None
-    assert found.contributions_GG == default.contributions_GG
-    assert found.note.startswith("This run was trained with grpo")
-    strange, unread = pairs(each, {"name": "pairwise", "tau": 3}), pairs(each, {})
-    assert strange is not None
-    assert unread is not None
-    assert strange.note.startswith("The options of the run's estimator are not understood")
-    assert unread.note.startswith("The settings of this run could not be read")
-
-
-def test_no_pairs_without_scores_or_peers() -> None:
-    assert pairs(group(1, "a", rollout("right", -0.1), rollout("unknown", -0.2)), {"name": "pairwise"}) is None
-    each = group(1, "a", rollout("right", -0.1), rollout("wrong", -0.2) | {"score": None})
-    assert pairs(each, {"name": "pairwise"}) is None
 
 
 # The server ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from .groups import GROUP_STD_EPSILON, concordance, group_statistics
 from .grpo import grpo_advantages
 from .pairwise import (
     Normalizer,
+    Reduce,
     Scale,
     Weight,
     pair_statistics,
@@ -24,6 +25,7 @@ from .rloo import rloo_advantages
 __all__ = [
     "GROUP_STD_EPSILON",
     "Normalizer",
+    "Reduce",
     "Scale",
     "Weight",
     "concordance",

@@ -136,10 +136,10 @@ def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[l
     lines: list[str] = []
     carry = result = 0
     for place, (text, value) in enumerate(columns):
-        written, next_carry = write(carry + value, largest)
+        written, carried = write(carry + value, largest)
         lines.append(f"{carry}+{text}={written:02d}")
         result += written % 10 * 10**place
-        carry = next_carry
+        carry = carried
     return lines, result + carry * 10 ** len(columns)
 
 
