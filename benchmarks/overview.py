@@ -67,8 +67,9 @@ def read(study: str) -> list[RunResult]:
     try:
         return read_results(path)
     except (OSError, ValueError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
         raise LampoError(
-            f"Cannot read {path}: {error}. Take it from git again, or run the studies with --anew."
+            f"Cannot read {path}: {reason}. Take it from git again, or run the studies with --anew."
         ) from None
 
 

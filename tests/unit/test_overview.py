@@ -1,5 +1,13 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import overview
 from benchmarks.overview import RESULTS, ROWS, accuracies, pairs_of_methods, read, speed_and_steadiness
 from lampo.compare.comparison import compare_methods
+from lampo.types import LampoError
 
 README = RESULTS.parents[1] / "README.md"
 
@@ -10,3 +18,20 @@ def test_the_tables_in_the_text_are_what_the_committed_results_give():
     assert all([method.method for method in comparison.methods] == ["grpo", "lampo"] for comparison in comparisons)
     assert accuracies(comparisons) in README.read_text(encoding="utf-8")
     assert speed_and_steadiness(comparisons) in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_results_that_are_missing_empty_or_cut_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "RESULTS", tmp_path)
+    (tmp_path / "small").mkdir()
+    path = tmp_path / "small" / "results.parquet"
+    with pytest.raises(LampoError, match="there is no such file"):
+        read("small")
+    path.touch()
+    with pytest.raises(LampoError, match="file size is 0"):
+        read("small")
+    pq.write_table(pq.read_table(RESULTS / "addition" / "results.parquet").drop_columns(["accuracy", "seed"]), path)
+    with pytest.raises(LampoError, match=r"it has no column accuracy, seed\. Take it from git again"):
+        read("small")
+    pq.write_table(pa.table({}), path)
+    with pytest.raises(LampoError, match="it has no column"):
+        read("small")

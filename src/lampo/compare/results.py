@@ -82,11 +82,19 @@ def write_results(path: Path, results: list[RunResult]) -> None:
 
 
 def read_results(path: Path) -> list[RunResult]:
-    """What `write_results` wrote."""
+    """What `write_results` wrote.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is no table of results, or lacks columns.
+    """
+    table = pq.read_table(path)
+    if missing := set(_SCHEMA.names) - {"greedy"} - set(table.column_names):  # older tables have no `greedy`
+        raise ValueError(f"it has no column {', '.join(sorted(missing))}")
     runs: dict[tuple[object, ...], tuple[dict[str, object], list[Point]]] = {}
     names = [field.name for field in fields(Point)]
-    for row in pq.read_table(path).to_pylist():
-        point = {name: row.pop(name, None) for name in names}  # older tables have no `greedy`
+    for row in table.to_pylist():
+        point = {name: row.pop(name, None) for name in names}
         _, points = runs.setdefault(tuple(row.values()), (row, []))
         if point["step"] is not None:
             points.append(Point(**point))
