@@ -54,6 +54,7 @@ class Policy:
         self._head_autocast = autocast and device.type == "cuda"
         _align(model)
         _remove_dropout(model)
+        _avoid_cudnn_attention(device)
         self.model.eval()
         self.end_ids = _end_ids(model, tokenizer)
         if tokenizer.pad_token_id is None:
@@ -284,6 +285,16 @@ def _remove_dropout(model: nn.Module) -> None:
         for name, value in list(vars(module).items()):  # attention_dropout, OPT's dropout and layerdrop, ...
             if "drop" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
+
+
+def _avoid_cudnn_attention(device: torch.device) -> None:
+    """On CUDA leave attention to torch's other kernels, in the whole process: gradient checkpointing chooses anew in the backward pass.
+
+    On H100 and H200, from torch 2.11 on, cuDNN's gradient is NaN where a mask leaves a row nothing to attend to, as padding on the left
+    does, and there are 64, 192, 320, ... columns (pytorch/pytorch issue 196678; docs/log.md, 2026-11-26).
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: Path | None) -> Any:

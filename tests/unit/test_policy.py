@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from lampo.batch import Row, pad
 from lampo.config import LoraOptions, ModelOptions
-from lampo.policy import ALIGNMENT, Policy, choose_device
+from lampo.policy import ALIGNMENT, Policy, _avoid_cudnn_attention, choose_device
 from lampo.pretrained import character_tokenizer, from_scratch
 from lampo.types import LampoError, MicroBatch
 
@@ -248,6 +248,17 @@ def test_the_automatic_device_is_the_best_there_is(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("device", "with_cudnn"), [("cuda", False), ("cpu", True)])
+def test_no_attention_by_cudnn_on_cuda(device: str, with_cudnn: bool) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        _avoid_cudnn_attention(torch.device(device))
+        assert torch.backends.cuda.cudnn_sdp_enabled() is with_cudnn
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def fresh_model() -> PreTrainedModel:
