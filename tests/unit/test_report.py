@@ -1,9 +1,11 @@
+import base64
 import gzip
 import json
 import re
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from lampo.report import read_groups, read_metrics, rollout_steps, summary, write_report
 from lampo.report.page import POINTS_A_CURVE, TEXT_HEAD, _extremes, _moving_average, _shortened, _thinned
@@ -61,6 +63,13 @@ def run(tmp_path: Path) -> Path:
         with gzip.open(run / "rollouts" / f"{step:06d}.jsonl.gz", "wt") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
     return run
+
+
+def test_the_page_brings_plotly_packed_and_whole(run: Path) -> None:
+    scripts = Page(write_report(run)).of("script")
+    packed = next(text for text in scripts if text.startswith("H4sI"))  # gzip in base64
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+    assert sum(map(len, scripts)) < 0.5 * len(get_plotlyjs())
 
 
 def test_a_half_written_last_line_is_left_out(run: Path):
