@@ -45,13 +45,15 @@ class Optimizer:
         """Clip the gradient, move the weights, clear the gradient; `step` counts from 1 and sets the learning rate.
 
         Raises:
-            NotFinite: the gradient is not finite; the weights are left as they were.
+            NotFinite: the gradient is not finite, and of which weights; they are left as they were.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._options.max_gradient_norm)
+        gradients = {name: parameter.grad for name, parameter in self._parameters.items() if parameter.grad is not None}
+        norm = torch.nn.utils.get_total_norm(gradients.values())
         rate = learning_rate(step, self._total_steps, self._options)
         record = {"optimizer/learning_rate": rate, "optimizer/gradient_norm": float(norm)}
         if not math.isfinite(record["optimizer/gradient_norm"]):
-            raise NotFinite("The gradient is not finite.")
+            raise NotFinite(_where_not_finite(gradients))
+        torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self._options.max_gradient_norm, norm)
         for group in self._adamw.param_groups:
             group["lr"] = rate
         self._adamw.step()
@@ -73,3 +75,11 @@ class Optimizer:
             parameter = self._parameters[name]
             device = parameter.device if self._adamw.defaults["fused"] or key != "step" else "cpu"
             self._adamw.state[parameter][key] = value.to(device)
+
+
+def _where_not_finite(gradients: dict[str, Tensor]) -> str:
+    """Names are in the order of the forward pass, so the last bad one is where the backward pass went wrong first."""
+    bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+    if not bad:
+        return "The gradient is too large: its norm is not finite."
+    return f"The gradient is not finite: that of {len(bad)} of {len(gradients)} weights, last in the model {bad[-1]}."

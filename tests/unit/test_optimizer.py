@@ -31,14 +31,22 @@ def test_gradient_is_clipped_to_its_norm_and_cleared(policy: Policy) -> None:
     assert all(parameter.grad is None for parameter in policy.trainable_parameters().values())
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(policy: Policy) -> None:
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_and_says_which_it_is(policy: Policy) -> None:
     optimizer = Optimizer(policy, OptimizerOptions(learning_rate=1e-3), 10)
-    before = {name: parameter.detach().clone() for name, parameter in policy.trainable_parameters().items()}
+    weights = policy.trainable_parameters()
+    before = {name: parameter.detach().clone() for name, parameter in weights.items()}
+    first, second, *_, untouched = weights
     fill_gradients(policy, 1.0)
-    next(iter(policy.trainable_parameters().values())).grad.view(-1)[0] = float("nan")  # pyright: ignore
-    with pytest.raises(NotFinite):
+    weights[untouched].grad = None
+    for name in (first, second):
+        weights[name].grad.view(-1)[0] = float("nan")  # pyright: ignore
+    message = rf"not finite: that of 2 of {len(weights) - 1} weights, last in the model {second}\."
+    with pytest.raises(NotFinite, match=message):
         optimizer.step(1)
-    assert all(torch.equal(before[name], parameter) for name, parameter in policy.trainable_parameters().items())
+    fill_gradients(policy, 1e30)
+    with pytest.raises(NotFinite, match="its norm is not finite"):
+        optimizer.step(1)
+    assert all(torch.equal(before[name], parameter) for name, parameter in weights.items())
 
 
 def test_state_goes_round(policy: Policy) -> None:
