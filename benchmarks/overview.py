@@ -47,6 +47,7 @@ ROWS = (
     Row("multiplication, sure of a mistake at the start", "against_wrong", task="forgotten-carries"),
     Row("words spelled backward", "reasoning_gym"),
     Row("the same at a third of the learning rate", "reasoning_gym", "lampo-third", "grpo-third"),
+    Row("sums of complex numbers", "complex_arithmetic"),
     Row("one-step arithmetic, SmolLM2-135M", "smollm2"),
     Row("two-term sums and differences, SmolLM2-135M", "chain_sum"),
     Row("addition, groups of 4", "groups", task="groups-of-4"),
