@@ -261,6 +261,22 @@ def test_no_attention_by_cudnn_on_cuda(device: str, with_cudnn: bool) -> None:
         torch.backends.cuda.enable_cudnn_sdp(before)
 
 
+ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_A_GPU)])
+def test_the_gradient_is_finite_where_a_prompt_is_padded_to_64_tokens(device: str) -> None:
+    config = TINY | ARCHITECTURES["qwen3-tied"] | {"head_dim": 64}
+    policy = Policy.load(ModelOptions(config=config, characters=CHARACTERS, dtype="mixed", device=device), seed=3)
+    rows = []
+    for group, length in enumerate((64, 40)):
+        prompt = torch.arange(length) % len(CHARACTERS) + 3
+        rows += [Row(prompt, prompt[:8], torch.zeros(8), 1.0, group, 4 * group + each) for each in range(4)]
+    batch = pad(rows).to(policy.device)
+    logprobs, _ = policy.token_logprobs(batch, temperature=1.0)
+    assert all(gradient.isfinite().all() for gradient in gradients(policy, logprobs.sum()).values())
+
+
 def fresh_model() -> PreTrainedModel:
     return from_scratch(tiny_options(), torch.float32, 0)[0]
 
