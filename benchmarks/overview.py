@@ -1,7 +1,7 @@
 """Does LamPO beat GRPO? The tables of README.md and docs/results/README.md, and a page, from the evaluations of all studies that asked.
 
     python benchmarks/overview.py             # from the results that are committed under docs/results
-    python benchmarks/overview.py --anew      # run every study first, or go on with it: ten hours on two CPU cores
+    python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores
 
 Prints the tables, and writes docs/results/overview: each of their rows as one task of a comparison.
 """

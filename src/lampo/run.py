@@ -5,6 +5,7 @@ runs/NAME/
   manifest.json      command, versions, git commit
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
+  not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo
   checkpoints/       train-000050: a Hugging Face folder
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
@@ -152,6 +153,10 @@ class Run:
     ) -> Path:
         """Write the rollouts of a training step; see `group_records`."""
         return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces, logprobs)))
+
+    def keep_aside(self, shard: Path) -> Path:
+        """A copy of a step's rollouts, in the run directory itself, where going on with the run does not undo it."""
+        return Path(shutil.copyfile(shard, self.path / f"not-finite-{shard.name}"))
 
     def save(
         self,

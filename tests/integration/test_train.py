@@ -12,6 +12,7 @@ from lampo.config import load_config
 from lampo.optimizer import Optimizer
 from lampo.policy import Policy
 from lampo.report import read_groups
+from lampo.run import Run
 from lampo.shards import read_index
 from lampo.train import update
 from lampo.types import LampoError, NotFinite
@@ -182,13 +183,19 @@ def test_nan_loss_stops_before_the_weights_are_touched_with_the_rollouts_saved(
 
     monkeypatch.setattr(Policy, "token_logprobs", poisoned)
     with pytest.raises(
-        NotFinite, match=r"Stopped at step \d+\. The loss is nan\. The rollouts of the step are in .*\.jsonl\.gz"
+        NotFinite,
+        match=r"Stopped at step \d+\. The loss is nan\. The rollouts of the step are in .*/not-finite-\d+\.jsonl\.gz",
     ):
         run_to_end(small_config(tmp_path, warmstart__steps=0, training__tokens_per_microbatch=64))
     path = tmp_path / "small"
     last = sorted((path / "rollouts").glob("*.gz"))[-1]
     assert len(gzip.decompress(last.read_bytes()).splitlines()) == 3
     assert int(last.name[:6]) == len(steps(path)) + 1
+    groups = last.read_bytes()
+    run, _ = Run.resume(path)  # as the second try of a study does
+    run.close()
+    assert not last.exists()
+    assert (path / f"not-finite-{last.name}").read_bytes() == groups
 
 
 class Capture(Optimizer):
