@@ -319,11 +319,11 @@ def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
-    return parse_config(read_yaml(recipe, "recipe"), str(recipe), settings)
+    return parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
 
 
-def read_yaml(file: Path, what: str) -> dict[str, Any]:
-    """The mapping in a YAML file; `what` it is goes into the LampoError."""
+def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
+    """The mapping in a YAML file; `what` it is, and an example of its keys, go into the LampoError."""
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -331,7 +331,7 @@ def read_yaml(file: Path, what: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise LampoError(f"The {what} {file} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise LampoError(f"The {what} {file} must be a mapping of sections such as `model:` and `task:`.")
+        raise LampoError(f"The {what} {file} is empty or no mapping: it needs keys such as {example}.")
     return values
 
 

@@ -96,7 +96,11 @@ def test_description_has_help_type_and_default_of_every_setting(recipe: Path) ->
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not valid YAML"), ("- a", "must be a mapping"), ("run: {name: a}\nrun: {name: b}", "given twice")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- a", "empty or no mapping: it needs keys such as `model:`"),
+        ("run: {name: a}\nrun: {name: b}", "given twice"),
+    ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"

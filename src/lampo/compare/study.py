@@ -295,7 +295,7 @@ def load_study(file: Path) -> Plan:
     Raises:
         LampoError: it is missing or is not YAML, a key is unknown, a value does not hold.
     """
-    values = read_yaml(file, "study")
+    values = read_yaml(file, "study", "`recipe:` and `methods:`")
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
