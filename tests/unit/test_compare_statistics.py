@@ -143,6 +143,8 @@ def test_the_p_value_counts_the_patterns_of_signs():
     assert paired_p([0.1] * 10) == pytest.approx(2 / 2**10)
     assert paired_p([0.0] * 5) == 1.0
     assert paired_p([0.1]) is None
+    # 2^4 + 2^2 patterns of 2^7 halves, by counting all; in floating-point numbers some of the means that tie differ by 1e-17
+    assert paired_p([round(points / 188, 12) for points in (-2, 9, -1, 3, 7, 7)]) == 10 / 64
     assert paired_p([0.1] * 20) == pytest.approx(2 / (2**14 + 1))  # drawn, no longer all
 
 
