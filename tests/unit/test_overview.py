@@ -4,9 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import overview
+from benchmarks import overview, pairs
 from benchmarks.overview import RESULTS, ROWS, accuracies, pairs_of_methods, read, speed_and_steadiness
 from lampo.compare.comparison import compare_methods
+from lampo.compare.results import read_results
+from lampo.compare.table import points
 from lampo.types import LampoError
 
 README = RESULTS.parents[1] / "README.md"
@@ -18,6 +20,22 @@ def test_the_tables_in_the_text_are_what_the_committed_results_give():
     assert all([method.method for method in comparison.methods] == ["grpo", "lampo"] for comparison in comparisons)
     assert accuracies(comparisons) in README.read_text(encoding="utf-8")
     assert speed_and_steadiness(comparisons) in (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_any_two_methods_of_a_study_beside_each_other():
+    results = read_results(RESULTS / "misconception" / "results.parquet")
+    (comparison,) = compare_methods(results, "lampo-winner")
+    rows = [line.split(" | ") for line in pairs.differences(comparison).splitlines()]
+    (row,) = (row for row in rows if row[0] == "| lampo minus grpo")
+    (lampo,) = (method for method in compare_methods(results, "grpo")[0].methods if method.method == "lampo")
+    assert lampo.final_difference
+    assert lampo.area_difference
+    assert row[1] == points(lampo.final_difference.difference)
+    assert row[4] == points(lampo.area_difference.difference)
+    assert row[2] == "8 of 10"
+    assert len(rows) == 2 + 5 * 4 // 2
+    gained = [line.split(" | ")[1:3] for line in pairs.gains(comparison).splitlines() if line.startswith("| lampo |")]
+    assert gained == [["+63.1 [+60.9, +65.0]", "10 of 10"]]
 
 
 def test_results_that_are_missing_empty_or_cut_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
