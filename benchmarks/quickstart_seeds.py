@@ -24,9 +24,10 @@ def run(recipe: str, seed: int, folder: str, settings: list[str]) -> tuple[int, 
     changes = [f"run.seed={seed}", f"run.name=seed-{seed}", f"run.folder={folder}", *settings]
     command = [sys.executable, "-m", "lampo", "train", recipe]
     start = time.perf_counter()
-    subprocess.run(
-        [*command, *(part for change in changes for part in ("--set", change))], check=True, capture_output=True
-    )
+    settings_given = (part for change in changes for part in ("--set", change))
+    finished = subprocess.run([*command, *settings_given], capture_output=True, text=True)
+    if finished.returncode:
+        sys.exit(f"seed {seed} failed: {finished.stderr}")
     records = [record for record in read_metrics(Path(folder) / f"seed-{seed}") if record["stage"] == "evaluation"]
     return seed, records, time.perf_counter() - start
 

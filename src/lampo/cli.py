@@ -70,6 +70,8 @@ def train(
         prepare(load_config(path / "config.yaml"))
         run, complaints = Run.resume(path)
     else:
+        if recipe.is_dir():
+            raise LampoError(f"{recipe} is a folder. To go on with a run: lampo train {recipe} --resume")
         config = load_config(recipe, settings or [])
         prepare(config)
         run, complaints = Run.create(config), []
@@ -81,6 +83,9 @@ def train(
         except Stopped as stopped:
             progress.note(f"{stopped} Go on with: lampo train {run.path} --resume")
             raise typer.Exit(130) from None
+        except OSError as error:
+            saved = f"What was saved before is whole; go on with: lampo train {run.path} --resume"
+            raise LampoError(f"{_reason(error)} {saved}") from None
     final_table(summary(read_metrics(run.path)), write_report(run.path))
 
 
@@ -402,13 +407,12 @@ def _plain_errors() -> Iterator[None]:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except OSError as error:  # disk full, a folder taken away: not ours to mend, but no traceback either
-        place = f" ({error.filename})" if error.filename else ""
-        typer.secho(
-            f"error: {error.strerror or error}{place}. What was saved before is whole; go on with --resume.",
-            fg=typer.colors.RED,
-            err=True,
-        )
+        typer.secho(f"error: {_reason(error)}", fg=typer.colors.RED, err=True)
         sys.exit(1)
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
 
 
 def main() -> None:

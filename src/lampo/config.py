@@ -328,6 +328,8 @@ def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
         values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise LampoError(f"Cannot read the {what} {file}: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise LampoError(f"The {what} {file} is not UTF-8 text: {error}.") from None
     except yaml.YAMLError as error:
         raise LampoError(f"The {what} {file} is not valid YAML: {error}") from None
     if not isinstance(values, dict):

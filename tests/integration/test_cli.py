@@ -71,6 +71,9 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
         (["train", "{recipe}", "--set", "optimizer.lr=1"], "optimizer.lr is not a setting"),
         (["train", "{recipe}", "--resume"], "There is no run 'small'"),
         (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "leave --set out"),
+        (["train", "{folder}"], "To go on with a run: lampo train {folder} --resume"),
+        (["config", "{foreign}"], "is not UTF-8 text"),
+        (["verify", "{answers}", "--verifier", "exact", "--output", "no/folder/a.jsonl"], "error: No such file or directory"),
         (["eval", "{folder}"], "Cannot read the recipe"),
         (["train", "{recipe}", "--set", "task.name=gsm8k", "--set", "task.train=no.jsonl", "--set", "task.heldout=no.jsonl"],
          "no.jsonl"),
@@ -79,11 +82,14 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
 def test_mistakes_are_one_message_and_no_traceback(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    arguments = [argument.format(recipe=recipe, folder=recipe.parent) for argument in arguments]
-    assert lampo(monkeypatch, *arguments) == 1
+    foreign, answers = recipe.with_name("foreign.yaml"), recipe.with_name("answers.jsonl")
+    foreign.write_text("run: {name: fremd}", encoding="utf-16")
+    answers.write_text('{"response": "4", "answer": "4"}\n')
+    names = {"recipe": recipe, "folder": recipe.parent, "foreign": foreign, "answers": answers}
+    assert lampo(monkeypatch, *(argument.format(**names) for argument in arguments)) == 1
     captured = capfd.readouterr()
     assert captured.err.startswith("error: ")
-    assert message in captured.err
+    assert message.format(**names) in captured.err
     assert "Traceback" not in captured.err
 
 

@@ -160,6 +160,20 @@ def test_the_page_shows_first_middle_and_last_step_and_the_group_with_spread_fir
     assert texts[best : best + 3] == [HOSTILE, "five", "nobody knows"]  # best, worst, and in the rest the unknown
 
 
+def test_rewards_of_a_likelihood_count_without_a_verdict(run: Path):
+    rollouts = [
+        rollout("unknown", 0.0, text) | {"total": total, "likelihood": total}
+        for text, total in (("dull", 0.1), ("apt", 0.8))
+    ]
+    with gzip.open(run / "rollouts" / "000005.jsonl.gz", "wt") as file:
+        file.write(
+            json.dumps({"step": 5, "problem": {"id": "p1", "prompt": "?", "answer": "4"}, "rollouts": rollouts}) + "\n"
+        )
+    page = Page(write_report(run))
+    assert page.of("pre")[-2:] == ["apt", "dull"]
+    assert page.of("strong")[-2:] == ["Best", "Worst"]
+
+
 def test_curves_without_data_are_left_out_and_bad_values_skipped(run: Path):
     page = Page(write_report(run))
     titles = [heading for heading in page.of("h3") if not heading.startswith("Step")]

@@ -264,6 +264,18 @@ def test_a_port_that_is_taken_is_said(run: Path) -> None:
 # The page ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_browser_that_went_away_is_no_news(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with ViewerServer(open_source(run)) as server:
+        for error, said in ((BrokenPipeError(), False), (ConnectionResetError(), False), (ValueError("ours"), True)):
+            try:
+                raise error
+            except OSError:
+                server.handle_error(None, ("127.0.0.1", 1))
+            except ValueError:
+                server.handle_error(None, ("127.0.0.1", 1))
+            assert bool(capfd.readouterr().err) == said
+
+
 def test_the_page_runs_its_own_script_and_no_other(ask: Any) -> None:
     status, body, headers = ask("/")
     assert status == 200

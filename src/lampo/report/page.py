@@ -65,7 +65,9 @@ CHARTS = (
         (
             Curve("reward/total", "total", BLUE),
             Curve("reward/correctness", "correctness", VERMILLION),
+            Curve("reward/likelihood", "likelihood", PURPLE),
             Curve("reward/rouge_l", "ROUGE-L", GREEN),
+            Curve("reward/overlong", "overlong", GREY),
         ),
     ),
     Chart(
@@ -381,7 +383,7 @@ def _sampled_rollouts(run: Path) -> list[dict[str, Any]]:
 
 
 def _valid(rollout: Record) -> bool:
-    return rollout.get("correctness") is not None
+    return rollout.get("total") is not None
 
 
 def _spread(group: Record) -> float:
@@ -412,7 +414,9 @@ def _rollout(rollout: Record) -> dict[str, Any]:
     numbers = (
         ("reward", "total", ".3f"),
         ("correctness", "correctness", ".3g"),
+        ("likelihood", "likelihood", ".3f"),
         ("ROUGE-L", "rouge_l", ".3f"),
+        ("overlong", "overlong", ".3f"),
         ("score", "score", ".3f"),
         ("advantage", "advantage", "+.3f"),
         ("tokens", "length", ","),

@@ -50,7 +50,7 @@ def iterate_rows(path: str) -> Iterator[Row]:
     file = Path(path).expanduser()
     if not file.is_file():
         what = "is a folder, not a file" if file.is_dir() else "does not exist"
-        raise LampoError(f"The file {file.absolute()} {what}. Check the path in the recipe's `task`.")
+        raise LampoError(f"The file {file.absolute()} {what}. Check its path.")
     match file.suffix.lower():
         case ".jsonl" | ".ndjson" | ".json":
             yield from _read_lines(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -48,6 +49,11 @@ class ViewerServer(ThreadingHTTPServer):
             raise LampoError(
                 f"Port {port} cannot be had ({error.strerror}). Leave --port out to take a free one."
             ) from None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away before it was answered."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:
