@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import safetensors.torch
-from safetensors import SafetensorError
 
 from .files import damage, write_folder
 from .optimizer import Optimizer
@@ -63,7 +62,9 @@ def save_checkpoint(
     *,
     keep: int,
 ) -> Path:
-    """Write `folder/STAGE-STEP` whole or not at all, then delete all but the `keep` latest.
+    """Write `folder/STAGE-STEP` whole or not at all, then delete all but the `keep` latest up to it.
+
+    Later ones stay, until the run comes to their step: it went on from an earlier one because they are damaged.
 
     The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
     subfolder `training`, and each companion in a folder of its own below that. Schedule, order of problems and random numbers are
@@ -89,12 +90,12 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_folder(path, fill)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise LampoError(
             f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole; "
             "make room and go on with --resume."
         ) from None
-    for old in _folders(folder)[:-keep]:
+    for old in [other for other in _folders(folder) if _order(other) <= place.order][:-keep]:
         shutil.rmtree(old)
     return path
 
@@ -135,12 +136,12 @@ def load_optimizer(folder: Path, optimizer: Optimizer) -> None:
 
 def _folders(folder: Path) -> list[Path]:
     """Checkpoints in order; half-written ones have another name."""
-
-    def order(path: Path) -> tuple[bool, int]:
-        match = _NAME.fullmatch(path.name)
-        assert match is not None
-        return (match[1] == "train", int(match[2]))
-
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=order)
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_order)
+
+
+def _order(path: Path) -> tuple[bool, int]:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return (match[1] == "train", int(match[2]))

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 MANIFEST = "checksums.json"
 
 
@@ -24,7 +26,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write a folder aside, add checksums of all its files, sync and rename; nothing is left if it fails."""
+    """Have `fill` write a folder aside, add checksums of all its files, sync and rename; nothing is left if it fails.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
     aside = path.with_name(f".{path.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -39,8 +45,10 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(path)
         aside.rename(path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(f"{error}") from error
         raise
 
 

@@ -37,7 +37,7 @@ from .checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from .config import TrainConfig, dump_config, load_config
+from .config import TrainConfig, dump_config, load_config, read_yaml
 from .estimate import Estimate
 from .files import write_file
 from .optimizer import Optimizer
@@ -195,9 +195,14 @@ def find_run(folder: Path, name: str) -> Path | None:
     runs = [
         path
         for path in folder.glob(f"{name}*")
-        if (path / "config.yaml").is_file() and _number(path.name, name) is not None
+        if _number(path.name, name) is not None and _own_name(path / "config.yaml") == name
     ]
     return max(runs, key=lambda path: _number(path.name, name) or 0, default=None)
+
+
+def _own_name(config: Path) -> str | None:
+    """What the run calls itself; NAME-2 is the second run of NAME, or the first of another recipe."""
+    return read_yaml(config, "configuration", "`run:`").get("run", {}).get("name") if config.is_file() else None
 
 
 def _number(folder_name: str, name: str) -> int | None:

@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from lampo.files import MANIFEST, damage, write_file, write_folder
 
@@ -46,6 +47,15 @@ def test_a_folder_is_written_with_checksums(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert json.loads((tmp_path / "folder" / MANIFEST).read_text()).keys() == {"weights", "inner/state"}
     assert damage(tmp_path / "folder") is None
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_an_error_of_the_disk(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise SafetensorError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_folder(tmp_path / "folder", fail)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

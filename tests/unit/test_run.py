@@ -93,11 +93,13 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
     runs = [Run.create(config(tmp_path)) for _ in range(3)]
     assert [run.path.name for run in runs] == ["small", "small-2", "small-3"]
     neighbour = Run.create(config(tmp_path, name="small-world"))
+    other_recipe = Run.create(config(tmp_path, name="small-7"))
     assert find_run(tmp_path, "small") == tmp_path / "small-3"
     assert find_run(tmp_path, "small-world") == neighbour.path
+    assert find_run(tmp_path, "small-7") == other_recipe.path
     assert find_run(tmp_path, "smal") is None
     assert find_run(tmp_path / "nowhere", "small") is None
-    for run in (*runs, neighbour):
+    for run in (*runs, neighbour, other_recipe):
         run.close()
 
 
