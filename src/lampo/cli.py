@@ -406,6 +406,16 @@ def _plain_errors() -> Iterator[None]:
     except LampoError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         sys.exit(1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is slow to import
+            raise
+        typer.secho(
+            f"error: {error} If it was in sampling, lower sampling.rows_at_once; if in an update, lower training.tokens_per_microbatch "
+            "or set model.gradient_checkpointing to true.",
+            fg=typer.colors.RED,
+            err=True,
+        )
+        sys.exit(1)
     except OSError as error:  # disk full, a folder taken away: not ours to mend, but no traceback either
         typer.secho(f"error: {_reason(error)}", fg=typer.colors.RED, err=True)
         sys.exit(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from .estimate import AdvantageOptions, PairwiseOptions, PrimeOptions
@@ -98,6 +98,9 @@ class PromptOptions(Options):
         return self
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerOptions(Options):
     """AdamW (arXiv 1711.05101) with warm-up and a schedule."""
 
@@ -107,7 +110,7 @@ class OptimizerOptions(Options):
     """After the warm-up: constant, or cosine down to 0 at the last step."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the two moments."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
@@ -138,12 +141,19 @@ class SamplingOptions(Options):
     max_new_tokens: int = Field(default=256, gt=0)
     """Longest completion; a longer one is cut and counted as truncated."""
     rows_at_once: int = Field(default=256, gt=0)
-    """Most rollouts whose cache is held in memory at once."""
+    """Most rollouts whose cache is held in memory at once; at least all of one problem."""
     resample: int = Field(default=0, ge=0)
     """Most further rounds of sampling in a step, for other problems in place of those whose responses are all right or all wrong
     (dynamic sampling, DAPO, arXiv 2503.14476). What is thrown away counts as cost. 0: every problem is kept."""
     accuracy_range: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
+
+    @field_validator("accuracy_range")
+    @classmethod
+    def _range_of_shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("must be two shares from 0 to 1, the smaller one first")
+        return value
 
     def keeps(self, group: Group) -> bool:
         """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""

@@ -52,6 +52,7 @@ class Policy:
         # bfloat16 logits near 20 are 1/8 apart: that alone doubles how far sampling and learning disagree (docs/log.md). On CUDA
         # float32 products are many times slower than bfloat16 ones, elsewhere not.
         self._head_autocast = autocast and device.type == "cuda"
+        self._refuse_recurrence()
         _align(model)
         _remove_dropout(model)
         _avoid_cudnn_attention(device)
@@ -212,6 +213,16 @@ class Policy:
         """Text of token ids, special tokens left out."""
         return decode(self.tokenizer, token_ids)
 
+    def _refuse_recurrence(self) -> None:
+        """Sampling copies what a prompt left behind for each of its rollouts, and drops that of rows that ended."""
+        layers = DynamicCache(config=self.core.config).layers
+        needed = ("batch_repeat_interleave", "batch_select_indices")
+        if unfit := next((layer for layer in layers if not all(hasattr(layer, name) for name in needed)), None):
+            raise LampoError(
+                f"{type(self.core).__name__} has layers with a state ({type(unfit).__name__}), not keys and values alone, which is not "
+                "supported. Take a model whose layers are all attention (model.path)."
+            )
+
     @torch.no_grad()
     def _plain_head(self) -> nn.Linear:
         """The language-model head; a model whose logits are more than its output would be trained on the wrong ones."""
@@ -312,4 +323,7 @@ def _with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, adapter)  # pyright: ignore[reportArgumentType]
+        try:
+            return get_peft_model(model, adapter)  # pyright: ignore[reportArgumentType]
+        except ValueError as error:
+            raise LampoError(f"PEFT cannot put adapters on the model (model.lora): {error}") from None

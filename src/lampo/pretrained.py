@@ -147,6 +147,14 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False).input_ids
 
 
+def encode_beginning(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text that begins a row: behind the beginning-of-sequence token where the tokenizer adds one, as Llama's and
+    Gemma's do, and without the end that some add."""
+    ids, begin = encode(tokenizer, text), [tokenizer.bos_token_id]
+    adds = ids[:1] != begin and tokenizer(text).input_ids[:1] == begin
+    return begin + ids if adds else ids
+
+
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
     """Text of token ids, special tokens left out."""
     return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 from .config import PromptOptions
 from .context import Context
+from .pretrained import encode_beginning
 from .types import LampoError, Problem
 
 
@@ -21,10 +23,6 @@ class Reader(Protocol):
     @property
     def context(self) -> Context:
         """Its longest row."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, nothing added."""
         ...
 
 
@@ -71,6 +69,26 @@ def refuse_long_prompts(
         )
 
 
+def refuse_unknown_characters(
+    problems: Sequence[Problem], options: PromptOptions, characters: str, *, solutions: bool
+) -> None:
+    """Check that a tokenizer of single characters can write every prompt, and every solution where they are imitated or compared with.
+
+    Raises:
+        LampoError: it lacks some.
+    """
+    frame = options.template.replace("{prompt}", "") + (f"{options.system}\n\n" if options.system is not None else "")
+    for problem in problems:
+        text = frame + problem.prompt
+        if solutions:
+            text += (problem.demonstration or "") + (problem.reference or "")
+        missing = "".join(sorted(set(text) - set(characters)))
+        if missing:
+            raise LampoError(
+                f"model.characters lacks {missing!r}, which problem {problem.id!r} has in its prompt or solution. Add them to it."
+            )
+
+
 def measured_less_exactly(
     problems: Sequence[Problem], policy: Reader, options: PromptOptions, max_new_tokens: int
 ) -> str:
@@ -110,10 +128,16 @@ def _encode(problem: Problem, policy: Reader, options: PromptOptions) -> list[in
     if options.chat and not has_template:
         raise LampoError("prompt.chat is true, but the tokenizer has no chat template. Leave prompt.chat out.")
     if options.chat is False or not has_template:
-        return policy.encode(text if options.system is None else f"{options.system}\n\n{text}")
+        return encode_beginning(policy.tokenizer, text if options.system is None else f"{options.system}\n\n{text}")
     messages = [{"role": "user", "content": text}]
     if options.system is not None:
         messages.insert(0, {"role": "system", "content": options.system})
-    return policy.tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, **options.chat_options
-    )["input_ids"]
+    try:
+        return policy.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, **options.chat_options
+        )["input_ids"]
+    except TemplateError as error:
+        raise LampoError(
+            f"The model's chat template refuses the prompt: {error}. Change prompt.system or prompt.chat_options, or set prompt.chat "
+            "to false."
+        ) from None

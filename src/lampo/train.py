@@ -18,14 +18,14 @@ from .config import TrainConfig
 from .console import Progress
 from .estimator import Estimator
 from .evaluate import evaluate
-from .files import write_folder
+from .files import damage, write_folder
 from .interrupt import Interrupt
 from .likelihood import answer_likelihoods, refuse_unfit_answers
 from .metrics import Stopwatch, peak_memory_gib, rollout_record
 from .objective import merge_statistics, policy_loss
 from .optimizer import Optimizer
 from .policy import Policy
-from .prompts import encode_prompts, measured_less_exactly, refuse_long_prompts
+from .prompts import encode_prompts, measured_less_exactly, refuse_long_prompts, refuse_unknown_characters
 from .rewards import score
 from .run import Run
 from .sample import NativeSampler, Sampler
@@ -266,6 +266,14 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
         if answers.remedy and config.rewards.source == "verifier":
             raise LampoError(str(answers))
         progress.note(str(answers))
+    if config.rewards.rouge_l > 0 and not any(problem.reference for problem in task.train):
+        raise LampoError(
+            f"rewards.rouge_l is {config.rewards.rouge_l:g}, but no problem has a reference solution to compare with. Name the task's "
+            "column of reference solutions, or set rewards.rouge_l to 0."
+        )
+    if config.model.characters is not None:
+        solved = config.warmstart.steps > 0 or config.rewards.rouge_l > 0
+        refuse_unknown_characters(own, config.prompt, config.model.characters, solutions=solved)
     policy = load_policy(config, run.weights)
     refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
     if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
@@ -296,9 +304,19 @@ def native_sampler(policy: Policy, config: TrainConfig, temperature: float | Non
 
 
 def load_starting_policy(run: Run, policy: Policy) -> Policy:
-    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory."""
+    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory.
+
+    Raises:
+        LampoError: it is missing or damaged, and the policy has moved on since.
+    """
     folder = run.path / "reference"
-    if not folder.is_dir():
+    wrong = damage(folder)
+    if wrong and run.place.stage == "train":
+        raise LampoError(
+            f"{folder}, the policy that reinforcement learning started from, cannot be used: {wrong}. It cannot be made again after step "
+            f"{run.place.step}: put it back from a copy, or start a new run."
+        )
+    if wrong:
         write_folder(folder, policy.save)
     return load_policy(run.config, folder)
 

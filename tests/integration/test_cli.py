@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lampo import cli
 from lampo.config import dump_config
@@ -91,6 +92,19 @@ def test_mistakes_are_one_message_and_no_traceback(
     assert captured.err.startswith("error: ")
     assert message.format(**names) in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_a_full_memory_is_no_traceback(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("lampo.train.warm_start", full)
+    assert lampo(monkeypatch, "train", recipe) == 1
+    error = capfd.readouterr().err
+    assert "error: CUDA out of memory. If it was in sampling, lower sampling.rows_at_once" in error
+    assert "Traceback" not in error
 
 
 def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,57 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path: Path, uninterrup
     same(path, uninterrupted)
 
 
+def test_a_run_that_fell_back_keeps_what_it_saves(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small"
+    shutil.copytree(uninterrupted, path)
+    for folder in (path / "checkpoints").iterdir():
+        (folder / "checksums.json").unlink()
+    assert len(list((path / "checkpoints").iterdir())) == 2  # the last two steps that were saved, both damaged
+    log, count = Run.log, 0
+
+    def interrupting(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return log(*args)
+
+    monkeypatch.setattr(Run, "log", interrupting)
+    with pytest.raises(Stopped, match="Stopped after step 1 of the train stage, with a checkpoint"):
+        resume(path)
+    run, complaints = Run.resume(path)
+    assert (run.place.stage, run.place.step) == ("train", 1)
+    assert len(complaints) == 2
+    run.close()
+    resume(path)
+    same(path, uninterrupted)
+    assert sorted(folder.name for folder in (path / "checkpoints").iterdir()) == ["train-000004", "train-000006"]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "all of it"])
+def test_a_reference_that_is_damaged_in_mid_training_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = run_to_end(small_config(tmp_path, loss__kl_coefficient=0.05, training__steps=2, run__keep_checkpoints=9))
+    reference = path / "reference"
+    if damage == "a bit":
+        data = bytearray((reference / "model.safetensors").read_bytes())
+        data[-5] ^= 1
+        (reference / "model.safetensors").write_bytes(data)
+    else:
+        shutil.rmtree(reference)
+    with pytest.raises(
+        LampoError, match="reference, the policy that reinforcement learning started from, cannot be used"
+    ):
+        resume(path)
+    shutil.rmtree(path / "checkpoints" / "train-000002")  # before the first training step it can be made anew
+    expected = run_to_end(small_config(tmp_path / "whole", loss__kl_coefficient=0.05, training__steps=2))
+    resume(path)
+    assert curve(path) == curve(expected)
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path, uninterrupted: Path) -> None:
     path = tmp_path / "small"
     shutil.copytree(uninterrupted, path)

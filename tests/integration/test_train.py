@@ -281,6 +281,8 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
         ({"model__config__model_type": "qwen33"}, "Cannot build a model from model.config"),
         ({"verifier__name": "choice"}, "80 of 80 answers do not .* judged by the verifier 'choice': set verifier.name"),
         ({"prompt__chat": True}, "the tokenizer has no chat template"),
+        ({"model__characters": "012345678+=\n"}, r"model\.characters lacks '9', which problem 'arithmetic/"),
+        ({"model__lora": {"target_modules": ["nonsense"]}}, r"PEFT cannot put adapters on the model \(model\.lora\)"),
         ({"run__trackers": ["tensorbord"]}, "did you mean 'tensorboard'"),
     ],
 )  # fmt: skip
@@ -288,6 +290,14 @@ def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: di
     with pytest.raises(LampoError, match=message):
         run_to_end(small_config(tmp_path, **changes))
     assert not (tmp_path / "small").exists()
+
+
+def test_rouge_l_without_anything_to_compare_with_is_refused(tmp_path: Path) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(20)))
+    task = {"name": "jsonl", "train": str(problems), "heldout_fraction": 0.5}
+    with pytest.raises(LampoError, match=r"rewards\.rouge_l is 0\.5, but no problem has a reference solution"):
+        run_to_end(small_config(tmp_path, task=task, verifier__name="numeric", warmstart__steps=0))
 
 
 def test_every_token_of_a_rollout_is_kept_with_its_log_probability(tmp_path: Path) -> None:

@@ -217,6 +217,12 @@ def test_logits_that_could_change_but_do_not_are_accepted() -> None:
         Policy.load(ModelOptions(config=TINY | config, characters=CHARACTERS, device="cpu"))
 
 
+def test_layers_with_a_state_are_refused_before_anything_is_trained() -> None:
+    config = TINY | {"model_type": "qwen3_5_text", "head_dim": 8, "num_hidden_layers": 4}
+    with pytest.raises(LampoError, match=r"has layers with a state \(LinearAttentionLayer\).*not supported"):
+        Policy.load(ModelOptions(config=config, characters=CHARACTERS, device="cpu"))
+
+
 def test_adapters_on_the_head_are_refused() -> None:
     lora = LoraOptions(rank=2, target_modules=["q_proj", "lm_head"])
     with pytest.raises(LampoError, match="not a plain linear layer.*model.lora.target_modules must not name it"):

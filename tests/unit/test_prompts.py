@@ -1,8 +1,13 @@
-import pytest
+from typing import Any
 
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from lampo import prompts
 from lampo.config import PromptOptions
 from lampo.policy import Policy
-from lampo.prompts import encode_prompts, refuse_long_prompts
+from lampo.pretrained import encode_beginning
+from lampo.prompts import encode_prompts, refuse_long_prompts, refuse_unknown_characters
 from lampo.types import LampoError, Problem
 
 from ..conftest import CHARACTERS, tiny_options
@@ -59,6 +64,37 @@ def test_the_chat_template_is_used_if_there_is_one(chatty: Policy) -> None:
     assert text(chatty, PromptOptions(chat=False, system="add")) == "add\n\n1+2="
 
 
+def test_a_row_begins_as_the_tokenizer_begins_a_text(policy: Policy) -> None:
+    policy.tokenizer.add_special_tokens({"bos_token": "<s>"})
+    assert text(policy, PromptOptions()) == "1+2="
+    begin, end = (policy.tokenizer.convert_tokens_to_ids(token) for token in ("<s>", "<eos>"))
+    policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A <eos>", special_tokens=[("<s>", begin), ("<eos>", end)]
+    )
+    assert text(policy, PromptOptions()) == "<s>1+2="
+    assert text(policy, PromptOptions(), "<s>1") == "<s>1"
+    assert policy.decode(policy.encode("1")) == "1"
+    policy.tokenizer.chat_template = CHAT
+    assert text(policy, PromptOptions()) == "#user\n1+2=\n#assistant\n"  # a chat template begins by itself
+
+
+def test_a_chat_template_that_refuses_is_no_traceback(policy: Policy) -> None:
+    policy.tokenizer.chat_template = "{{ raise_exception('no system prompt here') }}"
+    with pytest.raises(LampoError, match=r"refuses the prompt: no system prompt here\. Change prompt\.system"):
+        encode_prompts([problem("1")], policy, PromptOptions(system="add"))
+
+
+def test_characters_that_are_not_among_the_tokens_are_named() -> None:
+    ours = [Problem(id="p", prompt="9+9=", answer="18", reference="9+9=18")]
+    refuse_unknown_characters(ours, PromptOptions(), "9+=", solutions=False)
+    with pytest.raises(LampoError, match=r"model\.characters lacks '18', which problem 'p' has"):
+        refuse_unknown_characters(ours, PromptOptions(), "9+=", solutions=True)
+    with pytest.raises(LampoError, match=r"lacks '\\na'"):
+        refuse_unknown_characters(ours, PromptOptions(system="a"), "9+=", solutions=False)
+    with pytest.raises(LampoError, match=r"lacks '\?'"):
+        refuse_unknown_characters(ours, PromptOptions(template="{prompt}?"), "9+=", solutions=False)
+
+
 def test_a_chat_that_cannot_be_had_is_refused(policy: Policy) -> None:
     with pytest.raises(LampoError, match="prompt.chat is true, but the tokenizer has no chat template"):
         encode_prompts([problem("1")], policy, PromptOptions(chat=True))
@@ -99,13 +135,13 @@ def test_many_bytes_are_no_reason_for_refusal(policy: Policy) -> None:
 
 
 def test_short_prompts_are_not_tokenised(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode, seen = policy.encode, []
+    seen = []
 
-    def watched(text: str) -> list[int]:
+    def watched(tokenizer: Any, text: str) -> list[int]:
         seen.append(text)
-        return encode(text)
+        return encode_beginning(tokenizer, text)
 
-    monkeypatch.setattr(policy, "encode", watched)
+    monkeypatch.setattr(prompts, "encode_beginning", watched)
     # 40 * 2 + 1 = 81 <= 100 bytes; 60 * 2 = 120 bytes might not fit
     problems = [problem("é" * 40, "short"), problem("é" * 60, "suspect"), problem("9", "shortest")]
     refuse_long_prompts(problems, policy, PromptOptions(), CONTEXT - ROOM)

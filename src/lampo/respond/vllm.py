@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import ModelOptions, PromptOptions
 from ..context import UNBOUNDED, Context, context_of
-from ..pretrained import decode, encode, load_config, load_tokenizer, resolve_path
+from ..pretrained import decode, load_config, load_tokenizer, resolve_path
 from ..prompts import encode_prompts, refuse_long_prompts
 from ..types import LampoError, Response
 from .base import Asked, Failed
@@ -28,9 +28,6 @@ class _Reader:
 
     tokenizer: Any
     context: Context
-
-    def encode(self, text: str) -> list[int]:
-        return encode(self.tokenizer, text)
 
 
 class VllmResponder:
