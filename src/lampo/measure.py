@@ -45,12 +45,12 @@ def measure(
         responder: what is measured.
         pool: verifies.
         folder: of the evaluation.
-        settings: all that the numbers depend on; a folder that was begun with others is refused.
+        settings: all that the numbers depend on beside the problems; a folder that was begun with others is refused.
         on_progress: called with (problems done, in all).
 
     Raises:
-        LampoError: other settings, or problems that could not be asked: the others are written down, and the same
-            command goes on with those.
+        LampoError: the folder was begun with other settings or problems; or some could not be asked: the others are
+            written down, and the same command goes on with those.
     """
     how = benchmark(measurement.name)
     verifier = None if how.verifier is None else how.verifier.model_dump()
@@ -71,8 +71,8 @@ def measure(
             derive_seed(measurement.seed, "evaluate", measurement.name, problem.id),
         )
         for problem in measurement.problems
-        if problem.id not in records.done
     ]
+    asked = [each for each in asked if not records.holds(each.problem.id, each.text, each.problem.answer)]
     num_done, total = len(measurement.problems) - len(asked), len(measurement.problems)
     failed: list[tuple[Asked, Failed]] = []
     for each, responses in responder.respond(asked, measurement.samples):

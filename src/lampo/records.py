@@ -82,6 +82,20 @@ class Records:
         self._mend()
         self.done = {record.id: record for record in read_records(folder)}
 
+    def holds(self, problem_id: str, prompt: str, answer: str) -> bool:
+        """Whether the problem was asked before.
+
+        Raises:
+            LampoError: another problem was asked under its id, which is often no more than a row's number.
+        """
+        before = self.done.get(problem_id)
+        if before is not None and (before.prompt, before.answer) != (prompt, answer):
+            raise LampoError(
+                f"{self.folder} was begun with other problems: what it holds as {problem_id} has another prompt or answer than the "
+                "one to ask now. Give another --output, or the same --data to go on."
+            )
+        return before is not None
+
     def add(self, record: ProblemRecord) -> None:
         """Write a record down; it is on disk when this returns."""
         with (self.folder / RECORDS).open("a", encoding="utf-8") as stream:
@@ -162,7 +176,7 @@ def compare(a: Path, b: Path) -> dict[str, Difference]:
     """B minus A for every benchmark that both evaluations have, over the problems that both answered.
 
     Raises:
-        LampoError: they have no benchmark in common, or no problem of one.
+        LampoError: they have no benchmark in common, or no problem of one, or asked other problems under the same ids.
     """
     both = sorted(
         {file.parent.name for file in a.glob(f"*/{RECORDS}")} & {file.parent.name for file in b.glob(f"*/{RECORDS}")}
@@ -172,13 +186,22 @@ def compare(a: Path, b: Path) -> dict[str, Difference]:
     differences: dict[str, Difference] = {}
     for name in both:
         before, after = (
-            {record.id: record.accuracy for record in read_records(folder / name) if record.accuracy is not None}
+            {
+                record.id: (record.accuracy, record.prompt, record.answer)
+                for record in read_records(folder / name)
+                if record.accuracy is not None
+            }
             for folder in (a, b)
         )
         ids = sorted(before.keys() & after.keys())
         if not ids:
             raise LampoError(f"{a / name} and {b / name} have no problem in common.")
-        differences[name] = paired_difference([before[id_] for id_ in ids], [after[id_] for id_ in ids])
+        if other := next((id_ for id_ in ids if before[id_][1:] != after[id_][1:]), None):
+            raise LampoError(
+                f"{a / name} and {b / name} asked other problems: {other} has another prompt or answer in each. "
+                "Measure both on the same problems."
+            )
+        differences[name] = paired_difference([before[id_][0] for id_ in ids], [after[id_][0] for id_ in ids])
     return differences
 
 

@@ -115,6 +115,25 @@ def test_other_settings_are_refused_by_name(recipe: Path, data: Path, tmp_path: 
         invoke(*arguments(recipe, data, tmp_path / "out", "--temperature", "0.5"))
 
 
+def test_other_problems_under_the_same_ids_are_refused(recipe: Path, data: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    invoke(*arguments(recipe, data, tmp_path / "a", "--problems", "3"))
+    before = (tmp_path / "a" / "aime24" / "records.jsonl").read_bytes()
+    for name, change in (("prompt", {"problem": "7+7="}), ("answer", {"answer": 9})):
+        other = tmp_path / f"{name}.jsonl"
+        other.write_text("".join(json.dumps(row | change) + "\n" for row in rows))
+        with pytest.raises(LampoError, match=r"begun with other problems: .* aime24/\d .*Give another --output"):
+            invoke(*arguments(recipe, other, tmp_path / "a"))
+        assert (tmp_path / "a" / "aime24" / "records.jsonl").read_bytes() == before
+        invoke(*arguments(recipe, other, tmp_path / name))
+        with pytest.raises(LampoError, match=r"asked other problems: aime24/\d has another prompt or answer"):
+            invoke("eval", "--compare", str(tmp_path / "a"), str(tmp_path / name))
+    copied = tmp_path / "copied.jsonl"  # the same problems from another file are the same
+    copied.write_text(data.read_text())
+    invoke(*arguments(recipe, copied, tmp_path / "a"))
+    assert len(list(read_records(tmp_path / "a" / "aime24"))) == QUESTIONS
+
+
 def test_two_evaluations_are_compared_over_the_same_problems(recipe: Path, data: Path, tmp_path: Path) -> None:
     for name, seed in (("a", "0"), ("b", "1")):
         invoke(*arguments(recipe, data, tmp_path / name, "--seed", seed))
