@@ -37,7 +37,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
         BOXED,
         MathOptions(last_number=True),
-        source=f"{BOXED_SOURCE}; the last number counts where nothing is boxed, as in lm-evaluation-harness' flexible-extract",
+        source=f"{BOXED_SOURCE}; where no value is boxed or said to be the answer, the last number as in lm-evaluation-harness' "
+        "flexible-extract",
     ),
     "gpqa_diamond": Benchmark(
         LETTER, source="OpenAI's simple-evals (multiple choice), which lighteval takes over for GPQA"

@@ -108,11 +108,17 @@ GSM8K = [
     ("3", "Answer: **3**"),
     ("64", "The answer is 60, no wait: 64"),
     ("20", "#### 20 dollars"),
+    ("18", "The answer is 18. That is 2 a day."),
+    ("18", "The answer is 18 dollars per day."),
+    ("42", "The answer is 42. We can verify that this answer is correct by substituting."),
+    ("70000", "The answer is $70,000 profit."),
+    ("18", "**Answer:** Janet makes $18 every day"),
+    ("18", "Janet makes 18 dollars. I hope this answer is helpful!"),
 ]
 GSM8K_DIFFERENCES = {
     "The answer is $5.00": (True, "5.00 is 5; theirs compares text"),
     "She has \\boxed{18} eggs, that is 2 a day.": (True, "theirs takes the last number, ours the box"),
-    "The answer is 60, no wait: 64": (False, "two answers in the sentence of the answer are no answer"),
+    "The answer is 18. That is 2 a day.": (True, "theirs takes the last number, ours what is said to be the answer"),
 }
 
 

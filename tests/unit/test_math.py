@@ -83,7 +83,7 @@ def test_what_a_response_commits_to(completion, answer):
     assert committed_answer(completion) == answer
 
 
-def test_last_number_counts_only_if_asked_for_and_nothing_else_is_committed_to():
+def test_last_number_counts_only_if_asked_for_and_no_value_is_committed_to():
     assert MathOptions().verify("2 + 3 = 5", "5").status == "wrong"
     lenient = MathOptions(last_number=True)
     assert lenient.verify("2 + 3 = 5", "5").status == "right"

@@ -21,7 +21,12 @@ _PHRASE = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s*_)\"']|\Z)|\n\s*\n|\n(?=\S)")
 _AFTER_ANSWER = re.compile(r",?[ \t]+(?:because|since|as|which|hence|so|where|when|if|after|by|I|we)\b", re.IGNORECASE)
-_MATH = re.compile(r"\$\$(?P<a>[^$]*)\$\$|\$(?P<b>(?:[^$\\]|\\.)+)\$|\\\((?P<c>.*?)\\\)|\\\[(?P<d>.*?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"\$\$(?P<a>[^$]*)\$\$|\$(?P<b>(?:[^$\\]|\\.)+)\$|\\\((?P<c>(?:(?!\\\().)*?)\\\)|\\\[(?P<d>(?:(?!\\\[).)*?)\\\]",
+    re.DOTALL,
+)
+_STATES = re.compile(r"[^a-z\s,.;:!?'’\"“”()_*-]|(?<![A-Za-z'’])[b-z](?![A-Za-z'’])")
+"""A figure, a sign, a capital or a letter alone: what tells an answer from words about it ("correct", "helpful")."""
 _MAX_PHRASE = 1500
 
 
@@ -34,7 +39,8 @@ def committed_answer(completion: str) -> str | None:
     1. The last complete `\boxed{...}` or `\fbox{...}`. Boxes joined by a comma, "and" or "or" are one answer: the list.
        After a box that is not closed nothing is committed to: the response was cut off.
     2. What follows the last `####`, up to the end of the line.
-    3. What follows the last "answer is", "answer:", up to the end of the sentence.
+    3. What follows the last "answer is" or "answer:", up to the end of the sentence. Small words alone ("this answer is
+       correct") count after a colon only, or where no other such sentence says more.
 
     >>> committed_answer(r"<think>\boxed{1}</think>So \boxed{2}, no, \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
@@ -42,6 +48,8 @@ def committed_answer(completion: str) -> str | None:
     ('3, 5', None)
     >>> committed_answer("The answer is **$4.50**. I am sure."), committed_answer("It is 4.")
     ('$4.50', None)
+    >>> committed_answer("The answer is 42. I hope this answer is helpful."), committed_answer("The answer is east.")
+    ('42', 'east')
     """
     text = committed_text(completion)
     boxes, cut_off = _boxes(text)
@@ -101,15 +109,18 @@ def _joined(text: str, boxes: list[tuple[int, int, str]]) -> str:
 
 
 def _phrase(text: str) -> str | None:
-    lowered = text.lower()
+    lowered, words = text.lower(), None
     position = len(lowered) if len(lowered) == len(text) else -1
     for _ in range(50):
         position = lowered.rfind("answer", 0, max(position, 0))
         if position < 0:
-            return None
+            break
         if match := _PHRASE.match(text, position):
-            return _sentence(text[match.end() : match.end() + _MAX_PHRASE]) or None
-    return None
+            said = _sentence(text[match.end() : match.end() + _MAX_PHRASE])
+            if said and (match[0].rstrip(" *_").endswith((":", "\n")) or _STATES.search(said)):
+                return said
+            words = words or said
+    return words or None
 
 
 def _sentence(text: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from ..types import Verdict
 from .answers import committed_answer
 from .base import UnboundedVerifier, committed_text
-from .latex import is_readable
+from .latex import Malformed, TooLarge, Unsupported, is_readable, read_answer
 from .numeric import last_number
 
 _NUMERAL = re.compile(r"(?:[0-9]{1,200}|[0-9]{1,3}(?:,[0-9]{3}){1,60})(?:\.[0-9]{1,200})?|\.[0-9]{1,200}")
@@ -24,7 +24,7 @@ class MathOptions(UnboundedVerifier):
     name: Literal["math"] = "math"
     """Selects this verifier."""
     last_number: bool = False
-    """Whether the last plain number of the response counts where it commits to nothing else."""
+    """Whether a plain number counts where no value is committed to: the last in such words, else the last of the response."""
     tolerance: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative difference between numbers that count as equal; 0: they are equal."""
     timeout_s: float = Field(default=3.0, gt=0)
@@ -80,13 +80,23 @@ class MathOptions(UnboundedVerifier):
 
     def _given(self, completion: str) -> str | None:
         given = committed_answer(completion)
-        if given is None and self.last_number and (number := last_number(committed_text(completion))):
-            return number.text
-        return given
+        if not self.last_number or (given is not None and not _is_words(given)):
+            return given
+        number = last_number(given or "") or last_number(committed_text(completion))
+        return number.text if number else given
 
 
 def _unwrapped(answer: str) -> str:
     return (committed_answer(answer) or "" if "boxed{" in answer else answer).strip()
+
+
+def _is_words(text: str) -> bool:
+    """Whether an answer is read as words, such as "18 dollars per day", or cannot be read."""
+    try:
+        node = read_answer(text)
+    except (Malformed, Unsupported, TooLarge) as error:
+        return isinstance(error, Malformed)
+    return node.op == "text" and re.search("[A-Za-z]{3}", str(node.value)) is not None
 
 
 def _plain_value(text: str) -> Fraction | None:
