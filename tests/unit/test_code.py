@@ -31,7 +31,11 @@ def judged(code: str, tests: ProgramTests, **options: object) -> Verdict:
 
 
 def test_the_last_complete_block_counts() -> None:
-    assert last_code_block("```python\none\n```\n```\ntwo\n```") == "two\n"
+    assert last_code_block("```python\none\n```\n```py\ntwo\n```") == "two\n"
+    assert last_code_block("```\none\n```\n```\ntwo\n```") == "two\n"
+    assert last_code_block("```python\none\n```\nThe output is:\n```\n3\n```") == "one\n"
+    assert last_code_block("```\none\n```\n```text\n3\n```") == "one\n"
+    assert last_code_block("```python\none\n```\n```\ntwo") == "one\n"
     assert last_code_block("```cpp\nint main() {}\n```") is None
     assert last_code_block("```python\none\n```\n```cpp\ntwo\n```") == "one\n"
     assert last_code_block("```python\none") is None
@@ -44,6 +48,20 @@ def test_the_last_complete_block_counts() -> None:
     assert last_code_block("```  python  main.py\none\n```  ") == "one\n"
     assert CodeOptions().at_once("no code", ADD.dump()) == Verdict("wrong", detail="no code given", score=0.0)
     assert CodeOptions().at_once("```\n1\n```", ADD.dump()) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [
+        ("- So:\n\n  ```py\n  if x:\n\n      one\n  two\n  ```", "if x:\n\n    one\ntwo\n"),
+        ("1. So:\n   ```\n   if x:\n       one\n   ```\n", "if x:\n    one\n"),
+        ("\t```python\n\tif x:\n\t\tone\n\t```", "if x:\n\tone\n"),
+        ("   ```python\none\n   ```", "one\n"),
+        ("```python\n  one\n  ```", "  one\n"),  # the fence alone says how much is not the program's own
+    ],
+)
+def test_a_block_in_a_list_loses_the_indent_of_its_fence(block: str, code: str) -> None:
+    assert last_code_block(block) == code
 
 
 @pytest.mark.parametrize(

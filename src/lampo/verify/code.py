@@ -23,9 +23,9 @@ from .base import UnboundedVerifier, committed_text
 from .code_tests import ProgramTests, UnusableTests, read_tests
 from .sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 
-_FENCE = re.compile(r"[ \t]*(`{3,})([^`]*)")
+_FENCE = re.compile(r"([ \t]*)(`{3,})([^`]*)")
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][-+]?\d+|\d*\.\d+[eE][-+]?\d+)")
-PYTHON = ("", "python", "py", "python3")
+PYTHON = ("python", "py", "python3")
 FLOAT_TOLERANCE = 1e-6
 MAX_VALUE_DEPTH = 50
 WALL_FACTOR = 4.0
@@ -94,7 +94,7 @@ class CodeOptions(UnboundedVerifier):
         """Right if the last complete code block passes all tests.
 
         Args:
-            completion: the response; its last block fenced by ``` (python, py or no language) is the program.
+            completion: the response; see `last_code_block` for what is the program.
             answer: the tests, see `code_tests`.
 
         Returns:
@@ -208,25 +208,31 @@ class _Value:
 
 
 def last_code_block(completion: str) -> str | None:
-    """The last complete fenced block of Python after the thought; None if there is none.
+    """The last complete block after the thought that is fenced as Python, else the last without a language; None if there is none.
+
+    A block without a language that follows the program is often its output. Lines lose the indentation of their fence, as in
+    Markdown: a fence inside a list is indented.
 
     >>> last_code_block("```python\\nprint(1)\\n```\\nor rather\\n```py\\nprint(2)\\n```")
     'print(2)\\n'
+    >>> last_code_block("- So:\\n  ```python\\n  print(1)\\n  ```\\n  prints:\\n  ```\\n  1\\n  ```")
+    'print(1)\\n'
     >>> last_code_block("```python\\nprint(1)")
     """
-    found: str | None = None
-    fence, is_python, lines = "", False, []
+    found: dict[bool, str] = {}  # by whether it is fenced as Python
+    indent, fence, language, lines = 0, "", "", []
     for line in committed_text(completion).splitlines(keepends=True):
         match = _FENCE.fullmatch(line.rstrip())
         if not fence:
             if match:
-                fence, is_python, lines = match[1], match[2].strip().split(" ")[0].lower() in PYTHON, []
-        elif match and match[1] == fence and not match[2]:
-            found = "".join(lines) if is_python else found
+                indent, fence, language, lines = len(match[1]), match[2], match[3].strip().split(" ")[0].lower(), []
+        elif match and match[2] == fence and not match[3]:
+            if language in ("", *PYTHON):
+                found[language != ""] = "".join(lines)
             fence = ""
         else:
-            lines.append(line)
-    return found
+            lines.append(line[min(indent, len(line) - len(line.lstrip(" \t"))) :])
+    return found.get(True, found.get(False))
 
 
 def same_output(output: str, expected: str) -> bool:
