@@ -8,6 +8,7 @@ from lampo.types import LampoError, Verdict
 from lampo.verify import CodeOptions, VerifierPool
 from lampo.verify.code import last_code_block, same_output
 from lampo.verify.code_tests import (
+    FUNCTION_SETUP,
     ProgramTests,
     UnusableTests,
     from_asserts,
@@ -160,6 +161,27 @@ def square(x): return Square(x, []).of ** 2
     )
 
 
+def test_a_function_may_use_what_its_judge_imports() -> None:
+    code = """
+class Solution:
+    def smallest(self, nums: List[int], k: Optional[int] = None) -> Dict[str, int]:
+        heapify(nums)
+        counts: DefaultDict[int, int] = defaultdict(int, Counter(nums))
+        return {"smallest": heapq.heappop(nums), "twice": counts[2], "sum": reduce(operator.add, nums), "power": pow(3, 2, 7)}
+"""
+    row = {
+        "fn_name": "smallest",
+        "inputs": [[[3, 2, 2, 1]]],
+        "outputs": [{"smallest": 1, "twice": 2, "sum": 7, "power": 2}],
+    }
+    public = [{"input": "[3, 2, 2, 1]", "output": json.dumps(row["outputs"][0]), "testtype": "functional"}]
+    livecodebench = from_livecodebench(json.dumps(public), function="smallest")
+    for tests in (from_input_output(row), livecodebench):
+        assert judged(code, tests).status == "right", judged(code, tests).detail
+        assert judged(code.replace("pow(3, 2, 7)", "3"), tests).status == "wrong"
+    assert "NameError" in judged(code, livecodebench.model_copy(update={"setup": ""})).detail
+
+
 UNCOMPARABLE = ["10**400", "{frozenset(): 1}", "{1j: 1}", "1j", "[[]]", "float('nan')", "-10**400"]
 
 
@@ -304,10 +326,12 @@ def test_forms_of_public_data_sets() -> None:
     }
     assert from_verification_info(json.dumps(info)) == ProgramTests(type="stdin", inputs=["1 2\n"], outputs=["3\n"])
     called = {"test_cases": [{"type": "function_call", "fn_name": "add", "input": [1, 2], "output": 3}]}
-    assert from_verification_info(called) == ProgramTests(type="function", fn_name="add", inputs=[[1, 2]], outputs=[3])
+    assert from_verification_info(called) == ProgramTests(
+        type="function", fn_name="add", inputs=[[1, 2]], outputs=[3], setup=FUNCTION_SETUP
+    )
     public = json.dumps([{"input": "[1, 2]\n3", "output": "[4]", "testtype": "functional"}])
     assert from_livecodebench(public, function="f") == ProgramTests(
-        type="function", fn_name="f", inputs=[[[1, 2], 3]], outputs=[[4]]
+        type="function", fn_name="f", inputs=[[[1, 2], 3]], outputs=[[4]], setup=FUNCTION_SETUP
     )
     assert from_input_output({"inputs": [["1", "2"]], "outputs": [["3"]]}).inputs == ["1\n2"]
     human = "METADATA = {}\n\ndef check(candidate):\n    assert candidate(3) == 9\n    assert candidate(2) == 4\n"

@@ -267,7 +267,8 @@ def _each(tests: ProgramTests) -> Iterator[_Output | _Value]:
         yield from map(_Output, tests.inputs, tests.outputs)
     elif tests.type == "function":
         for arguments, expected in zip(tests.inputs, tests.outputs, strict=True):
-            yield _Value({"name": tests.fn_name, "arguments": arguments}, expected, exact=False, wrapped=tests.wrapped)
+            asked = {"name": tests.fn_name, "arguments": arguments, "setup": tests.setup}
+            yield _Value(asked, expected, exact=False, wrapped=tests.wrapped)
     else:
         yield from [_from_assert(test, tests.setup) for test in tests.tests]  # all are read before the first runs
 

@@ -6,7 +6,7 @@ The answer of a problem for the verifier `code` is the JSON of one of
     {"type": "function", "fn_name": "square", "inputs": [[3], ...], "outputs": [9, ...]}
     {"type": "assert", "tests": ["assert square(3) == 9", ...], "setup": "import math"}
 
-where `inputs` of a function are lists of arguments.
+where `inputs` of a function are lists of arguments, and `setup` runs before the program.
 """
 
 from __future__ import annotations
@@ -17,6 +17,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+FUNCTION_SETUP = """\
+import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys, time
+from typing import *
+from bisect import *
+from collections import *
+from functools import *
+from heapq import *
+from itertools import *
+from math import *
+del pow
+"""
+"""What a function may use without importing it, as at the judges that its problem is from: starter code says `List[int]`, and the
+graders of APPS and LiveCodeBench put such imports in front. `pow` stays the built-in one."""
 
 
 class UnusableTests(ValueError):
@@ -80,8 +94,9 @@ def from_input_output(value: str | Mapping[str, Any]) -> ProgramTests:
 
     >>> from_input_output('{"inputs": ["1 2"], "outputs": ["3"]}').type
     'stdin'
-    >>> from_input_output({"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]}).inputs
-    [[1, 2]]
+    >>> tests = from_input_output({"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]})
+    >>> tests.inputs, tests.setup == FUNCTION_SETUP
+    ([[1, 2]], True)
     """
     fields = _json(value) if isinstance(value, str) else value
     try:
@@ -95,6 +110,7 @@ def from_input_output(value: str | Mapping[str, Any]) -> ProgramTests:
         fn_name=name,
         inputs=list(map(_arguments, inputs)),
         outputs=list(map(_value, outputs)),
+        setup=FUNCTION_SETUP,
         wrapped=True,
     )
 
@@ -182,7 +198,11 @@ def _from_cases(cases: Sequence[Mapping[str, Any]], names: Sequence[str | None])
     if len(kinds) > 1 or len(set(names)) != 1:
         raise UnusableTests("the test cases are of several kinds or functions")
     return _tests(
-        type="function", fn_name=names[0], inputs=list(map(_arguments, inputs)), outputs=list(map(_value, outputs))
+        type="function",
+        fn_name=names[0],
+        inputs=list(map(_arguments, inputs)),
+        outputs=list(map(_value, outputs)),
+        setup=FUNCTION_SETUP,
     )
 
 
