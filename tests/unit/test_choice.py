@@ -34,6 +34,24 @@ CAPITALS = json.dumps({"letter": "B", "options": ["Lyon", "Paris", "A city on th
         ("(B)", "right"),
         ("First Answer: A. But no.\nAnswer: B", "right"),
         ("<think>Answer: A</think>Answer: B", "right"),
+        ("$\\boxed{\\text{\\textbf{B}}}$", "right"),
+        ("\\boxed{\\text{B) } \\frac{\\sqrt2}{2}}", "right"),
+        ("I first thought \\boxed{A}, but it is \\boxed{\\text{\\textbf{B}}}.", "right"),
+        ("\\boxed{B}, that is, \\boxed{B}", "right"),
+        ("The answer is B because it is the only one left.", "right"),
+        ("The answer is B, I think.", "right"),
+        ("I say the answer is B. I am sure that this answer is correct.", "right"),
+        ("The answer is B (E = mc^2)", "right"),
+        ("Answer: B\n\nI am confident that this answer is correct.", "right"),
+        ("The answer is surely this:\nB", "right"),
+        ("Answer: A\n\nI am confident that this answer is correct.", "wrong"),
+        ("Answer: B\n\nI was wrong, the answer is C.", "wrong"),
+        ("Answer: B\n\nAnswer: E", "wrong"),
+        ("\\boxed{B}, thus \\boxed{", "wrong"),
+        ("\\boxed{B}, \\boxed{C}", "wrong"),
+        ("\\boxed{} Answer: B", "wrong"),
+        ("The answer is A because it is the only one left.", "wrong"),
+        ("The answer is option A because B is too small.", "wrong"),
         ("Answer: A", "wrong"),
         ("Answer: Lyon", "wrong"),
         ("Answer: A city on the Rhone", "wrong"),
@@ -60,12 +78,55 @@ def test_what_a_response_commits_to(completion: str, status: str) -> None:
     assert ChoiceOptions().verify(completion, CAPITALS).status == status
 
 
+@pytest.mark.parametrize("letter", "ABCD")
+def test_no_letter_is_read_otherwise_than_the_others(letter: str) -> None:
+    for gold in (letter, json.dumps({"letter": letter, "options": ["one", "two", "three", "four"]})):
+        for said in (
+            "{} because it is the only one left",
+            "option {} since I like it",
+            "**{}** or so",
+            "({}), I think",
+            "{}: a good one",
+        ):
+            assert ChoiceOptions().verify(f"The answer is {said.format(letter)}.", gold).status == "right", said
+        for other in set("ABCD") - {letter}:
+            for said in ("{} or {}", "{} and also {}", "{} because it is not {}"):
+                assert ChoiceOptions().verify(f"The answer is {said.format(letter, other)}.", gold).status == "wrong", (
+                    said
+                )
+
+
+def test_an_option_in_mathematics_is_its_text() -> None:
+    gold = json.dumps({"letter": "C", "options": ["5 \\text{ m}", "\\frac{1}{2}", "5 \\text{ cm}"]})
+    assert ChoiceOptions().verify("\\boxed{5 \\text{ cm}}", gold).extracted == "C"
+    assert ChoiceOptions().verify("\\boxed{\\frac{1}{2}}", gold).extracted == "B"
+
+
 def test_a_letter_is_enough_as_an_answer() -> None:
     assert ChoiceOptions().verify("Answer: C", "C").status == "right"
     assert ChoiceOptions().verify("Answer: C) the third", "(C)").status == "right"
     assert ChoiceOptions().verify("Answer: B", "C").status == "wrong"
     for nonsense in ("", "K", "42", "[]", '{"letter": "C", "options": ["one", "two"]}', "the third"):
         assert ChoiceOptions().verify("Answer: C", nonsense).status == "unknown"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" + "\\text{" * 50_000 + "B" + "}" * 50_001,
+        "Answer: " + "\\text{" * 50_000,
+        "\\boxed{" * 60_000,
+        "answer" + " " * 400_000,
+        "the answer is " * 28_000,
+        "answer:\n" * 50_000,
+        "Answer: " + ")" * 400_000,
+        "A" + ")" * 400_000 + "x",
+        "the answer is A a " * 22_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_long_responses_take_linear_time(text: str) -> None:
+    ChoiceOptions().verify(text, CAPITALS)  # pytest's time limit stops what is quadratic
 
 
 @given(st.text())

@@ -52,14 +52,23 @@ def committed_answer(completion: str) -> str | None:
     ('42', 'east')
     """
     text = committed_text(completion)
-    boxes, cut_off = _boxes(text)
-    if cut_off:
-        return None
-    if boxes:
-        return _joined(text, boxes) or None
+    if (boxed := boxed_answer(text)) is not None:
+        return boxed or None
     if hashes := list(_HASHES.finditer(text)):
         return hashes[-1][1].strip() or None
     return _phrase(text)
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""What stands in the last boxes of a text; empty if nothing does or the text ends inside of a box, None without a box.
+
+    >>> boxed_answer(r"\boxed{A}, no: \fbox{\text{\textbf{B}}}"), boxed_answer(r"\boxed{A}, no: \boxed{"), boxed_answer("A")
+    ('\\text{\\textbf{B}}', '', None)
+    """
+    boxes, cut_off = _boxes(text)
+    if cut_off:
+        return ""
+    return _joined(text, boxes) if boxes else None
 
 
 def _boxes(text: str) -> tuple[list[tuple[int, int, str]], bool]:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from ..types import Verdict
+from .answers import boxed_answer
 from .base import VerifierOptions, committed_text
 
 LETTERS = "ABCDEFGHIJ"
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+MAX_LENGTH = 1500
+"""Of the words that commit to an option; what is longer is cut."""
+_MAX_PHRASES, _MAX_WRAPPED = 50, 4
+
 _PHRASE = re.compile(
-    r"(?:\banswer(?:\s+is)?\s*[*_]*\s*[:=]|\banswer\s+is\b|\b(?:option|choice)\s+is\b|"
-    r"\bcorrect\s+(?:answer|option|choice)\s+is\b)[*_\s]*(?P<said>[^\n]*)",
+    r"(?:\banswer(?:\s{1,8}is)?[*_\s]{0,8}[:=]|\b(?:answer|option|choice)\s{1,8}is\b)[*_\s]*(?P<said>[^\n]*)",
     re.IGNORECASE,
 )
 _WRAPPING = re.compile(r"\\(?:text|mathrm|mathbf|textbf|rm|bf)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"(?<![A-Za-z0-9'’])\(?([A-J])(?![A-Za-z0-9'’])")
 _ALONE = re.compile(r"[\s(\[*_$\"'`]*(?:option\s+|choice\s+)?[(\[]?([A-Ja-j])[)\].:]*[\s)\]*_$\"'`.]*", re.IGNORECASE)
+_NAMED = re.compile(r"\A[\s(\[*_$]*(?:option|choice|letter)\s+", re.IGNORECASE)
+# "A" and "I" inside a sentence are letters only where they are not the article and the pronoun
+_ARTICLE_OR_PRONOUN = re.compile(r"(?<!\A)\b[AI]\s+(?=[a-z])(?!or\b|and\b)")
 _LETTER_AND_TEXT = re.compile(r"[\s(\[*_$]*([A-J])[)\].:]+[\s*_$]*(.+)", re.DOTALL)
 
 
@@ -34,9 +41,9 @@ class ChoiceOptions(VerifierOptions):
     def verify(self, completion: str, answer: str) -> Verdict:
         r"""Right if the response commits to the right letter, or to the text of the right option, and to no other.
 
-        What counts is, after the thought, the last `\boxed{}`, else the last "answer: ..." or "the answer is ...", else a
-        last line that is a letter alone. "B", "(B)", "B) Paris" and "Paris" say the same; "A or B", or the letter of one
-        option with the text of another, commits to nothing and is wrong.
+        What counts is, after the thought, the last `\boxed{}` (see `committed_answer`), else the last "answer: ..." or "the
+        answer is ..." that names an option, else a last line that is a letter alone. "B", "(B)", "B) Paris" and "Paris" say
+        the same; "A or B", or the letter of one option with the text of another, commits to nothing and is wrong.
 
         Args:
             completion: the response.
@@ -53,10 +60,14 @@ class ChoiceOptions(VerifierOptions):
         letter, options = _gold(answer)
         if letter is None:
             return Verdict("unknown", detail="the answer is neither a letter from A to J nor a letter with options")
-        said = _commitment(committed_text(completion))
-        if said is None:
+        said, chosen = "", set[str]()
+        for words in filter(None, _commitments(committed_text(completion))):
+            said, chosen = said or words, _chosen(words, options)
+            if chosen:
+                said = words
+                break
+        if not said:
             return Verdict("wrong", detail="no answer given")
-        chosen = _chosen(said, options)
         extracted = said if len(said) <= 60 else said[:60] + "…"
         if len(chosen) > 1:
             return Verdict("wrong", extracted, "names several options")
@@ -112,29 +123,34 @@ def _gold(answer: str) -> tuple[str | None, list[str]]:
     return (letter, options) if known and letter in list(LETTERS[: len(options)]) else (None, [])
 
 
-def _commitment(text: str) -> str | None:
-    """The words in which a text commits to an option."""
-    if boxes := _BOX.findall(text):
-        said = boxes[-1]
-    elif phrases := list(_PHRASE.finditer(text)):
-        said = phrases[-1]["said"]
+def _commitments(text: str) -> Iterator[str]:
+    """The words in which a text commits to an option, the last first."""
+    if (boxed := boxed_answer(text)) is not None:
+        yield _unwrapped(boxed)
+        return
+    for phrase in reversed(deque(_PHRASE.finditer(text), maxlen=_MAX_PHRASES)):
+        said = phrase["said"]
         if not said.strip(" *_$:"):  # the option stands on the next line
-            said = text[phrases[-1].end() :].strip().partition("\n")[0]
-    else:
-        last = text.strip().rpartition("\n")[2]
-        if not _ALONE.fullmatch(last):
-            return None
-        said = last
-    while (bare := _WRAPPING.sub(r"\1", said)) != said:
-        said = bare
-    return said.strip() or None
+            said = text[phrase.end() : phrase.end() + MAX_LENGTH].strip().partition("\n")[0]
+        yield _unwrapped(said)
+    last = text.strip().rpartition("\n")[2]
+    if len(last) <= MAX_LENGTH and _ALONE.fullmatch(last):
+        yield last
+
+
+def _unwrapped(text: str) -> str:
+    text = text[:MAX_LENGTH]
+    for _ in range(_MAX_WRAPPED):
+        text = _WRAPPING.sub(r"\1", text)
+    return text.strip()
 
 
 def _chosen(said: str, options: Sequence[str]) -> set[str]:
     """The letters of all options that these words name."""
     if alone := _ALONE.fullmatch(said):
         return {alone[1].upper()}
-    texts = {_plain(option): letter for letter, option in zip(LETTERS, options, strict=False)}
+    texts = {_plain(_unwrapped(option)): letter for letter, option in zip(LETTERS, options, strict=False)}
+    letters = LETTERS[: len(options) or None]
     if _plain(said) in texts:
         return {texts[_plain(said)]}
     if pair := _LETTER_AND_TEXT.fullmatch(said):
@@ -143,8 +159,7 @@ def _chosen(said: str, options: Sequence[str]) -> set[str]:
             return {letter, texts[text]}
         if texts and not _LETTER.findall(pair[2]):
             return {letter}
-    # "A" inside a sentence is a letter only where it is not the article
-    return set(_LETTER.findall(re.sub(r"\bA\s+(?=[a-z])(?!or\b|and\b)", "", said)))
+    return set(_LETTER.findall(_ARTICLE_OR_PRONOUN.sub("", _NAMED.sub("", said)))) & set(letters)
 
 
 def _plain(text: str) -> str:
