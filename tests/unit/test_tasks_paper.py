@@ -158,6 +158,22 @@ def test_math_from_solutions_and_by_level(tmp_path: Path, caplog: pytest.LogCapt
         MathTaskOptions(train=write(tmp_path / "one.jsonl", rows[:1]), heldout=heldout, levels=[5]).load()
 
 
+def test_an_answer_of_zero_is_an_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"problem": "9 - 9?", "answer": 0, "solution": "It is $0$, and not $\\boxed{9}$."},
+        {"problem": "0.5 - 0.5?", "answer": 0.0},
+        {"problem": "10 - 1?", "answer": None, "solution": "It is $\\boxed{9}$."},
+        {"problem": "10 - 2?", "answer": "", "solution": "It is $\\boxed{8}$."},
+        {"problem": "10 - 3?", "answer": None},
+        {"problem": "10 - 4?", "answer": ""},
+    ]
+    file = write(tmp_path / "test.jsonl", rows)
+    with caplog.at_level(logging.WARNING, logger="lampo"):
+        task = MathTaskOptions(train=file, heldout=file).load()
+    assert [problem.answer for problem in task.heldout] == ["0", "0", "9", "8"]
+    assert "left out 2 of 6 rows: 2 without an answer" in caplog.text
+
+
 def test_benchmarks_have_nothing_to_train_on(tmp_path: Path) -> None:
     file = write(tmp_path / "aime.jsonl", [{"id": 1, "problem": "What is 5 squared?", "answer": "025"}])
     for options in (Aime24Options, Aime25Options, Math500Options):

@@ -72,9 +72,10 @@ class MathTaskOptions(TaskOptions):
             if level is not None and level not in levels:
                 dropped.add("of other levels")
                 continue
-            solution = row.get("solution")
-            answer = row.get(self.columns.answer) or (committed_answer(solution) if isinstance(solution, str) else None)
-            if answer is None:
+            answer, solution = row.get(self.columns.answer), row.get("solution")
+            if answer in (None, "") and isinstance(solution, str):
+                answer = committed_answer(solution)
+            if answer in (None, ""):
                 dropped.add("without an answer")
                 continue
             kept.append((number, row | {self.columns.answer: answer}))
