@@ -248,6 +248,17 @@ def test_two_files_never_overlap(tmp_path, caplog):
     assert "left out 1 training problems" in caplog.text
 
 
+def test_one_file_on_both_sides_is_a_benchmark(tmp_path):
+    file = write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"p {n}", "answer": "1"} for n in range(3)])
+    task = JsonlOptions(train=file, heldout=file).load()
+    assert (task.train, len(task.heldout)) == ([], 3)
+    with pytest.raises(LampoError, match="can only be evaluated on"):
+        task.for_training()
+    copy = write_jsonl(tmp_path / "b.jsonl", [{"prompt": f"p {n}", "answer": "1"} for n in range(3)])
+    with pytest.raises(LampoError, match="0 problems are left to train on"):
+        JsonlOptions(train=file, heldout=copy).load()
+
+
 def test_answers_stay_as_they_were_written(tmp_path):
     answers = ["07", "2024-01-02", 5, 7.5, 5.0, 123456789012345678901234567890, "x", " 8 "]
     file = write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"{n}", "answer": answer} for n, answer in enumerate(answers)])

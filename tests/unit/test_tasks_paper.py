@@ -362,10 +362,13 @@ def test_benchmarks_by_name(tmp_path: Path) -> None:
     other = write(tmp_path / "g.jsonl", [{"problem": "2+3?", "answer": "5"}])
     assert load_benchmark("gsm8k", {"gsm8k": other})[0].prompt == "2+3?"
     assert len(load_benchmark("word_arithmetic", {})) == 188
+    assert [problem.answer for problem in load_benchmark("jsonl", {"jsonl": other})] == ["5"]
     for name, data, message in (
         ("aime42", {}, "Did you mean aime2"),
         ("jsonl", {}, "needs a file: --data jsonl=FILE"),
         ("arithmetic", {"arithmetic": "x"}, "is generated"),
+        ("mix", {}, "needs parts. Write a recipe"),
+        ("mix", {"mix": file}, "needs parts. Write a recipe"),
     ):
         with pytest.raises(LampoError, match=message):
             load_benchmark(name, data)

@@ -33,10 +33,10 @@ class JsonlOptions(TaskOptions):
         return self
 
     def load(self) -> Task:
-        """Read the files; a prompt that is in both is left out of training.
+        """Read the files; a prompt that is in both is left out of training. One file on both sides is a benchmark.
 
         Raises:
-            LampoError: a file or column is missing, a line is malformed, or a side is empty.
+            LampoError: a file or column is missing, a line is malformed, or a side of two is empty.
         """
         problems = to_problems(read_rows(self.train), self.columns, source=self.train, id_prefix="jsonl/train")
         if self.heldout is not None:
@@ -46,7 +46,7 @@ class JsonlOptions(TaskOptions):
             fraction = self.heldout_fraction or 0.0
             heldout = [problem for problem in problems if is_heldout(prompt_key(problem.prompt), fraction)]
             train = [problem for problem in problems if not is_heldout(prompt_key(problem.prompt), fraction)]
-        if not train or not heldout:
+        if (not train and self.heldout != self.train) or not heldout:
             raise LampoError(
                 f"{self.train}: {len(train)} problems are left to train on and {len(heldout)} to measure on. "
                 "Both sides need some: change task.heldout or task.heldout_fraction, or add problems."

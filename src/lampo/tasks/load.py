@@ -67,8 +67,13 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
         guess = f" Did you mean {near[0]}?" if near else ""
         raise LampoError(f"There is no benchmark {name!r}.{guess} Known: {', '.join(TASKS)}.")
     file, fields = data.get(name), options.model_fields
+    required = [key for key, field in fields.items() if field.is_required()]
+    if required and not {"file", "heldout"} & fields.keys():
+        raise LampoError(
+            f"A name does not say what {name} is: it needs {', '.join(required)}. Write a recipe with it as its task, and "
+            "measure on what it holds out: lampo eval RECIPE."
+        )
     if file is None:
-        required = [key for key, field in fields.items() if field.is_required()]
         if required:
             raise LampoError(f"The benchmark {name} needs a file: --data {name}=FILE.")
         return options().load().heldout
