@@ -49,6 +49,8 @@ def test_the_last_complete_block_counts() -> None:
     assert last_code_block("```  python  main.py\none\n```  ") == "one\n"
     assert CodeOptions().at_once("no code", ADD.dump()) == Verdict("wrong", detail="no code given", score=0.0)
     assert CodeOptions().at_once("```\n1\n```", ADD.dump()) is None
+    for text in ("no code", "```\n1\n```"):
+        assert (CodeOptions().at_once(text, "no tests") or CodeOptions().verify(text, "no tests")).status == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,37 @@ def test_programs() -> None:
     ):
         verdict = judged(code, ADD, test_timeout_s=2.0)
         assert (verdict.status, verdict.detail, verdict.score) == ("wrong", detail, pytest.approx(score))
+
+
+AS_A_SCRIPT = """
+import pickle, sys, typing
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+@dataclass
+class Pair:
+    left: int
+    right: "Number"
+Number = int
+def total(pair: Pair) -> Number:
+    return pair.left + pair.right
+if __name__ == "__main__":
+    assert typing.get_type_hints(Pair) == {"left": int, "right": int}
+    assert Path(__file__).is_file() and sys.modules["__main__"].total is total
+    pair = pickle.loads(pickle.dumps(Pair(*map(int, input().split()))))
+    with Pool(1) as pool:
+        print(pool.map(total, [pair])[0])
+"""
+
+
+def test_a_program_is_the_script_that_it_would_be_outside() -> None:
+    assert judged(AS_A_SCRIPT, ADD) == Verdict("right", AS_A_SCRIPT + "\n", "3/3 tests", score=1.0)
+    for name in ("sys", "os", "builtins", "file", "code", "asked"):  # it imports what it uses
+        assert f"NameError: name '{name}'" in judged(f"print({name})", ADD).detail
+    names = judged(
+        "raise ValueError(*sorted(set(globals()) - {'__annotations__', '__builtins__', '__cached__'}))", ADD
+    ).detail
+    assert names.endswith("ValueError: ('__doc__', '__file__', '__loader__', '__name__', '__package__', '__spec__')")
 
 
 def test_partial_credit_runs_all_tests() -> None:

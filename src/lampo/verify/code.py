@@ -36,12 +36,16 @@ LAST_BEGIN, LAST_END = 0.7, 0.85
 it would be killed and unknown, which a program must not bring about by being slow."""
 
 _PROGRAM = """\
-import builtins, sys
+import builtins, os, sys
 builtins.exit = builtins.quit = sys.exit
 sys.argv = ["main.py"]
 sys.path.insert(0, "/tmp")
-exec(compile(open("main.py").read(), "main.py", "exec"), {"__name__": "__main__", "__builtins__": builtins})
+__file__ = os.path.abspath("main.py")
+with open(__file__) as file: code = compile(file.read(), "main.py", "exec")
+del builtins, file, os, sys
+exec(globals().pop("code"))
 """
+"""The program is this module itself, `__main__`, and finds no name in it that a script would not find."""
 
 _FUNCTION = """\
 import builtins, json, os, sys, types
@@ -124,7 +128,7 @@ class CodeOptions(UnboundedVerifier):
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
         """See `VerifierOptions.at_once`: only the lack of code is seen at once."""
-        return Verdict("wrong", detail="no code given", score=0.0) if last_code_block(completion) is None else None
+        return self.verify(completion, answer) if last_code_block(completion) is None else None
 
     def commit(self, answer: str) -> None:
         """See `VerifierOptions.commit`; no solution is known."""
