@@ -12,7 +12,7 @@ import pytest
 
 from lampo.respond import Asked, Failed
 from lampo.respond.endpoint import EndpointResponder
-from lampo.types import Problem, Response
+from lampo.types import LampoError, Problem, Response
 
 pytest.importorskip("openai")
 
@@ -180,6 +180,19 @@ def test_no_server_at_all(serve: Any) -> None:
     server.close()
     (answer,) = ask(server, ["a"], retries=0).values()
     assert isinstance(answer, Failed)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:80x/v1", "http://localhost:99999/v1", "http://", "https://[::1/v1", "http://a\x00b/v1"]
+)
+def test_a_url_that_is_none_is_refused_before_the_first_request(url: str) -> None:
+    with pytest.raises(LampoError, match=r"is no URL of a server\. It is like http"):
+        EndpointResponder(url, "m", temperature=1.0, max_new_tokens=5)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8000/v1", "https://example.org/v1", "http://[::1]:8000/v1"])
+def test_a_url_with_or_without_a_port_is_taken(url: str) -> None:
+    EndpointResponder(url, "m", temperature=1.0, max_new_tokens=5)
 
 
 def test_never_more_at_once_than_allowed(serve: Any) -> None:

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..types import LampoError, Response
 from ..verify import THOUGHT_BEGIN, THOUGHT_END
@@ -32,7 +33,7 @@ class EndpointResponder:
         retries: times that a request is repeated.
 
     Raises:
-        LampoError: the package `openai` is not installed.
+        LampoError: the package `openai` is not installed, or the URL is none.
     """
 
     def __init__(
@@ -52,6 +53,12 @@ class EndpointResponder:
             import openai
         except ImportError:
             raise LampoError("To ask a server, install the extra: pip install 'lampo[endpoint]'.") from None
+        try:
+            whole = url.isprintable() and urlsplit(url).hostname and urlsplit(url).port != 0
+        except ValueError:  # a port that is no number, or beyond 65,535
+            whole = False
+        if not whole:
+            raise LampoError(f"{url!r} is no URL of a server. It is like http://localhost:8000/v1, up to and with /v1.")
         self._openai = openai
         self._url, self._model = url, model
         self._settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens}
