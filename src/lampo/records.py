@@ -98,8 +98,8 @@ class Records:
 
     def add(self, record: ProblemRecord) -> None:
         """Write a record down; it is on disk when this returns."""
-        with (self.folder / RECORDS).open("a", encoding="utf-8") as stream:
-            stream.write(record.line())
+        with (self.folder / RECORDS).open("ab") as stream:
+            stream.write(record.line().encode(errors="backslashreplace"))  # half a surrogate pair, as JSON writes it
             stream.flush()
             os.fsync(stream.fileno())
         self.done[record.id] = record

@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lampo.records import ProblemRecord, Records, read_records
 from lampo.respond import Asked, Failed
 from lampo.respond.endpoint import EndpointResponder
-from lampo.types import LampoError, Problem, Response
+from lampo.types import LampoError, Problem, Response, Verdict
 
 pytest.importorskip("openai")
 
@@ -193,6 +195,16 @@ def test_a_url_that_is_none_is_refused_before_the_first_request(url: str) -> Non
 @pytest.mark.parametrize("url", ["http://localhost:8000/v1", "https://example.org/v1", "http://[::1]:8000/v1"])
 def test_a_url_with_or_without_a_port_is_taken(url: str) -> None:
     EndpointResponder(url, "m", temperature=1.0, max_new_tokens=5)
+
+
+def test_half_a_surrogate_pair_is_written_down_and_read_back(serve: Any, tmp_path: Path) -> None:
+    text = "half \ud83d, a backslash \\\udc00 and 42"
+    (responses,) = ask(serve(lambda *_: completion(text)), ["a"]).values()
+    assert texts_of(responses) == [text]
+    assert not isinstance(responses, Failed)
+    record = ProblemRecord("1", "a \udfff", "42", tuple(responses), (Verdict("right", "42"),))
+    Records(tmp_path, {}).add(record)
+    assert list(read_records(tmp_path)) == [record] == list(Records(tmp_path, {}).done.values())
 
 
 def test_never_more_at_once_than_allowed(serve: Any) -> None:
