@@ -104,6 +104,7 @@ class _End:
 
 
 _Piece = tuple[_End, _End]
+_MEASURES = vocabulary("abs sin cos tan cot sec csc")
 _EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree call ratio")
 
 
@@ -124,7 +125,7 @@ class _Comparison:
         if gold.op == "relation" and answer.op == "relation":
             return self.same_relation(gold, answer)
         for one, other in ((gold, answer), (answer, gold)):
-            if one.op == "relation" and (stated := self.stated(one)) is not None:
+            if one.op == "relation" and (stated := self.stated(one, of_value=one is answer)) is not None:
                 value, other = stated[1], self.tidy(other)
                 return self.same(value, other) if one is gold else self.same(other, value)
         if any(self.is_region(node) for node in (gold, answer)):
@@ -191,10 +192,11 @@ class _Comparison:
 
     # Relations
 
-    def stated(self, node: Node) -> tuple[Node, Node] | None:
+    def stated(self, node: Node, of_value: bool = False) -> tuple[Node, Node] | None:
         """(label, value) of a relation that only says what something is: x = 5, x = 2 * 5 = 10, AB = 5, x in S, 2 + 3 = 5.
 
-        None for other relations. A chain of numbers that are not equal states nothing.
+        With `of_value` also m + n = 5, |z| = 5, cos A = 5, which answer a question for a value; where an equation is the
+        gold answer they are equations. None for other relations. A chain of numbers that are not equal states nothing.
         """
         sides, signs = list(node.args), list(node.value if isinstance(node.value, tuple) else ())
         while signs and signs[-1] == "~" and not (len(sides) == 2 and _is_label(sides[0])):
@@ -207,13 +209,17 @@ class _Comparison:
         if set(signs) - {"=", "~"}:
             return None
         label, value = sides[0], sides[-1]
-        if len(sides) == 2 and _is_label(value) and not _is_label(label) and not _has_symbols(label):
-            label, value = value, label  # 5 = x
-        elif not _is_label(label) and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
+        is_named = [_is_label(side) or (of_value and _is_asked_for(side)) for side in (label, value)]
+        if len(sides) == 2 and is_named == [False, True] and not _has_symbols(label):
+            label, value, is_named = value, label, [True, False]  # 5 = x
+        elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
             return None
-        if _is_label(label) and set(_symbols(label)) & set(_symbols(value)) and label.op != "call":
+        if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and str(label.value)[0] != "?":
             return None
+        if value == number(0) and is_named[0] and label.op != "call" and not _is_label(label):
+            return None  # x^2 + xy = 0 is an equation
         numbers = [side for side in sides if side.op in _EXPRESSIONS and not _has_symbols(side)]
+        numbers = [side for side in numbers if side is not label or not is_named[0]]
         if value.op in _EXPRESSIONS and not all(self.same(value, other) for other in numbers if other is not value):
             raise Malformed("a chain of numbers that are not equal")
         return label, value
@@ -654,6 +660,25 @@ def _is_label(node: Node) -> bool:
     if node.op == "call":
         return str(node.value)[0] == "?"
     return (node.op == "mul" or node.value == "()") and all(map(_is_label, node.args))
+
+
+def _is_asked_for(node: Node) -> bool:
+    """Whether a value is asked for by this, as by m + n, AB^2, |z| and cos A; 3x, x + 1 and x^2 belong to equations."""
+    names = list(_names(node))
+    return None not in names and (names == [node] or len(set(names)) > 1)
+
+
+def _names(node: Node) -> Iterator[Node | None]:
+    """What a sum, product, quotient or power is made of: m, f(2), |z|, cos A; None for all else, such as numbers."""
+    if node.op in ("add", "mul", "div", "neg"):
+        for arg in node.args:
+            yield from _names(arg)
+    elif node.op == "pow" and node.args[1].op == "number":
+        yield from _names(node.args[0])
+    elif node.op == "call" and node.value in _MEASURES:
+        yield node if all(name is not None for arg in node.args for name in _names(arg)) else None
+    else:
+        yield node if node.op == "symbol" or (node.op == "call" and str(node.value)[0] == "?") else None
 
 
 def _same_label(one: Node, other: Node) -> bool:

@@ -854,12 +854,14 @@ class _Parser:
             return Node("constant", value="i")
         elif name == "e":
             return Node("constant", value="e")
-        names_function = [token.kind for token in self.tokens[self.position : self.position + 4]]
-        if names_function == ["(", "letter", ")", "="]:  # p(x) = ...
-            self.position += 3
-            return Node("call", (Node("symbol", value=self.tokens[self.position - 2].text),), f"?{name}")
-        if name[0] in "fghFGHPQ" and self.kind == "(" and len(name.rstrip("'")) == 1:
-            return self.application(name)
+        ahead = [token.text for token in self.tokens[self.position : self.position + 6]]
+        if name in "fgh" and ahead == ["^", "{", "-", "1", "}", "("]:
+            self.position += 5
+            return self.application(f"{name}^-1")
+        kinds = [token.kind for token in self.tokens[self.position : self.position + 5] if token.kind != "-"]
+        names_function = kinds[:1] == ["("] and kinds[1:4] in (["letter", ")", "="], ["number", ")", "="])
+        if names_function or (name[0] in "fghFGHPQ" and self.kind == "(" and len(name.rstrip("'")) == 1):
+            return self.application(name)  # p(x) = ..., p(-1) = ..., f(x)
         return Node("symbol", value=name)
 
     def application(self, name: str) -> Node:
