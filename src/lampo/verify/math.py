@@ -63,7 +63,7 @@ class MathOptions(UnboundedVerifier):
             return Verdict("wrong", detail="no answer given")
         values = _plain_value(gold), _plain_value(given)
         if values[0] is None or values[1] is None:
-            same_text = "".join(gold.split()) == "".join(given.split())
+            same_text = values[0] is values[1] and _without_space(gold) == _without_space(given)
             return Verdict("right", _shorten(given)) if same_text and is_readable(gold) else None
         same = values[0] == values[1] or abs(values[0] - values[1]) <= Fraction(self.tolerance) * abs(values[0])
         return Verdict("right" if same else "wrong", _shorten(given))
@@ -97,6 +97,11 @@ def _is_words(text: str) -> bool:
     except (Malformed, Unsupported, TooLarge) as error:
         return isinstance(error, Malformed)
     return node.op == "text" and re.search("[A-Za-z]{3}", str(node.value)) is not None
+
+
+def _without_space(text: str) -> str:
+    """A text without white space, but for that inside of numbers: 3 1/2 is not 31/2."""
+    return re.sub(r"(?<![0-9.]) | (?![0-9.])", "", " ".join(text.split()))
 
 
 def _plain_value(text: str) -> Fraction | None:
