@@ -107,6 +107,13 @@ def test_a_gold_answer_that_makes_no_sense_is_unknown(gold):
     assert verdict.detail
 
 
+@pytest.mark.parametrize("gold", ["", "{", r"\frac{1}{", r"\int_0^1 x", "1 2", r"\boxed{}"])
+def test_no_answer_to_a_gold_answer_that_cannot_be_read_is_unknown(gold):
+    verdict = judge(MathOptions(), "I cannot say.", gold)
+    assert (verdict.status, verdict.extracted) == ("unknown", None)
+    assert verdict.detail
+
+
 def test_gold_answers_may_be_wrapped():
     for gold in (r"$\frac12$", r"\boxed{\frac12}", r"so \boxed{\frac12}.", r"\(\frac12\)"):
         assert MathOptions().verify(r"\boxed{0.5}", gold).status == "right"

@@ -36,8 +36,8 @@ class MathOptions(UnboundedVerifier):
         What a response commits to: see `committed_answer`. What is equal: see `equal`.
 
         Returns:
-            unknown if the gold answer cannot be read, or the response uses notation that is not supported; wrong with
-            nothing extracted if the response commits to no answer.
+            unknown if the gold answer cannot be read, or the response uses notation that is not supported; else wrong
+            with nothing extracted if the response commits to no answer.
 
         >>> MathOptions().verify(r"Thus $x = \boxed{\frac{2}{4}}$.", "0.5").status
         'right'
@@ -60,6 +60,8 @@ class MathOptions(UnboundedVerifier):
             return Verdict("unknown", detail="the gold answer is empty")
         given = self._given(completion)
         if given is None:
+            if _plain_value(gold) is None and not is_readable(gold):
+                return Verdict("unknown", detail="no answer given, and the gold answer cannot be read")
             return Verdict("wrong", detail="no answer given")
         values = _plain_value(gold), _plain_value(given)
         if values[0] is None or values[1] is None:
