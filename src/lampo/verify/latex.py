@@ -569,24 +569,24 @@ class _Parser:
                 return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
     def product(self) -> Node:
-        result = self.factor()
+        result = last = self.factor()
         while True:
             if self.accept("*", r"\cdot", r"\times"):
-                result = Node("mul", (result, self.signed_factor()))
+                last = self.signed_factor()
+                result = Node("mul", (result, last))
             elif self.accept("/", r"\div"):
-                result = Node("div", (result, self.signed_factor()))
-                numerals = all(part.op == "number" for part in result.args)
-                if numerals and self.kind == "number":
-                    raise Malformed("two numbers side by side")
+                last = self.signed_factor()
+                result = Node("div", (result, last))
             elif self.starts_factor():
                 before, token = self.tokens[self.position - 1], self.token
                 mixed = self.mixed(result, before)
                 if mixed is not None:
                     result = mixed
                     continue
-                if token.kind == "number":
+                if token.kind == "number" and (before.kind == "%" or last.op in _NO_NUMBER_BEHIND):
                     raise Malformed("two numbers side by side")
-                result = Node("mul", (result, self.factor()))
+                last = self.factor()
+                result = Node("mul", (result, last))
             else:
                 return result
 
@@ -958,6 +958,8 @@ _OTHER_MATHEMATICS = vocabulary(
     "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
     "stackrel overset underset substack aleph complement cong propto bullet square top bot choose over"
 )
+_NO_NUMBER_BEHIND = vocabulary("number neg symbol degree")
+"""Factors that a numeral behind is not multiplied with: 5 6, x2; but 3!7!, 2^3 3^2."""
 _INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")
 _FUNCTION_COMMANDS = frozenset(f"\\{name}" for name in _FUNCTIONS)
 _ATOMS = frozenset(
