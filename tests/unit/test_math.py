@@ -130,6 +130,8 @@ CHEATS = [
     r"\sum_{k=1}^{1000000} k", r"\lim_{x\to0} 5", r"\ldots", r"5\ldots", r"\begin{cases}5\end{cases}", r"\begin{pmatrix}5\end{pmatrix}",
     "5" + "!" * 40, "99999999^{99999999}", "1.000000001^{10^{12}}", r"\sin(10^{10^5})", r"e^{10^9}", "1e999999999", "i^{i^{i^i}}",
     "x10+y=5", "_=5", r"\binom2\pi", r"5\text{ app^\circ les}", r"x\ne i^\circ",
+    ", ".join(f"e^{{1000}}+{k}" for k in range(1, 100)), ", ".join(f"\\pm e^{{4000}}+{k}" for k in range(1, 50)),
+    ", ".join(f"\\sin {k}" for k in range(1, 100)), ", ".join(f"{k}!" for k in range(2900, 3000)),
 ]  # fmt: skip
 GOLDS = ["5", r"\frac{22}{7}", "x^2", "y=2x+3", r"\{1,2\}", r"(2,3]", r"\text{Evelyn}", r"5\text{ cm}"]
 
@@ -148,6 +150,12 @@ def test_no_cheat_wins_and_each_is_quick():
         [sys.executable, "-c", script], input=pairs, text=True, capture_output=True, timeout=200, env=environment
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_list_that_takes_long_to_compare_is_wrong():
+    members = ", ".join(f"e^{{1000}}+{k}" for k in range(1, 40))
+    verdict = MathOptions().verify(rf"\boxed{{{members}}}", "5")
+    assert (verdict.status, "too many numbers" in verdict.detail) == ("wrong", True)
 
 
 def test_golds_that_only_the_same_text_can_answer():

@@ -26,6 +26,8 @@ NUM_POINTS = 10
 """Points at which expressions with variables are compared."""
 BASE_DIGITS = 60
 """Digits of the first comparison; the second one has at least twice as many."""
+MAX_COMPARED = 500_000
+"""Digits that are looked at to find the repeats of a list, where each irrational member is compared with each."""
 
 
 def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, str]:
@@ -183,11 +185,21 @@ class _Comparison:
 
     def without_repeats(self, items: list[Node]) -> list[Node]:
         """Numbers of the same value count once, so 5 and 5.0 are one answer."""
+        plain = [item.op in _EXPRESSIONS and not _has_symbols(item) and not is_infinite(item) for item in items]
+        numbers = [item for item, is_number in zip(items, plain, strict=True) if is_number]
+        digits = max((digits for item in numbers for digits, _ in self.points(item)), default=BASE_DIGITS)
+        num_irrational = sum(not isinstance(Values(BASE_DIGITS, {}).of(item), Fraction) for item in numbers)
+        if num_irrational**2 * digits > MAX_COMPARED:
+            raise TooLarge("a list of too many numbers with too many digits")
         kept: list[Node] = []
-        for item in items:
-            plain = item.op in _EXPRESSIONS and not _has_symbols(item) and not is_infinite(item)
-            if not (plain and any(other.op in _EXPRESSIONS and self.same(other, item) for other in kept)):
-                kept.append(item)
+        known: list[Any] = []
+        for item, is_number in zip(items, plain, strict=True):
+            if is_number:
+                value = Values(digits, {}).of(item)
+                if any(close(Values(digits, {}), value, other) for other in known):
+                    continue
+                known.append(value)
+            kept.append(item)
         return kept
 
     # Relations
