@@ -126,7 +126,16 @@ _THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\!,|\\,|\\;|\\ |~)(?:\\!|\s)*
 _SPACED_THOUSANDS = re.compile(r"(?<![0-9.,_^])(?<!frac)(?<!frac )[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9])")
 _TEXT = r"(?:text(?:bf|it|rm|sf|tt|up|sc|normal|normalfont)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|operatorname\*?|bm|boldsymbol)"
 _TEXT_COMMAND = re.compile(rf"\\{_TEXT}\s*\{{")
-_BARE_TEXT_COMMAND = re.compile(r"\\(?:bf|rm|it|sf|tt)(?![a-zA-Z])")
+_MATH_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathtt|bm|boldsymbol)")
+_BARE_TEXT_COMMAND = re.compile(
+    r"\\(?:(?:bf|rm|it|sf|tt|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])"
+    r"|underline(?=\s*\{)|(?:text)?color\s*\{[^{}]*\})"
+)
+_ROMAN = re.compile(r"\{\s*\\rm(?![a-zA-Z])([A-Za-z. ]+)\}")
+_ROW_END = re.compile(r"\\\\\s*\[\s*-?[0-9.]+\s*[a-z]{2}\s*\]")
+_NUMERAL_IN_BRACKETS = re.compile(
+    r"(?<![A-Za-z0-9)}\]^_])(?:\(([0-9A-F]*[0-9][0-9A-F]*)\)|\{([0-9A-F]*[0-9][0-9A-F]*)\})(?=\s*_)"
+)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _TOKEN = re.compile(
     r"(?P<space>\s*)(?:"
@@ -235,18 +244,22 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
     text = text.translate(_UNICODE)
     if r"\begin" not in text:
-        text = re.sub(r"\\\\(?=[A-Za-z{}%$,;!])", r"\\", text)
-    text = re.sub(r"\\[()\[\]]", " ", text).replace("**", "" if text.startswith("**") else "^")
+        text = re.sub(r"\\\\(?=[A-Za-z{}%$,;!()\[\]])", r"\\", text)
+    text = _ROW_END.sub(r"\\\\", text)
+    text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text).replace("**", "" if text.startswith("**") else "^")
     text = _THOUSANDS.sub("", text)
     text = _SPACING.sub(lambda match: "" if match[0] == r"\!" else " ", text)
     text = re.sub(r"\\(?:d|t|c)frac(?![A-Za-z])", r"\\frac", text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     text = re.sub(r"\{([^{}]{1,50})\\choose(?![A-Za-z])([^{}]{1,50})\}", r"\\binom{\1}{\2}", text)
-    text = _BARE_TEXT_COMMAND.sub(" ", text)
+    text = _BARE_TEXT_COMMAND.sub(" ", _ROMAN.sub(r"\\mathrm{\1}", text))
+    text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
     text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
     while text.endswith((".", ",", ";", ":")) and not text.endswith(r"\."):
         text = text[:-1].rstrip()
+    while text.startswith("{") and _balanced_end(f"{text}}}", 1) == len(text) - 1:
+        text = text[1:-1].strip()
     return text
 
 
@@ -299,7 +312,11 @@ def _mark_words(text: str, texts: list[str]) -> str:
     while match := _TEXT_COMMAND.search(text, position):
         end = _balanced_end(text, match.end())
         content = text[match.end() : end]
-        parts += [_mark_bare_words(text[position : match.start()], texts), _text_mark(content, texts)]
+        parts += [_mark_bare_words(text[position : match.start()], texts)]
+        if _MATH_FONT.match(match[0]) and not content[:2].isalpha() and re.search(r"[0-9+*/=^_<>\\]", content):
+            parts += ["{", _mark_words(content, texts), "}"]
+        else:
+            parts += [_text_mark(content, texts) if match[0] != r"\mathrm{" or content not in ("i", "e") else content]
         position = end + 1
     return "".join([*parts, _mark_bare_words(text[position:], texts)])
 
@@ -307,6 +324,8 @@ def _mark_words(text: str, texts: list[str]) -> str:
 def _text_mark(content: str, texts: list[str]) -> str:
     words = " ".join(content.replace("\\", " ").split())
     key = words.casefold().strip(" ,.;")
+    if key in _NUMBER_WORDS:
+        return f" {_NUMBER_WORDS[key]} "
     if not key:
         return " , " if "," in words else " "
     if key in ("and", "or"):
@@ -824,18 +843,21 @@ class _Parser:
             decimals = len(text.partition(".")[2])
             period = Fraction(int(repeated.text), 10 ** len(repeated.text) - 1) / 10**decimals
             return number(Fraction(f"{text}0" if text.endswith(".") or text == "." else text) + period)
-        if self.kind == "letter" and re.fullmatch(r"[A-F]", self.token.text):
-            start, digits = self.position, text
-            while self.kind == "number" or (self.kind == "letter" and re.fullmatch(r"[A-F]", self.token.text)):
-                digits += self.take().text
-            if self.kind == "_":
-                return self.in_base(digits)
-            self.position = start
-        if self.kind == "_":
-            return self.in_base(text)
+        if (based := self.based(text)) is not None:
+            return based
         if text.endswith("."):
             raise Malformed("a point without digits")
         return number(Fraction(text))
+
+    def based(self, digits: str) -> Node | None:
+        """A numeral with a base, 1F_16 or A5_{11}, of which the first digits are read; None if there is no base."""
+        start = self.position
+        while self.token.text in _LETTER_DIGITS or (self.kind == "number" and digits[-1] in _LETTER_DIGITS):
+            digits += self.take().text
+        if self.kind == "_" and not digits.isalpha():
+            return self.in_base(digits)
+        self.position = start
+        return None
 
     def in_base(self, digits: str) -> Node:
         base = self.script()
@@ -848,6 +870,8 @@ class _Parser:
             raise Malformed(f"{digits} is no numeral in base {base.value}") from None
 
     def letter(self, name: str) -> Node:
+        if name in _LETTER_DIGITS and (based := self.based(name)) is not None:
+            return based
         if self.kind == "_":
             name += f"_{self.subscript()}"
         elif name == "i":
@@ -958,6 +982,7 @@ _OTHER_MATHEMATICS = vocabulary(
     "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
     "stackrel overset underset substack aleph complement cong propto bullet square top bot choose over"
 )
+_LETTER_DIGITS = frozenset("ABCDEF")
 _NO_NUMBER_BEHIND = vocabulary("number neg symbol degree")
 """Factors that a numeral behind is not multiplied with: 5 6, x2; but 3!7!, 2^3 3^2."""
 _INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")
