@@ -58,6 +58,7 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
 
 
 _MAX_WORDS = 6
+_SPEED = re.compile(r"(?<=[0-9}) ])([ckm]?m|mi|ft)\s*/\s*(s|sec|h|hr|min)(\^\{?2\}?)?\s*\Z")
 _LONE_LETTERS = re.compile(r"(?<=[0-9}) ])([A-Za-z]{1,2})(\^\{?[0-9]\}?)?\s*\Z")
 
 
@@ -65,6 +66,8 @@ def _with_unit_of(gold: Node, answer: str) -> str:
     """Letters behind a number, such as the m in 5 m, are a unit and no variable where the gold answer has a unit."""
     if gold.op == "quantity" and (match := _LONE_LETTERS.search(answer)):
         return f"{answer[: match.start()]} \\text{{ {match[1]}}}{match[2] or ''}"
+    if not _has_symbols(gold) and (match := _SPEED.search(answer)):
+        return f"{answer[: match.start()]} \\text{{ {match[1]}/{match[2]}}}{match[3] or ''}"
     return answer
 
 

@@ -105,8 +105,9 @@ _UNICODE = str.maketrans(
         "“": '"',
         "”": '"',
         "…": r"\ldots ",
-        "€": "\\$",
-        "£": "\\$",
+        "€": r"\euro ",
+        "£": r"\pounds ",
+        "¢": r"\text{ cents}",
         **{c: rf"\{name} " for c, name in zip(_GREEK_LETTERS, _GREEK_NAMES, strict=True)},
         **{c: rf"\frac{{{n}}}{{{d}}}" for c, n, d in (
             ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
@@ -132,6 +133,9 @@ _BARE_TEXT_COMMAND = re.compile(
     r"|underline(?=\s*\{)|(?:text)?color\s*\{[^{}]*\})"
 )
 _ROMAN = re.compile(r"\{\s*\\rm(?![a-zA-Z])([A-Za-z. ]+)\}")
+_TEMPERATURE = re.compile(
+    rf"\^\s*(?:\{{\s*\\circ\s*\}}|\\circ)\s*(?:\\{_TEXT}\s*\{{\s*([CF])\s*\}}|([CF])(?=\s*(?:\Z|[,;)}}])))"
+)
 _ROW_END = re.compile(r"\\\\\s*\[\s*-?[0-9.]+\s*[a-z]{2}\s*\]")
 _NUMERAL_IN_BRACKETS = re.compile(
     r"(?<![A-Za-z0-9)}\]^_])(?:\(([0-9A-F]*[0-9][0-9A-F]*)\)|\{([0-9A-F]*[0-9][0-9A-F]*)\})(?=\s*_)"
@@ -168,6 +172,7 @@ _RELATIONS = {
 }  # fmt: skip
 _SEPARATORS = frozenset((",", ";", r"\and", r"\or"))
 _CLOSING = {")": "(", "]": "[", "}": "{"}
+_SCALES_OF_HEAT = {"C": "degrees celsius", "F": "degrees fahrenheit"}
 _NUMBER_WORDS = {
     word: i
     for i, word in enumerate(
@@ -242,7 +247,7 @@ def clean_answer(text: str) -> str:
     text = re.sub(r"(?<!\\)\$", " ", text)
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
-    text = text.translate(_UNICODE)
+    text = re.sub(r"(?<=[0-9])\s*€", r"\\text{ euros}", text).translate(_UNICODE)
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z{}%$,;!()\[\]])", r"\\", text)
     text = _ROW_END.sub(r"\\\\", text)
@@ -253,6 +258,7 @@ def clean_answer(text: str) -> str:
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     text = re.sub(r"\{([^{}]{1,50})\\choose(?![A-Za-z])([^{}]{1,50})\}", r"\\binom{\1}{\2}", text)
     text = _BARE_TEXT_COMMAND.sub(" ", _ROMAN.sub(r"\\mathrm{\1}", text))
+    text = _TEMPERATURE.sub(lambda match: rf"\text{{ {_SCALES_OF_HEAT[match[1] or match[2]]}}}", text)
     text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
     text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
@@ -405,7 +411,11 @@ def _tokens(clean: str) -> list[_Token]:
             raise TooLarge("nested too deep")
     if opened:
         raise Malformed("a bracket is not closed")
-    return tokens
+    behind = [*(token.kind for token in tokens[1:]), ","]
+    return [  # a secant of nothing is a second
+        _Token("text", "sec") if token.kind == r"\sec" and (kind in _CLOSING or kind in _SEPARATORS) else token
+        for token, kind in zip(tokens, behind, strict=False)
+    ]
 
 
 class _Parser:
@@ -416,7 +426,7 @@ class _Parser:
         self.position = 0
         self.in_bars = False
         self.in_set = False
-        self.dollar = False
+        self.currency = ""
 
     # Tokens
 
@@ -516,7 +526,7 @@ class _Parser:
         return left
 
     def quantity(self) -> Node:
-        outer, self.dollar = self.dollar, False
+        outer, self.currency = self.currency, ""
         if self.kind == "text" and self.tokens[self.position + 1].kind in ("end", *_SEPARATORS, ")", r"\}"):
             return _text_node(self.take().text)
         expression = self.ratio()
@@ -526,16 +536,20 @@ class _Parser:
                 words += f"^{self.unit_power()}"
             else:
                 words += f" {self.take().text}"
+                if words.endswith("/") and self.kind == "letter":
+                    words += self.take().text  # km/h
         scale_words, unit_words = [], words.split()
         while unit_words and unit_words[0].casefold().removesuffix("s") in SCALES:
             scale_words.append(SCALES[unit_words.pop(0).casefold().removesuffix("s")])
         for scale in scale_words:
             expression = Node("mul", (expression, number(scale)))
         words = " ".join(unit_words)
-        if self.dollar:
-            words, self.dollar = words or "dollar", outer
-            if words.casefold().removesuffix("s") != "dollar":
+        if self.currency:
+            if words.startswith(("per ", "/")):
+                words = f"{self.currency} {words}"
+            elif words.casefold().removesuffix("s") not in ("", self.currency):
                 raise Malformed("two units")
+            words, self.currency = words or self.currency, outer
         if not words:
             return expression
         unit = read_unit(words, singular=expression == number(1))
@@ -633,8 +647,8 @@ class _Parser:
         kind = self.kind
         if kind == r"\vert":
             return not self.in_bars and self.closing_bar()
-        if kind in ("number", "letter", "(", "{", "[", r"\$"):
-            return kind != "["
+        if kind in ("number", "letter", "(", "{", *_CURRENCIES):
+            return True
         return kind.startswith("\\") and kind[1:] in _ATOMS
 
     def closing_bar(self) -> bool:
@@ -648,8 +662,8 @@ class _Parser:
 
     def factor(self) -> Node:
         """An atom with what is behind it: powers, factorials, percent and degree signs."""
-        if self.accept(r"\$"):
-            self.dollar = True
+        if self.kind in _CURRENCIES:
+            self.currency = _CURRENCIES[self.take().kind]
         if self.kind in _FUNCTION_COMMANDS:
             return self.function()
         base = self.atom()
@@ -792,9 +806,9 @@ class _Parser:
 
     def items(self) -> tuple[Node, ...]:
         bars, self.in_bars = self.in_bars, False
-        dollar = self.dollar
+        currency = self.currency
         inner = self.listing()
-        self.in_bars, self.dollar = bars, dollar
+        self.in_bars, self.currency = bars, currency
         return inner.args if inner.op == "sequence" and inner.value in ("", "and") else (inner,)
 
     def bracketed(self, kind: str) -> Node:
@@ -983,6 +997,7 @@ _OTHER_MATHEMATICS = vocabulary(
     "stackrel overset underset substack aleph complement cong propto bullet square top bot choose over"
 )
 _LETTER_DIGITS = frozenset("ABCDEF")
+_CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "pound"}
 _NO_NUMBER_BEHIND = vocabulary("number neg symbol degree")
 """Factors that a numeral behind is not multiplied with: 5 6, x2; but 3!7!, 2^3 3^2."""
 _INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")

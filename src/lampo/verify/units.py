@@ -75,7 +75,7 @@ _NOT_UNITS = vocabulary(
     "approximately around maybe wrong then so because since with mod modulo squared cubed choose times plus minus "
     "over divided by factorial pi half halves third quarter to from between i think we it this that which"
 )
-_PLURALS = vocabulary("people children men women mice geese sheep fish dice yen baht")
+_PLURALS = vocabulary("euro people children men women mice geese sheep fish dice yen baht fahrenheit")
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _MAX_WORDS = 4
 
