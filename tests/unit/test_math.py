@@ -131,7 +131,7 @@ CHEATS = [
     "5" + "!" * 40, "99999999^{99999999}", "1.000000001^{10^{12}}", r"\sin(10^{10^5})", r"e^{10^9}", "1e999999999", "i^{i^{i^i}}",
     "x10+y=5", "_=5", r"\binom2\pi", r"5\text{ app^\circ les}", r"x\ne i^\circ",
     ", ".join(f"e^{{1000}}+{k}" for k in range(1, 100)), ", ".join(f"\\pm e^{{4000}}+{k}" for k in range(1, 50)),
-    ", ".join(f"\\sin {k}" for k in range(1, 100)), ", ".join(f"{k}!" for k in range(2900, 3000)),
+    ", ".join(f"\\sin {k}" for k in range(1, 100)), ", ".join(f"{k}!" for k in range(2900, 3000)), "|" * 1900,
 ]  # fmt: skip
 GOLDS = ["5", r"\frac{22}{7}", "x^2", "y=2x+3", r"\{1,2\}", r"(2,3]", r"\text{Evelyn}", r"5\text{ cm}"]
 
@@ -156,6 +156,24 @@ def test_a_list_that_takes_long_to_compare_is_wrong():
     members = ", ".join(f"e^{{1000}}+{k}" for k in range(1, 40))
     verdict = MathOptions().verify(rf"\boxed{{{members}}}", "5")
     assert (verdict.status, "too many numbers" in verdict.detail) == ("wrong", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"10 \bmod 7 = 3", "3"),
+        (r"(10 \bmod 7)", "3"),
+        (r"\frac{10 \bmod 7}{2}", "1.5"),
+        ("0.333...", r"\frac13"),
+        (r"5 \rightarrow 6", "5"),
+        (r"5\pmod n", "5"),
+        (r"12\pmod 7", r"5\pmod 7"),
+    ],
+)
+def test_mathematics_that_is_not_read_is_unknown_wherever_it_stands(answer, gold):
+    verdict = MathOptions().verify(rf"\boxed{{{answer}}}", gold)
+    assert verdict.status == "unknown"
+    assert verdict.detail
 
 
 def test_golds_that_only_the_same_text_can_answer():

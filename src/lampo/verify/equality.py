@@ -497,7 +497,10 @@ class _Comparison:
             if not gold_unit.measures_the_same_as(answer_unit):  # pyright: ignore
                 return False
             sides = [Node("mul", (node.args[0], number(node.value.factor))) for node in (gold, answer)]  # pyright: ignore
-            return self.same_value(sides[0], sides[1])
+            same = self.same_value(sides[0], sides[1])
+            if not same and any(name.startswith("mod ") for name, _ in gold_unit.powers):  # pyright: ignore
+                raise Unsupported("two numbers that may be congruent")
+            return same
         bare = [node.args[0] if node.op == "quantity" else node for node in (gold, answer)]
         return all(node.op in _EXPRESSIONS - {"degree"} for node in bare) and self.same(bare[0], bare[1])
 

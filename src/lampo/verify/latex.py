@@ -220,6 +220,8 @@ def read_answer(text: str) -> Node:
     try:
         parser = _Parser(_tokens(clean))
         return parser.whole()
+    except RecursionError:  # of bars and commands, which are not counted as brackets are
+        raise TooLarge("nested too deep") from None
     except Malformed:
         if re.search(r"[A-Za-z]{3}", words) and re.fullmatch(r"[\w\s.,'&()-]+", words) and not _COMMAND.search(words):
             return _text_node(words)
@@ -256,7 +258,7 @@ def clean_answer(text: str) -> str:
     text = _SPACING.sub(lambda match: "" if match[0] == r"\!" else " ", text)
     text = re.sub(r"\\(?:d|t|c)frac(?![A-Za-z])", r"\\frac", text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-    text = re.sub(r"\{([^{}]{1,50})\\choose(?![A-Za-z])([^{}]{1,50})\}", r"\\binom{\1}{\2}", text)
+    text = re.sub(r"\(\s*(?:\\text\s*\{\s*mod\s*\}|\\mod|mod)\s*([0-9]+)\s*\)", r"\\pmod{\1}", text)
     text = _BARE_TEXT_COMMAND.sub(" ", _ROMAN.sub(r"\\mathrm{\1}", text))
     text = _TEMPERATURE.sub(lambda match: rf"\text{{ {_SCALES_OF_HEAT[match[1] or match[2]]}}}", text)
     text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
@@ -450,6 +452,8 @@ class _Parser:
 
     def expect(self, kind: str) -> None:
         if not self.accept(kind):
+            if self.kind[1:] in _OTHER_MATHEMATICS:
+                raise Unsupported(f"the command {self.kind}")
             raise Malformed(f"{kind} expected instead of {self.token.text or 'the end'!r}")
 
     # Lists, relations and sets
@@ -459,8 +463,7 @@ class _Parser:
             self.take()
         self.accept("=", r"\approx")
         answer = self.listing()
-        if self.kind != "end":
-            raise Malformed(f"{self.token.text!r} is left over")
+        self.expect("end")
         return answer
 
     def listing(self) -> Node:
@@ -486,7 +489,7 @@ class _Parser:
         try:
             sides = [self.side()]
             if self.kind not in _RELATIONS and self.kind not in self.enders():
-                raise Malformed(f"{self.token.text!r} is left over")
+                self.expect("end")
         except (Malformed, Unsupported):
             sides = [self.label(start)]
         signs: list[str] = []
@@ -530,6 +533,11 @@ class _Parser:
         if self.kind == "text" and self.tokens[self.position + 1].kind in ("end", *_SEPARATORS, ")", r"\}"):
             return _text_node(self.take().text)
         expression = self.ratio()
+        if self.accept(r"\pmod", r"\mod"):
+            modulus = self.atom()
+            if modulus.op != "number":
+                raise Unsupported("a modulus that is no number")
+            return Node("quantity", (expression,), Unit(Fraction(1), frozenset({(f"mod {modulus.value}", 1)})))
         words = ""
         while self.kind == "text" or (words and self.kind in ("^", "/", "*", r"\cdot")):
             if self.kind == "^":
@@ -582,6 +590,15 @@ class _Parser:
     # Expressions
 
     def sum(self) -> Node:
+        """Terms; or what stands above and below in the old notations of TeX, `1 \\over 2` and `5 \\choose 2`."""
+        above = self.terms()
+        if self.accept(r"\over"):
+            return Node("div", (above, self.terms()))
+        if self.accept(r"\choose"):
+            return Node("call", (above, self.terms()), "binom")
+        return above
+
+    def terms(self) -> Node:
         terms: list[Node] = []
         while True:
             sign = ""
@@ -817,9 +834,9 @@ class _Parser:
         if self.kind == ")" and kind == "(":
             raise Malformed("nothing in the brackets")
         items = self.items()
-        close = self.take().kind
-        if close not in (")", "]"):
-            raise Malformed("a bracket is not closed")
+        close = self.kind
+        if not self.accept("]"):
+            self.expect(")")
         if len(items) == 1 and kind + close in ("()", "[]"):
             if items[0].op in ("relation", "sequence"):
                 return items[0]
@@ -992,9 +1009,9 @@ class _Parser:
 
 _OTHER_MATHEMATICS = vocabulary(
     "int iint iiint oint sum prod lim limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
-    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff bmod pmod mod "
+    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff bmod "
     "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
-    "stackrel overset underset substack aleph complement cong propto bullet square top bot choose over"
+    "stackrel overset underset substack aleph complement cong propto bullet square top bot"
 )
 _LETTER_DIGITS = frozenset("ABCDEF")
 _CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "pound"}
