@@ -18,7 +18,9 @@ from fractions import Fraction
 from functools import reduce
 from typing import Any
 
-from .latex import MAX_ITEMS, Malformed, Node, TooLarge, Unsupported, clean_answer, number, read_answer, words_of
+from .latex import read_answer
+from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Unsupported, number
+from .typesetting import clean_answer, words_of
 from .units import vocabulary
 from .values import Undefined, Values, close
 

@@ -7,53 +7,12 @@ bounded by the length of the text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from .units import BARE_UNITS, SCALES, Unit, read_unit, vocabulary
-
-MAX_LENGTH = 2000
-"""Characters of an answer; a longer one is not read."""
-MAX_DEPTH = 40
-"""How deep brackets may be nested."""
-MAX_ITEMS = 100
-"""Members of a list, set or tuple."""
-
-
-class Malformed(Exception):
-    """The text is not a mathematical answer."""
-
-
-class Unsupported(Exception):
-    """The text may be an answer, but holds something that is not read here."""
-
-
-class TooLarge(Exception):
-    """The answer is too long, too deep, or its value too large."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A part of an answer.
-
-    `op` says what it is, and what `value` and `args` mean:
-
-    number (value: its Fraction), symbol (name), constant (pi, e, i, oo, R, empty), text (its words),
-    add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args,
-    quantity (a Unit): an expression with a unit, ratio: parts of a ratio,
-    sequence (its brackets: "()", "[)", "{}", ...; "" and "and" for a list without any), matrix (number of columns),
-    relation (its signs, one fewer than args), union, intersection, minus: of sets, label: a left-hand side not read.
-    """
-
-    op: str
-    args: tuple[Node, ...] = ()
-    value: Fraction | str | int | tuple[str, ...] | Unit | None = None
-
-
-def number(value: int | Fraction) -> Node:
-    """The node of a number."""
-    return Node("number", value=Fraction(value))
+from .tree import MAX_DEPTH, MAX_ITEMS, MAX_LENGTH, Malformed, Node, TooLarge, Unsupported, number
+from .typesetting import FUNCTIONS, GREEK, NUMBER_WORDS, clean_answer, is_words, mark_words, words_of
+from .units import SCALES, Unit, read_unit, vocabulary
 
 
 class _Token(NamedTuple):
@@ -62,96 +21,12 @@ class _Token(NamedTuple):
     spaced: bool = False  # whether white space comes before
 
 
-_GREEK_LETTERS = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"
-_GREEK_NAMES = re.findall(
-    r"\w+",
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega",
-)
-_UNICODE = str.maketrans(
-    {
-        **dict.fromkeys("\xa0\u2009\u202f\u2002\u2003\u2005\u2006\u2007\u2008\u200a", " "),
-        **dict.fromkeys("\u200b\u2060\ufeff\u200e", ""),
-        **dict.fromkeys("−–‐‑", "-"),
-        **dict.fromkeys("×⋅·∙∗", "*"),
-        "÷": "/",
-        "⁄": "/",
-        "∕": "/",
-        "√": r"\sqrt ",
-        "∞": r"\infty ",
-        "∪": r"\cup ",
-        "∩": r"\cap ",
-        "∈": r"\in ",
-        "∖": r"\setminus ",
-        "∅": r"\emptyset ",
-        "ℝ": r"\mathbb{R}",
-        "≤": r"\le ",
-        "⩽": r"\le ",
-        "≥": r"\ge ",
-        "⩾": r"\ge ",
-        "≠": r"\ne ",
-        "≈": r"\approx ",
-        "±": r"\pm ",
-        "∓": r"\mp ",
-        "°": r"^\circ ",
-        "⟨": r"\langle ",
-        "⟩": r"\rangle ",
-        "⌊": r"\lfloor ",
-        "⌋": r"\rfloor ",
-        "⌈": r"\lceil ",
-        "⌉": r"\rceil ",
-        "′": "'",
-        "’": "'",
-        "“": '"',
-        "”": '"',
-        "…": r"\ldots ",
-        "€": r"\euro ",
-        "£": r"\pounds ",
-        "¢": r"\text{ cents}",
-        **{c: rf"\{name} " for c, name in zip(_GREEK_LETTERS, _GREEK_NAMES, strict=True)},
-        **{c: rf"\frac{{{n}}}{{{d}}}" for c, n, d in (
-            ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
-            ("⅘", 4, 5), ("⅙", 1, 6), ("⅚", 5, 6), ("⅐", 1, 7), ("⅛", 1, 8), ("⅜", 3, 8), ("⅝", 5, 8), ("⅞", 7, 8),
-            ("⅑", 1, 9), ("⅒", 1, 10),
-        )},
-    }
-)  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-
-_SPACING = re.compile(
-    r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|enspace|thinspace|displaystyle|textstyle|limits|nolimits|left|right|middle|hfill"
-    r"|[bB]igg?[lrm]?)(?![a-zA-Z])|(?:[hv]?phantom|hspace|vspace|label)(?:\{[^{}]*\}| ?-))|~"
-)
-_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\!,|\\,|\\;|\\ |~)(?:\\!|\s)*(?=[0-9]{3}(?![0-9]))")
-_SPACED_THOUSANDS = re.compile(r"(?<![0-9.,_^])(?<!frac)(?<!frac )[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9])")
-_TEXT = r"(?:text(?:bf|it|rm|sf|tt|up|sc|normal|normalfont)?|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|operatorname\*?|bm|boldsymbol)"
-_TEXT_COMMAND = re.compile(rf"\\{_TEXT}\s*\{{")
-_MATH_FONT = re.compile(r"\\(?:mathbf|mathit|mathsf|mathtt|bm|boldsymbol)")
-_BARE_TEXT_COMMAND = re.compile(
-    r"\\(?:(?:bf|rm|it|sf|tt|tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge)(?![a-zA-Z])"
-    r"|underline(?=\s*\{)|(?:text)?color\s*\{[^{}]*\})"
-)
-_ROMAN = re.compile(r"\{\s*\\rm(?![a-zA-Z])([A-Za-z. ]+)\}")
-_TEMPERATURE = re.compile(
-    rf"\^\s*(?:\{{\s*\\circ\s*\}}|\\circ)\s*(?:\\{_TEXT}\s*\{{\s*([CF])\s*\}}|([CF])(?=\s*(?:\Z|[,;)}}])))"
-)
-_ROW_END = re.compile(r"\\\\\s*\[\s*-?[0-9.]+\s*[a-z]{2}\s*\]")
-_NUMERAL_IN_BRACKETS = re.compile(
-    r"(?<![A-Za-z0-9)}\]^_])(?:\(([0-9A-F]*[0-9][0-9A-F]*)\)|\{([0-9A-F]*[0-9][0-9A-F]*)\})(?=\s*_)"
-)
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _TOKEN = re.compile(
     r"(?P<space>\s*)(?:"
     r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.(?=[0-9\\])[0-9]*)?|\.(?=[0-9\\])[0-9]*)"
     r"|(?P<command>\\[A-Za-z]+)|(?P<escape>\\\\|\\[{}|%$&#_])"
     r"|(?P<letter>[A-Za-z]'*)|(?P<sign>[<>!]=|[-+*/^_=<>()\[\]{}|,;:!&%\x00]))"
 )
-_FUNCTIONS = vocabulary(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth arcsinh arccosh arctanh "
-    "log ln lg exp gcd lcm max min Re Im arg cis sgn"
-)
-_GREEK = (frozenset(_GREEK_NAMES) | vocabulary("varepsilon vartheta varphi Upsilon ell hbar")) - {"pi"}
 _ALIASES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le",
     "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lvert": "vert", "rvert": "vert", "mid": "vert",
@@ -162,27 +37,12 @@ _ALIASES = {
     "infinity": "infty", "inf": "infty", "bigcup": "cup", "equiv": "equals", "notin": "notin",
     "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "bigcap": "cap",
 }  # fmt: skip
-_PLAIN_COMMANDS = (
-    _FUNCTIONS | {"sqrt", "pi", "infty", "infinity", "inf", "cup", "binom", "asin", "acos", "atan", "pm"}
-    | {name for name in _GREEK if len(name) > 2}
-) - {"max", "min", "arg"}  # fmt: skip
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "!=": "!=", r"\le": "<=", r"\ge": ">=", r"\ne": "!=",
     r"\less": "<", r"\greater": ">", r"\approx": "~", r"\in": "in", r"\equals": "=", r"\notin": "notin",
 }  # fmt: skip
 _SEPARATORS = frozenset((",", ";", r"\and", r"\or"))
 _CLOSING = {")": "(", "]": "[", "}": "{"}
-_SCALES_OF_HEAT = {"C": "degrees celsius", "F": "degrees fahrenheit"}
-_NUMBER_WORDS = {
-    word: i
-    for i, word in enumerate(
-        re.findall(
-            r"\w+",
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen twenty",
-        )
-    )
-}
 _ALL_REALS = frozenset(("all real numbers", "all reals", "real numbers", "the real numbers", "all real values"))
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no real solutions", "no real solution", "empty set"))
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -215,7 +75,7 @@ def read_answer(text: str) -> Node:
     if (clock := _CLOCK.fullmatch(words)) and (":" in words):
         hour, minute, second, half = clock.groups()
         return Node("text", value=f"{int(hour)}:{minute}:{second or '00'} {(half or '').lower()}".strip())
-    if _is_text(clean, words):
+    if is_words(clean, words):
         return _text_node(words)
     try:
         parser = _Parser(_tokens(clean))
@@ -237,65 +97,10 @@ def is_readable(text: str) -> bool:
     return True
 
 
-def clean_answer(text: str) -> str:
-    r"""An answer without what only changes how it looks.
-
-    >>> clean_answer(r"$\left( 1\,000,\ \dfrac{\!1}{2} \right).$")
-    '( 1000, \\frac{1}{2}  )'
-    """
-    text = text.strip()
-    while len(text) > 1 and (pair := (text[:2], text[-2:])) in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$")):
-        text = text[len(pair[0]) : -2].strip() if len(text) > 3 else ""
-    text = re.sub(r"(?<!\\)\$", " ", text)
-    text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
-    text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
-    text = re.sub(r"(?<=[0-9])\s*€", r"\\text{ euros}", text).translate(_UNICODE)
-    if r"\begin" not in text:
-        text = re.sub(r"\\\\(?=[A-Za-z{}%$,;!()\[\]])", r"\\", text)
-    text = _ROW_END.sub(r"\\\\", text)
-    text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text).replace("**", "" if text.startswith("**") else "^")
-    text = _THOUSANDS.sub("", text)
-    text = _SPACING.sub(lambda match: "" if match[0] == r"\!" else " ", text)
-    text = re.sub(r"\\(?:d|t|c)frac(?![A-Za-z])", r"\\frac", text)
-    text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-    text = re.sub(r"\(\s*(?:\\text\s*\{\s*mod\s*\}|\\mod|mod)\s*([0-9]+)\s*\)", r"\\pmod{\1}", text)
-    text = _BARE_TEXT_COMMAND.sub(" ", _ROMAN.sub(r"\\mathrm{\1}", text))
-    text = _TEMPERATURE.sub(lambda match: rf"\text{{ {_SCALES_OF_HEAT[match[1] or match[2]]}}}", text)
-    text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
-    text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
-    text = re.sub(r"\.\.\.+", r"\\ldots ", text)
-    while text.endswith((".", ",", ";", ":")) and not text.endswith(r"\."):
-        text = text[:-1].rstrip()
-    while text.startswith("{") and _balanced_end(f"{text}}}", 1) == len(text) - 1:
-        text = text[1:-1].strip()
-    return text
-
-
-def words_of(clean: str) -> str:
-    r"""A cleaned answer as words: without text commands and their braces.
-
-    >>> words_of(r"\text{(B)}"), words_of(r"\textbf{two}\ lines")
-    ('(B)', 'two lines')
-    """
-    if _TEXT_COMMAND.search(clean):
-        clean = re.sub(r"[{}]", " ", _TEXT_COMMAND.sub(" ", clean))
-    return " ".join(clean.replace("\\ ", " ").split()).strip(" .\"'")
-
-
-def _is_text(clean: str, words: str) -> bool:
-    r"""Whether an answer is words: some in `\text{...}` and nothing outside, or so long that they are no product."""
-    if not re.fullmatch(r"\(?[A-Za-z][A-Za-z ,.'&()/-]*", words):
-        return False
-    runs = re.findall(r"[A-Za-z]+", words)
-    if _TEXT_COMMAND.match(clean) and len(_TEXT_COMMAND.findall(clean)) == 1 and clean.endswith("}"):
-        return not (len(words) == 1 and words.islower()) and not set("+*/^=") & set(words)
-    return any(len(run) > 3 and run not in _PLAIN_COMMANDS for run in runs) and not set("+*/^=") & set(words)
-
-
 def _text_node(words: str) -> Node:
     key = words.casefold()
-    if key in _NUMBER_WORDS:
-        return number(_NUMBER_WORDS[key])
+    if key in NUMBER_WORDS:
+        return number(NUMBER_WORDS[key])
     if key in _ALL_REALS:
         return Node("constant", value="R")
     if key in _NO_SOLUTION:
@@ -303,72 +108,9 @@ def _text_node(words: str) -> Node:
     return Node("text", value=words)
 
 
-def _balanced_end(text: str, start: int) -> int:
-    """The index of the brace that closes the one before `start`."""
-    depth = 1
-    for i in range(start, len(text)):
-        if text[i] in "{}" and text[i - 1] != "\\":
-            depth += 1 if text[i] == "{" else -1
-            if depth == 0:
-                return i
-    raise Malformed("a brace is not closed")
-
-
-def _mark_words(text: str, texts: list[str]) -> str:
-    r"""Replace `\text{...}` and words that stand outside of it by a mark and the number of an entry in `texts`."""
-    parts, position = [], 0
-    while match := _TEXT_COMMAND.search(text, position):
-        end = _balanced_end(text, match.end())
-        content = text[match.end() : end]
-        parts += [_mark_bare_words(text[position : match.start()], texts)]
-        if _MATH_FONT.match(match[0]) and not content[:2].isalpha() and re.search(r"[0-9+*/=^_<>\\]", content):
-            parts += ["{", _mark_words(content, texts), "}"]
-        else:
-            parts += [_text_mark(content, texts) if match[0] != r"\mathrm{" or content not in ("i", "e") else content]
-        position = end + 1
-    return "".join([*parts, _mark_bare_words(text[position:], texts)])
-
-
-def _text_mark(content: str, texts: list[str]) -> str:
-    words = " ".join(content.replace("\\", " ").split())
-    key = words.casefold().strip(" ,.;")
-    if key in _NUMBER_WORDS:
-        return f" {_NUMBER_WORDS[key]} "
-    if not key:
-        return " , " if "," in words else " "
-    if key in ("and", "or"):
-        return rf" \{key} "
-    if re.fullmatch(r"[-0-9.+/=*^()\[\]{},%<> ]+", words):
-        return f" {words} "
-    if key in _PLAIN_COMMANDS:
-        return rf"\{key} "
-    if key in ("percent", "percentage"):
-        return "% "
-    if key in ("deg", "degree", "degrees"):
-        return r"^\circ "
-    texts.append(words)
-    return f" \x00{{{len(texts) - 1}}} "
-
-
-def _mark_bare_words(text: str, texts: list[str]) -> str:
-    def mark(match: re.Match[str]) -> str:
-        word = match[0]
-        if word in _PLAIN_COMMANDS:
-            return rf"\{word} "
-        if word.casefold() in ("and", "or", "percent", "deg", "degree", "degrees") or word.casefold() in SCALES:
-            return _text_mark(word, texts)
-        before = text[: match.start()].rstrip()
-        after_number = before[-1:].isdigit() or before[-1:] in tuple("})/\x00")
-        if len(word) > 3 or (after_number and word.casefold() in BARE_UNITS) or word in ("is", "the", "not", "sq"):
-            return _text_mark(word, texts)
-        return word
-
-    return text if r"\begin" in text else _WORD.sub(mark, text)
-
-
 def _tokens(clean: str) -> list[_Token]:
     texts: list[str] = []
-    marked = _mark_words(clean, texts)
+    marked = mark_words(clean, texts)
     if scientific := re.fullmatch(r"([-+]?[0-9]*\.?[0-9]+)[eE]([-+]?[0-9]{1,4})", clean):
         marked = rf"{scientific[1]} * 10^{{{scientific[2]}}}"
     tokens: list[_Token] = []
@@ -955,7 +697,7 @@ class _Parser:
             return self.root()
         if name in ("pi", "infty", "emptyset"):
             return Node("constant", value={"pi": "pi", "infty": "oo", "emptyset": "empty"}[name])
-        if name in _GREEK:
+        if name in GREEK:
             return self.letter(f"\\{name}")
         if name == "mathbb":
             letter = self.argument_text()
@@ -1018,11 +760,11 @@ _CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "pound"}
 _NO_NUMBER_BEHIND = vocabulary("number neg symbol degree")
 """Factors that a numeral behind is not multiplied with: 5 6, x2; but 3!7!, 2^3 3^2."""
 _INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")
-_FUNCTION_COMMANDS = frozenset(f"\\{name}" for name in _FUNCTIONS)
+_FUNCTION_COMMANDS = frozenset(f"\\{name}" for name in FUNCTIONS)
 _ATOMS = frozenset(
     ("frac", "binom", "sqrt", "pi", "infty", "emptyset", "mathbb", "vec", "hat", "overrightarrow", "overline", "bar",
      "widehat", "mathcal", "angle", "triangle", "begin", "lfloor", "lceil", "tilde")
-) | _GREEK | _FUNCTIONS  # fmt: skip
+) | GREEK | FUNCTIONS  # fmt: skip
 
 
 def _is_whole(node: Node) -> bool:

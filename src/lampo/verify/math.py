@@ -11,8 +11,9 @@ from pydantic import Field
 from ..types import Verdict
 from .answers import committed_answer
 from .base import UnboundedVerifier, committed_text
-from .latex import Malformed, TooLarge, Unsupported, is_readable, read_answer
+from .latex import is_readable, read_answer
 from .numeric import last_number
+from .tree import Malformed, TooLarge, Unsupported
 
 _NUMERAL = re.compile(r"(?:[0-9]{1,200}|[0-9]{1,3}(?:,[0-9]{3}){1,60})(?:\.[0-9]{1,200})?|\.[0-9]{1,200}")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?[0-9]{1,200})\}\{(-?[0-9]{1,200})\}|([-+]?[0-9]{1,200})/([0-9]{1,200})")

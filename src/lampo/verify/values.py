@@ -10,7 +10,7 @@ from functools import reduce
 from math import comb, factorial, gcd, isqrt, lcm
 from typing import Any
 
-from .latex import Malformed, Node, TooLarge
+from .tree import Malformed, Node, TooLarge
 
 MAX_BITS = 40_000
 """Size of a whole number that is computed, about 12,000 digits."""

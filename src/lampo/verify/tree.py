@@ -1,0 +1,50 @@
+"""What answers are read into, and what can be wrong with them: the tree between latex.py, which makes it, and its readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .units import Unit
+
+MAX_LENGTH = 2000
+"""Characters of an answer; a longer one is not read."""
+MAX_DEPTH = 40
+"""How deep brackets may be nested."""
+MAX_ITEMS = 100
+"""Members of a list, set or tuple."""
+
+
+class Malformed(Exception):
+    """The text is not a mathematical answer."""
+
+
+class Unsupported(Exception):
+    """The text may be an answer, but holds something that is not read here."""
+
+
+class TooLarge(Exception):
+    """The answer is too long, too deep, or its value too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A part of an answer.
+
+    `op` says what it is, and what `value` and `args` mean:
+
+    number (value: its Fraction), symbol (name), constant (pi, e, i, oo, R, empty), text (its words),
+    add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args,
+    quantity (a Unit): an expression with a unit, ratio: parts of a ratio,
+    sequence (its brackets: "()", "[)", "{}", ...; "" and "and" for a list without any), matrix (number of columns),
+    relation (its signs, one fewer than args), union, intersection, minus: of sets, label: a left-hand side not read.
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    value: Fraction | str | int | tuple[str, ...] | Unit | None = None
+
+
+def number(value: int | Fraction) -> Node:
+    """The node of a number."""
+    return Node("number", value=Fraction(value))
