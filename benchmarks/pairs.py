@@ -68,9 +68,11 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder with a results.parquet: docs/results/NAME or runs/NAME")
     path = parser.parse_args().study / "results.parquet"
     try:
-        results = read_results(path)
+        results = [result for result in read_results(path) if result.phase == "test"]
     except (OSError, ValueError) as error:
         sys.exit(f"Cannot read {path}: {error}")
+    if not results:
+        sys.exit(f"{path} has no test runs.")
     for comparison in compare_methods(results, results[0].method):
         print(differences(comparison), gains(comparison), sep="\n\n", end="\n\n")
 

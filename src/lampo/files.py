@@ -48,7 +48,7 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, SafetensorError):
-            raise OSError(f"{error}") from error
+            raise OSError(str(error)) from error
         raise
 
 

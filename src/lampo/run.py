@@ -202,7 +202,9 @@ def find_run(folder: Path, name: str) -> Path | None:
 
 def _own_name(config: Path) -> str | None:
     """What the run calls itself; NAME-2 is the second run of NAME, or the first of another recipe."""
-    return read_yaml(config, "configuration", "`run:`").get("run", {}).get("name") if config.is_file() else None
+    if not config.is_file():
+        return None
+    return (read_yaml(config, "configuration", "`run:`").get("run") or {}).get("name")
 
 
 def _number(folder_name: str, name: str) -> int | None:
