@@ -67,6 +67,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="folder with a results.parquet: docs/results/NAME or runs/NAME")
     path = parser.parse_args().study / "results.parquet"
+    if not path.is_file():
+        sys.exit(f"There is no {path}. Name a study's folder, such as docs/results/addition.")
     try:
         results = [result for result in read_results(path) if result.phase == "test"]
     except (OSError, ValueError) as error:
