@@ -231,7 +231,7 @@ class _Comparison:
             label, value, is_named = value, label, [True, False]  # 5 = x
         elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
             return None
-        if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and str(label.value)[0] != "?":
+        if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and not str(label.value).startswith("?"):
             return None
         if value == number(0) and is_named[0] and label.op != "call" and not _is_label(label):
             return None  # x^2 + xy = 0 is an equation
@@ -678,7 +678,7 @@ def _is_label(node: Node) -> bool:
     if node.op == "constant":
         return node.value == "e"
     if node.op == "call":
-        return str(node.value)[0] == "?"
+        return str(node.value).startswith("?")
     return (node.op == "mul" or node.value == "()") and all(map(_is_label, node.args))
 
 
@@ -698,7 +698,7 @@ def _names(node: Node) -> Iterator[Node | None]:
     elif node.op == "call" and node.value in _MEASURES:
         yield node if all(name is not None for arg in node.args for name in _names(arg)) else None
     else:
-        yield node if node.op == "symbol" or (node.op == "call" and str(node.value)[0] == "?") else None
+        yield node if node.op == "symbol" or (node.op == "call" and str(node.value).startswith("?")) else None
 
 
 def _same_label(one: Node, other: Node) -> bool:
