@@ -16,27 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from shape import CHARACTERS, SHAPE
 from torch import Tensor
 from trl.trainer.utils import selective_log_softmax
 
 from lampo.batch import Batch, Row
 from lampo.config import ModelOptions, load_config
 from lampo.policy import Policy
-from lampo.sample.native import left_pad
+from lampo.sample.decoder import left_pad
 from lampo.types import MicroBatch
-
-SHAPE = {
-    "model_type": "llama",
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "vocab_size": 49152,
-    "tie_word_embeddings": True,
-    "max_position_embeddings": 8192,
-}
-CHARACTERS = "0123456789"
 
 
 def ours(policy: Policy, batch: Batch, budget: int) -> Tensor:

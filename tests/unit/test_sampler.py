@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -6,9 +7,12 @@ from torch import Tensor
 
 from lampo.batch import Row, pad
 from lampo.policy import Policy
-from lampo.sample import NativeSampler
-from lampo.sample.native import draw, growing_cache
+from lampo.sample import NativeSampler, decoder
+from lampo.sample.decoder import growing_cache
+from lampo.sample.native import draw
 from lampo.types import Rollout
+
+from ..conftest import sharpen, tiny_options
 
 
 def prompts(policy: Policy) -> list[Tensor]:
@@ -50,6 +54,32 @@ def test_same_seed_same_rollouts_however_many_rows_at_once(policy: Policy) -> No
         rollout.completion_ids.tolist() for rollout in apart
     ]
     assert [rollout.text for rollout in together] != [rollout.text for rollout in other]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed"])
+def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA, where steps are recorded; here they run as they are. The batch shrinks by halves and storage grows."""
+    policy = sharpen(Policy.load(tiny_options(dtype=dtype), seed=3))
+    policy.end_ids = policy.end_ids[:1]
+    growing = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
+    rooms, kept = [], []
+    fix, keep = decoder._GrowingLayer.fix, decoder.Decoder.keep
+    monkeypatch.setattr(decoder, "_recordable", lambda policy, cache: True)
+    monkeypatch.setattr(
+        decoder._GrowingLayer, "fix", lambda layer, room, column: (rooms.append(room), fix(layer, room, column))
+    )
+    monkeypatch.setattr(decoder.Decoder, "keep", lambda self, rows: (kept.append(len(rows)), keep(self, rows)))
+    fixed = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
+    assert max(rooms) > min(rooms)
+    assert kept
+    assert kept[0] <= 24
+    assert all(later <= earlier // 2 for earlier, later in pairwise(kept))
+    assert {rollout.finished for rollout in fixed} == {True, False}
+    assert [rollout.completion_ids.tolist() for rollout in fixed] == [
+        rollout.completion_ids.tolist() for rollout in growing
+    ]
+    for one, other in zip(fixed, growing, strict=True):
+        torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-4 if dtype == "float32" else 1e-2)
 
 
 def test_a_finished_rollout_ends_with_its_end_token_and_a_cut_one_is_full(policy: Policy) -> None:

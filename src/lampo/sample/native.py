@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from ..policy import Policy
 from ..types import NotFinite, Rollout
 from .base import OnRollout
+from .decoder import Decoder
 
 POSITIONS_BETWEEN_REPORTS = 16
 
@@ -20,9 +18,9 @@ POSITIONS_BETWEEN_REPORTS = 16
 class NativeSampler:
     """Samples from the policy at a temperature, in one process.
 
-    The prompt runs through the model once per problem, and its cache is repeated for the G rollouts. Rows that have ended leave the
-    batch. The log-probability of every token comes from the pass that drew it. Each row draws from its own column of uniform
-    numbers, so what it becomes does not depend on `rows_at_once` or on when its neighbours end (up to float rounding).
+    Rows that have ended leave the batch, see `Decoder`. The log-probability of every token comes from the pass that drew it. Each row
+    draws from its own column of uniform numbers, so what it becomes does not depend on `rows_at_once` or on when its neighbours end
+    (up to float rounding).
     """
 
     def __init__(self, policy: Policy, *, temperature: float, max_new_tokens: int, rows_at_once: int) -> None:
@@ -101,36 +99,28 @@ class NativeSampler:
                 tell(row, rollouts[row])
 
         with policy.precision():
-            input_ids, mask = (tensor.to(device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            cache = growing_cache(policy.core.config)
-            hidden = policy.hidden_states(input_ids, attention_mask=mask, position_ids=positions, cache=cache)[:, -1]
-            cache.batch_repeat_interleave(group_size)
-            hidden, mask = hidden.repeat_interleave(group_size, 0), mask.repeat_interleave(group_size, 0)
-            position = positions[:, -1:].repeat_interleave(group_size, 0)
-
-            live = torch.arange(N, device=device)  # the rows still in the batch
+            decoder = Decoder(policy, prompts_P, group_size)
+            rows = torch.arange(N, device=device)  # those still in the batch
+            is_open, num_open = torch.ones(N, dtype=torch.bool, device=device), N
             for t in range(T):
-                count(len(live), tell=t % POSITIONS_BETWEEN_REPORTS == 0)
-                logprobs = torch.log_softmax(policy.logits(hidden) / self._temperature, dim=-1)
-                tokens = draw(logprobs, uniforms_NT[live, t])
-                tokens_NT[live, t] = tokens
-                logprobs_NT[live, t] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
-                ended = torch.isin(tokens, end_ids)
-                if ended.any():
-                    end(live[ended], t + 1, finished=True)
-                    stay = (~ended).nonzero().squeeze(-1)
-                    live, tokens, mask, position = live[stay], tokens[stay], mask[stay], position[stay]
-                    cache.batch_select_indices(stay)
-                if t == T - 1 or len(live) == 0:
+                count(num_open, tell=t % POSITIONS_BETWEEN_REPORTS == 0)
+                logprobs = torch.log_softmax(policy.logits(decoder.hidden) / self._temperature, dim=-1)
+                tokens = draw(logprobs, uniforms_NT[rows, t])
+                tokens_NT[rows, t] = tokens
+                logprobs_NT[rows, t] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+                ended = torch.isin(tokens, end_ids) & is_open
+                if num_ended := int(ended.sum()):
+                    end(rows[ended], t + 1, finished=True)
+                    is_open, num_open = is_open & ~ended, num_open - num_ended
+                    if num_open and decoder.should_drop(num_open):
+                        stay = is_open.nonzero().squeeze(-1)
+                        rows, tokens, is_open = rows[stay], tokens[stay], is_open[stay]
+                        decoder.keep(stay)
+                if t == T - 1 or num_open == 0:
                     break
-                mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-                position = position + 1
-                hidden = policy.hidden_states(tokens[:, None], attention_mask=mask, position_ids=position, cache=cache)[
-                    :, -1
-                ]
+                decoder.step(tokens)
 
-        end(live, T, finished=False)
+        end(rows[is_open], T, finished=False)
         count(0, tell=True)
         return [[rollouts[row] for row in range(start, start + group_size)] for start in range(0, N, group_size)]
 
@@ -144,57 +134,3 @@ def draw(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
     thresholds_N1 = (uniforms_N * cumulative_NV[:, -1]).unsqueeze(-1)
     last = logprobs_NV.shape[-1] - 1
     return torch.searchsorted(cumulative_NV, thresholds_N1, right=True).squeeze(-1).clamp(max=last)
-
-
-def left_pad(prompts_P: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
-    """(P, L) token ids padded on the left, and their mask, 1 on real tokens."""
-    longest = max(len(prompt) for prompt in prompts_P)
-    input_ids = torch.full((len(prompts_P), longest), pad_id, dtype=torch.int64)
-    mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts_P):
-        input_ids[row, longest - len(prompt) :] = prompt
-        mask[row, longest - len(prompt) :] = 1
-    return input_ids, mask
-
-
-def growing_cache(config: Any) -> DynamicCache:
-    """transformers' cache for this model, with full-attention layers that append in place."""
-    cache = DynamicCache(config=config)
-    cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-class _GrowingLayer(DynamicLayer):
-    """Keys and values in storage with room to spare; transformers' own layer copies all of them for every new token."""
-
-    _storage: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        old = self.get_seq_length()
-        new = old + key_states.shape[-2]
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        if self._storage is None or self._storage[0].shape[-2] < new:
-            room = max(64, new + new // 2)
-            self._storage = _roomy(self.keys, key_states, room), _roomy(self.values, value_states, room)
-        keys, values = self._storage
-        keys[..., old:new, :] = key_states
-        values[..., old:new, :] = value_states
-        self.keys, self.values = keys[..., :new, :], values[..., :new, :]
-        return self.keys, self.values
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._storage = None
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._storage = None
-
-
-def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:
-    """Storage like the states with this many positions, what is held so far at its beginning."""
-    storage = states.new_empty(*states.shape[:-2], room, states.shape[-1])
-    if held is not None and held.numel():
-        storage[..., : held.shape[-2], :] = held
-    return storage

@@ -1,0 +1,121 @@
+"""Sampling groups of completions: ours, ours with every kernel launched by the processor, and transformers' `generate`.
+
+    python benchmarks/sampling.py [RECIPE] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64] [--mean 32] [--repeats 3]
+        [--threads 1]
+
+The model, its device and its precision are those of the recipe; without one, SmolLM2-135M's shape with random weights, on a GPU where there
+is one. Prompts are random, between half of their length and all of it. The token after which a completion ends is one of so many that
+the mean of their lengths without a limit is `--mean`. The contenders take turns; the times are medians, for one token of a completion. Ours
+also returns the log-probabilities; how far they are from those that learning computes is printed.
+"""
+
+import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from shape import CHARACTERS, SHAPE
+from torch import Tensor
+
+from lampo.batch import Row, pad
+from lampo.config import ModelOptions, load_config
+from lampo.policy import Policy
+from lampo.sample import NativeSampler, decoder
+from lampo.sample.decoder import left_pad
+from lampo.types import Rollout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, nargs="?")
+    defaults = {"prompts": 8, "group-size": 8, "prompt": 60, "completion": 64, "mean": 32, "repeats": 3, "threads": 1}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = ModelOptions(config=SHAPE, characters=CHARACTERS)
+    if options.recipe is not None:
+        model = load_config(options.recipe).model
+    policy = Policy.load(model, seed=0)
+    policy.end_ids = list(range(0, policy.head.out_features, options.mean))
+    generator = torch.Generator().manual_seed(0)
+    prompts: list[Tensor] = []
+    for _ in range(options.prompts):
+        length = int(torch.randint(options.prompt // 2, options.prompt + 1, (), generator=generator))
+        prompts.append(torch.randint(3, 13, (length,), generator=generator))
+    T, G = options.completion, options.group_size
+    sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=T, rows_at_once=options.prompts * G)
+    rollouts: list[Rollout] = []
+
+    def ours(seed: int) -> int:
+        rollouts[:] = [rollout for group in sampler.sample(prompts, G, seed=seed) for rollout in group]
+        return sum(len(rollout.completion_ids) for rollout in rollouts)
+
+    def one_by_one(seed: int) -> int:
+        recordable = decoder._recordable
+        decoder._recordable = lambda policy, cache: False
+        try:
+            return ours(seed)
+        finally:
+            decoder._recordable = recordable
+
+    @torch.no_grad()
+    def generate(seed: int) -> int:
+        torch.manual_seed(seed)
+        ids, mask = (tensor.to(policy.device) for tensor in left_pad(prompts, policy.tokenizer.pad_token_id))
+        with policy.precision():
+            drawn = policy.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                num_return_sequences=G,
+                max_new_tokens=T,
+                eos_token_id=policy.end_ids,
+                pad_token_id=policy.tokenizer.pad_token_id,
+            )[:, ids.shape[1] :]
+        ended = torch.isin(drawn, torch.tensor(policy.end_ids, device=policy.device)).int()
+        return int((ended.cumsum(-1) - ended == 0).sum())
+
+    contenders: dict[str, Callable[[int], int]] = {"ours": ours}
+    if policy.device.type == "cuda":
+        contenders["ours, launched one by one"] = one_by_one
+    contenders["transformers' generate"] = generate
+
+    print(f"{policy.device}, {options.prompts} x {G} rows, up to {T} tokens")
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(options.repeats + 1):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            num_tokens = contender(repeat)
+            if policy.device.type == "cuda":
+                torch.cuda.synchronize()
+            if repeat > 0:  # the first one warms up
+                times[name].append((time.perf_counter() - start) / num_tokens)
+            if name == "ours" and repeat == 0:
+                print(f"largest difference from the log-probs of learning: {largest_difference(policy, rollouts):.2g}")
+    print("| contender | microseconds a token | times ours |\n| --- | ---: | ---: |")
+    for name, each in times.items():
+        ratios = [time / ours for time, ours in zip(each, times["ours"], strict=True)]
+        print(f"| {name} | {1e6 * statistics.median(each):.1f} | {statistics.median(ratios):.2f} |")
+
+
+@torch.no_grad()
+def largest_difference(policy: Policy, rollouts: list[Rollout]) -> float:
+    largest = 0.0
+    for start in range(0, len(rollouts), 32):
+        part = [Row(each.prompt_ids, each.completion_ids, each.logprobs, 0.0) for each in rollouts[start : start + 32]]
+        batch = pad(part).to(policy.device)
+        logprobs_NT, _ = policy.token_logprobs(batch, temperature=1.0)
+        largest = max(largest, float((logprobs_NT - batch.old_logprobs_NT)[batch.mask_NT].abs().max()))
+    return largest
+
+
+if __name__ == "__main__":
+    main()
