@@ -82,6 +82,27 @@ def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.Mo
         torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-4 if dtype == "float32" else 1e-2)
 
 
+@pytest.mark.parametrize(
+    ("changes", "recorded"),
+    [
+        ({}, True),
+        ({"model_type": "llama"}, True),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, False),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, False),
+        ({"attn_implementation": "eager"}, False),
+    ],
+)
+def test_steps_are_recorded_where_they_do_not_depend_on_the_position(
+    changes: dict[str, object], recorded: bool
+) -> None:
+    options = tiny_options()
+    policy = Policy.load(options.model_copy(update={"config": {**options.config, **changes}}), seed=3)
+    cache = growing_cache(policy.core.config)
+    assert not decoder._recordable(policy, cache)
+    policy.device = torch.device("cuda")
+    assert decoder._recordable(policy, cache) is recorded
+
+
 def test_a_finished_rollout_ends_with_its_end_token_and_a_cut_one_is_full(policy: Policy) -> None:
     for rollout in flat(sampler(policy).sample(prompts(policy), 8, seed=1)):
         ends = [token in policy.end_ids for token in rollout.completion_ids.tolist()]
