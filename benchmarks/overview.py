@@ -1,7 +1,7 @@
 """Does LamPO beat GRPO? The tables of README.md and docs/results/README.md, and a page, from the evaluations of all studies that asked.
 
     python benchmarks/overview.py             # from the results that are committed under docs/results
-    python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores
+    python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores, and gsm8k on a GPU
 
 Prints the tables, and writes docs/results/overview: each of their rows as one task of a comparison.
 """
@@ -50,6 +50,7 @@ ROWS = (
     Row("sums of complex numbers", "complex_arithmetic"),
     Row("one-step arithmetic, SmolLM2-135M", "smollm2"),
     Row("two-term sums and differences, SmolLM2-135M", "chain_sum"),
+    Row("GSM8K, SmolLM2-135M", "gsm8k"),
     Row("addition, groups of 4", "groups", task="groups-of-4"),
     Row("addition, groups of 16", "groups", task="groups-of-16"),
     Row("addition, one update a batch", "groups", task="one-update"),
