@@ -56,12 +56,12 @@ def main() -> None:
         return sum(len(rollout.completion_ids) for rollout in rollouts)
 
     def one_by_one(seed: int) -> int:
-        recordable = decoder._recordable
-        decoder._recordable = lambda policy, cache: False
+        really = decoder.recordable
+        decoder.recordable = lambda policy, cache: False
         try:
             return ours(seed)
         finally:
-            decoder._recordable = recordable
+            decoder.recordable = really
 
     @torch.no_grad()
     def generate(seed: int) -> int:

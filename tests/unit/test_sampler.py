@@ -64,7 +64,7 @@ def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.Mo
     growing = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
     rooms, kept = [], []
     fix, keep = decoder._GrowingLayer.fix, decoder.Decoder.keep
-    monkeypatch.setattr(decoder, "_recordable", lambda policy, cache: True)
+    monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
     monkeypatch.setattr(
         decoder._GrowingLayer, "fix", lambda layer, room, column: (rooms.append(room), fix(layer, room, column))
     )
@@ -98,9 +98,9 @@ def test_steps_are_recorded_where_they_do_not_depend_on_the_position(
     options = tiny_options()
     policy = Policy.load(options.model_copy(update={"config": {**options.config, **changes}}), seed=3)
     cache = growing_cache(policy.core.config)
-    assert not decoder._recordable(policy, cache)
+    assert not decoder.recordable(policy, cache)
     policy.device = torch.device("cuda")
-    assert decoder._recordable(policy, cache) is recorded
+    assert decoder.recordable(policy, cache) is recorded
 
 
 def test_a_finished_rollout_ends_with_its_end_token_and_a_cut_one_is_full(policy: Policy) -> None:

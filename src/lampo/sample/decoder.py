@@ -18,10 +18,11 @@ class Decoder:
 
     A prompt runs through the model once, and what it leaves behind is repeated for the rollouts of its group.
 
-    On CUDA a step is a thousand and more kernels of a few microseconds each, and the processor takes far longer to launch them
-    (docs/log.md). So there a step can be recorded as a CUDA graph and replayed: keys and values lie in storage with room to spare,
-    all of it is attended to under a mask, and the index of the next column is a tensor. The first step of a shape runs as it is, the
-    second is recorded. The shape changes where room has run out, and where half of the rows have ended.
+    On CUDA a step is a thousand and more kernels of a few microseconds each, and launching them one by one takes the processor longer
+    than the GPU takes to run them (docs/log.md). So where a model's steps are `recordable` they are recorded as a CUDA graph and replayed:
+    keys and values lie in storage of a fixed size, with room to spare, all of it is attended to under a mask, and the index of the next
+    column is a tensor. The first step of a shape runs as it is, the second is recorded. The shape changes where room has run out, and
+    where half of the rows have ended.
 
     Attributes:
         hidden: (N, D) states of the rows after their last token, valid until the next step.
@@ -29,16 +30,13 @@ class Decoder:
 
     hidden: Tensor
 
-    def __init__(
-        self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int, *, fixed: bool | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int) -> None:
         """Run the prompts through the model.
 
         Args:
             policy: its model is asked, under the caller's `policy.precision()`, without gradient.
             prompts_P: token ids of the prompts, (L_prompt,) each.
             group_size: rows per prompt.
-            fixed: whether steps work on storage of a fixed size; where not given, wherever they can be recorded.
         """
         self._policy = policy
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -46,7 +44,7 @@ class Decoder:
         ids, mask_PL = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
         self._cache = growing_cache(policy.core.config)
-        self._fixed = _recordable(policy, self._cache) if fixed is None else fixed
+        self._fixed = recordable(policy, self._cache)
         hidden = policy.hidden_states(ids, attention_mask=mask_PL, position_ids=positions, cache=self._cache)[:, -1]
         self._cache.batch_repeat_interleave(group_size)
         self.hidden = hidden.repeat_interleave(group_size, 0)
@@ -116,7 +114,7 @@ class Decoder:
         self._graph, self._new_shape = None, True
 
 
-def _recordable(policy: Policy, cache: DynamicCache) -> bool:
+def recordable(policy: Policy, cache: DynamicCache) -> bool:
     """Whether a step of this model can be recorded: all of it on CUDA, by kernels and shapes that do not depend on the position."""
     core = policy.core
     rope_types = {str(getattr(module, "rope_type", "")) for module in core.modules()}
@@ -179,7 +177,7 @@ class _GrowingLayer(DynamicLayer):
     def fix(self, room: int, column: Tensor) -> None:
         """From here on there is room for so many tokens, all of it is returned, and the next token goes where `column` (1,) says."""
         keys, values = self._held
-        self.keys, self.values = _fixed(keys, room), _fixed(values, room)
+        self.keys, self.values = _padded(keys, room), _padded(values, room)
         self._storage, self._column = None, column
 
     def batch_repeat_interleave(self, repeats: int) -> None:
@@ -203,7 +201,7 @@ def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:
     return storage
 
 
-def _fixed(held: Tensor, room: int) -> Tensor:
+def _padded(held: Tensor, room: int) -> Tensor:
     """What is held, and zeros (what lay in memory could be NaN, and NaN times a weight of 0 is NaN) up to this many positions.
 
     Under autocast in its precision, in which attention would read it anyway.
