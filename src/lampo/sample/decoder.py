@@ -177,7 +177,7 @@ class _GrowingLayer(DynamicLayer):
     def fix(self, room: int, column: Tensor) -> None:
         """From here on there is room for so many tokens, all of it is returned, and the next token goes where `column` (1,) says."""
         keys, values = self._held
-        self.keys, self.values = _padded(keys, room), _padded(values, room)
+        self.keys, self.values = _roomy(keys, keys, room), _roomy(values, values, room)
         self._storage, self._column = None, column
 
     def batch_repeat_interleave(self, repeats: int) -> None:
@@ -194,21 +194,14 @@ def _room(length: int) -> int:
 
 
 def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:
-    """Storage like the states with this many positions, what is held so far at its beginning."""
-    storage = states.new_empty(*states.shape[:-2], room, states.shape[-1])
+    """Storage like the states with this many positions, what is held so far at its beginning, then zeros.
+
+    Zeros because all of it may be attended to: what lay in memory could be NaN, and NaN times a weight of 0 is NaN. Under autocast it has
+    the precision in which attention reads it anyway.
+    """
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    storage = states.new_zeros(*states.shape[:-2], room, states.shape[-1], dtype=dtype)
     if held is not None and held.numel():
         storage[..., : held.shape[-2], :] = held
-    return storage
-
-
-def _padded(held: Tensor, room: int) -> Tensor:
-    """What is held, and zeros (what lay in memory could be NaN, and NaN times a weight of 0 is NaN) up to this many positions.
-
-    Under autocast in its precision, in which attention would read it anyway.
-    """
-    dtype = held.dtype
-    if torch.is_autocast_enabled(held.device.type):
-        dtype = torch.get_autocast_dtype(held.device.type)
-    storage = held.new_zeros(*held.shape[:-2], room, held.shape[-1], dtype=dtype)
-    storage[..., : held.shape[-2], :] = held
     return storage
