@@ -26,7 +26,7 @@ from lampo.config import ModelOptions, load_config
 from lampo.policy import Policy
 from lampo.sample import NativeSampler, decoder
 from lampo.sample.decoder import left_pad
-from lampo.types import Rollout
+from lampo.types import LampoError, Rollout
 
 
 def main() -> None:
@@ -36,10 +36,15 @@ def main() -> None:
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
+    if min(getattr(options, name.replace("-", "_")) for name in defaults) < 1:
+        parser.error("every number must be at least 1")
     torch.set_num_threads(options.threads)
     model = ModelOptions(config=SHAPE, characters=CHARACTERS)
     if options.recipe is not None:
-        model = load_config(options.recipe).model
+        try:
+            model = load_config(options.recipe).model
+        except LampoError as error:
+            parser.error(str(error))
     policy = Policy.load(model, seed=0)
     policy.end_ids = list(range(0, policy.head.out_features, options.mean))
     generator = torch.Generator().manual_seed(0)

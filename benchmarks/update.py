@@ -24,7 +24,7 @@ from lampo.batch import Batch, Row
 from lampo.config import ModelOptions, load_config
 from lampo.policy import Policy
 from lampo.sample.decoder import left_pad
-from lampo.types import MicroBatch
+from lampo.types import LampoError, MicroBatch
 
 
 def ours(policy: Policy, batch: Batch, budget: int) -> Tensor:
@@ -86,11 +86,16 @@ def main() -> None:
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
+    if min(getattr(options, name.replace("-", "_")) for name in defaults) < 1:
+        parser.error("every number must be at least 1")
     torch.set_num_threads(options.threads)
     model = ModelOptions(config=SHAPE, characters=CHARACTERS, device="cpu", dtype="float32")
     budget = 2048
     if options.recipe is not None:
-        config = load_config(options.recipe)
+        try:
+            config = load_config(options.recipe)
+        except LampoError as error:
+            parser.error(str(error))
         model, budget = config.model, config.training.tokens_per_microbatch
     policy = Policy.load(model, seed=0)
     generator = torch.Generator().manual_seed(0)

@@ -371,7 +371,7 @@ def test_gsm8k_without_a_network_says_what_to_do(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(LampoError, match=r"no route\n.*task\.train and task\.heldout"):
+    with pytest.raises(LampoError, match=r"no route\.\n.*task\.train and task\.heldout"):
         Gsm8kOptions().load()
 
 

@@ -35,9 +35,11 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         plan.check()
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
         if crashed:
-            raise LampoError(
-                "A warm start crashed: " + "; ".join(f"{path}: {reason}" for path, reason in crashed.items())
-            )
+            of_reason: dict[str, list[str]] = {}
+            for path, reason in crashed.items():
+                of_reason.setdefault(reason, []).append(str(path))
+            told = "; ".join(f"{', '.join(sorted(paths))}: {reason}" for reason, paths in of_reason.items())
+            raise LampoError(f"A warm start crashed: {told}")
         write_file(plan.folder / "study.yaml", dump_study(plan.study).encode())
         tuning, _ = _phase("tuning", plan.tuning(), plan, console)
         results = _results(tuning, "tuning")

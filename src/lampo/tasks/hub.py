@@ -35,4 +35,5 @@ def _from_hub(path: str, config: str | None, split: str, advice: str, stream: bo
         yield from enumerate(rows, start=1)
     except Exception as error:  # the hub's client raises errors of many kinds
         where = ", ".join(filter(None, [config, split]))
-        raise LampoError(f"Cannot load {path} ({where}) from the Hugging Face hub: {error}\n{advice}") from None
+        reason = str(error).rstrip(". ")
+        raise LampoError(f"Cannot load {path} ({where}) from the Hugging Face hub: {reason}.\n{advice}") from None
