@@ -118,6 +118,15 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
     assert f"2/2: task {run.path.name} crashed twice: " in told
 
 
+def test_warm_starts_that_crash_for_one_reason_tell_it_once(tmp_path: Path) -> None:
+    plan = load_study(write_study(tmp_path, settings=SMALL | {"model.path": str(tmp_path / "nowhere")}))
+    with pytest.raises(LampoError, match="A warm start crashed") as crash:
+        compare(plan, Console(file=io.StringIO()))
+    told = str(crash.value)
+    assert told.count("Give a folder with config.json") == 1
+    assert all(str(run.path) in told for run in plan.starts())
+
+
 def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path) -> None:
     settings = SMALL | {"warmstart.steps": 0, "model.path": str(tmp_path / "nowhere")}
     command = [sys.executable, "-m", "lampo", "compare", str(write_study(tmp_path, seeds=1, settings=settings))]
