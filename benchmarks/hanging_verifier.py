@@ -7,18 +7,18 @@ of their text: half of those sleep, half spin. The learning rate is next to noth
 Printed are the seconds of a step and of its parts, and the ratios.
 """
 
-import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
+import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
 
 import argparse
 import statistics
 import tempfile
 from pathlib import Path
 
-from lampo.config import load_config
-from lampo.console import Progress
-from lampo.report import read_metrics
-from lampo.run import Run
-from lampo.train import train
+from lampo.config.load import load_config
+from lampo.store.metrics import read_metrics
+from lampo.train.loop import train
+from lampo.train.run import Run
+from lampo.view.console import Progress
 
 PARTS = ("sample", "verify", "update", "total")
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lampo.logprobs import LOGITS_PER_CHUNK, linear_logprobs
+from lampo.model.logprobs import LOGITS_PER_CHUNK, linear_logprobs
 
 
 def plain(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

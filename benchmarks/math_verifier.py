@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lampo.verify.math import MathOptions
+from lampo.verify.math.verifier import MathOptions
 
 Verifier = Callable[[str, str], bool]
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lampo.report import read_metrics
+from lampo.store.metrics import read_metrics
 
 
 def run(recipe: str, seed: int, folder: str, settings: list[str]) -> tuple[int, list[dict[str, Any]], float]:

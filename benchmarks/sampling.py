@@ -9,7 +9,7 @@ the mean of their lengths without a limit is `--mean`. The contenders take turns
 also returns the log-probabilities; how far they are from those that learning computes is printed.
 """
 
-import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
+import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
 
 import argparse
 import statistics
@@ -21,11 +21,13 @@ import torch
 from shape import CHARACTERS, SHAPE
 from torch import Tensor
 
-from lampo.batch import Row, pad
-from lampo.config import ModelOptions, load_config
-from lampo.policy import Policy
-from lampo.sample import NativeSampler, decoder
-from lampo.sample.decoder import left_pad
+from lampo.config.load import load_config
+from lampo.config.schema import ModelOptions
+from lampo.learner.batch import Row, pad
+from lampo.model.policy import Policy
+from lampo.rollout import decoder
+from lampo.rollout.decoder import left_pad
+from lampo.rollout.native import NativeSampler
 from lampo.types import LampoError, Rollout
 
 

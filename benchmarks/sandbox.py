@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from lampo.verify.sandbox import Limits, find_sandbox
-from lampo.verify.sandbox.unsafe import UnsafeLocal
+from lampo.verify.code.sandbox import Limits, find_sandbox
+from lampo.verify.code.sandbox.unsafe import UnsafeLocal
 
 
 def main() -> None:

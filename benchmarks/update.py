@@ -7,7 +7,7 @@ The model and the tokens of a micro-batch are those of the recipe; without one, 
 are medians. Their log-probs must agree.
 """
 
-import lampo.environment  # isort: skip  # noqa: F401  it must run before torch is imported
+import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
 
 import argparse
 import statistics
@@ -20,10 +20,11 @@ from shape import CHARACTERS, SHAPE
 from torch import Tensor
 from trl.trainer.utils import selective_log_softmax
 
-from lampo.batch import Batch, Row
-from lampo.config import ModelOptions, load_config
-from lampo.policy import Policy
-from lampo.sample.decoder import left_pad
+from lampo.config.load import load_config
+from lampo.config.schema import ModelOptions
+from lampo.learner.batch import Batch, Row
+from lampo.model.policy import Policy
+from lampo.rollout.decoder import left_pad
 from lampo.types import LampoError, MicroBatch
 
 

@@ -16,7 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lampo.shards import write_shard
+from lampo.store.rollouts import write_shard
 
 GROUPS, SIZE, TOKENS = 16, 8, 150
 WORDS = [f" word{index}" for index in range(800)]

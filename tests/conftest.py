@@ -19,8 +19,8 @@ import torch
 
 torch.set_num_threads(1)
 
-from lampo.config import ModelOptions
-from lampo.policy import Policy
+from lampo.config.schema import ModelOptions
+from lampo.model.policy import Policy
 
 CHARACTERS = "0123456789+=\n abcdefghijklmnopqrstuvwxyz#.?"
 

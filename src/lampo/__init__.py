@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .advantages import (
+    from .algo.advantages import (
         grpo_advantages,
         pair_statistics,
         pairwise_advantages,
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         rloo_advantages,
         sequence_scores,
     )
-    from .objective import Loss, loss_denominator, merge_statistics, policy_loss
-    from .rewards import rouge_l
+    from .algo.objective import Loss, loss_denominator, merge_statistics, policy_loss
+    from .rewards.score import rouge_l
     from .types import LampoError, Verdict
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    ".advantages": (
+    ".algo.advantages": (
         "grpo_advantages",
         "pair_statistics",
         "pairwise_advantages",
@@ -53,8 +53,8 @@ _MODULES = {
         "rloo_advantages",
         "sequence_scores",
     ),
-    ".objective": ("Loss", "policy_loss", "loss_denominator", "merge_statistics"),
-    ".rewards": ("rouge_l",),
+    ".algo.objective": ("Loss", "policy_loss", "loss_denominator", "merge_statistics"),
+    ".rewards.score": ("rouge_l",),
     ".types": ("LampoError", "Verdict"),
 }
 

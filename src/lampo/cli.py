@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import environment  # noqa: F401  it must run before torch is imported
+from . import process as environment  # noqa: F401  it must run before torch is imported
 
 # isort: split
 
@@ -53,13 +53,14 @@ def train(
     ] = False,
 ) -> None:
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
-    from .config import load_config
-    from .console import Progress, final_table
+    from .config.load import load_config
     from .process import prepare
-    from .report import read_metrics, summary, write_report
-    from .run import Run
-    from .train import Stopped
-    from .train import train as train_run
+    from .store.metrics import read_metrics, summary
+    from .train.loop import train as train_run
+    from .train.run import Run
+    from .train.session import Stopped
+    from .view.console import Progress, final_table
+    from .view.report.page import write_report
 
     if resume:
         if settings:
@@ -132,7 +133,7 @@ def evaluate_command(
     ] = None,
 ) -> None:
     """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
-    from .evaluation import compare_folders, measure_benchmarks, measure_heldout
+    from .evaluation.command import compare_folders, measure_benchmarks, measure_heldout
 
     if compare is not None:
         typer.echo(compare_folders(*compare))
@@ -182,16 +183,16 @@ def inspect(
     ] = True,
 ) -> None:
     """Look at rollouts: texts, rewards, tokens by their log-prob, and why each was pushed as it was."""
-    from .viewer.source import open_source
+    from .view.inspect.source import open_source
 
     source = open_source(run, lambda text: typer.echo(text, err=True))
     if export is not None:
-        from .viewer.export import export as write
+        from .view.inspect.export import export as write
 
         count = write(source, export, step=step, groups=groups)
         typer.echo(f"{count} groups in {export}")
         return
-    from .viewer.server import serve
+    from .view.inspect.server import serve
 
     serve(source, port=port, step=step, browser=browser)
 
@@ -235,7 +236,7 @@ def check_task(
     data: Data = None,
 ) -> None:
     """Check the task of a recipe: its answers against themselves, its training problems against benchmarks."""
-    from .config import load_config
+    from .config.load import load_config
     from .tasks.check import check_answers
     from .tasks.decontaminate import overlaps
     from .tasks.load import load_benchmark
@@ -304,7 +305,7 @@ def verify(
     from rich.console import Console
     from rich.table import Table
 
-    from .config import parse_setting
+    from .config.load import parse_setting
     from .tasks.files import read_rows
     from .verify import verifier as verifier_of
     from .verify.score_file import score_rows, unknowns, write_verdicts
@@ -369,7 +370,7 @@ def methods() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .methods import METHODS
+    from .config.methods import METHODS
 
     table = Table("method", "paper", "arXiv", "settings")
     for name, method in METHODS.items():
@@ -381,14 +382,15 @@ def methods() -> None:
 @app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
     """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
-    from .config import describe_config, load_config
+    from .config.explain import describe_config
+    from .config.load import load_config
 
     typer.echo(describe_config(load_config(recipe, settings or [])))
 
 
 def _newest(recipe: Path) -> Path:
-    from .config import load_config
-    from .run import find_run
+    from .config.load import load_config
+    from .train.run import find_run
 
     options = load_config(recipe).run
     path = find_run(Path(options.folder), options.name)

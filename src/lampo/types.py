@@ -25,6 +25,13 @@ if TYPE_CHECKING:  # verifiers run in processes of their own, which have no use 
 
 Status = Literal["right", "wrong", "unknown"]
 
+# The choices of options that both a recipe (without torch) and the functions of `algo` name.
+Reduce = Literal["mean", "sum"]
+Weight = Literal["policy", "winner", "lambdarank", "better", "uniform"]
+Normalizer = Literal["peers", "weights"]
+Scale = Literal["none", "group_std"]
+Aggregation = Literal["sequence", "token", "constant"]
+
 
 class LampoError(Exception):
     """A failure that the user can act on: its text says what was wrong, where, and what to do.

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from lampo import cli
-from lampo.config import dump_config
-from lampo.policy import Policy
+from lampo.config.explain import dump_config
+from lampo.model.policy import Policy
 
 from ..conftest import TINY, tiny_options
-from .helpers import small_config
+from ..helpers.small_run import small_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -100,7 +100,7 @@ def test_a_full_memory_is_no_traceback(
     def full(*_arguments: object, **_options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("lampo.train.warm_start", full)
+    monkeypatch.setattr("lampo.train.loop.warm_start", full)
     assert lampo(monkeypatch, "train", recipe) == 1
     error = capfd.readouterr().err
     assert "error: CUDA out of memory. If it was in sampling, lower sampling.rows_at_once" in error

@@ -87,7 +87,7 @@ def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_pat
 
 
 def first_step(folder: Path, result: Any) -> list[dict[str, Any]]:
-    from lampo.shards import read_groups
+    from lampo.store.rollouts import read_groups
 
     (run,) = folder.glob(f"runs/task/{result.method}-*-seed{result.seed}")
     return read_groups(run, 1)

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lampo.cli import app
-from lampo.config import dump_config
-from lampo.records import read_records
+from lampo.config.explain import dump_config
+from lampo.evaluation.records import read_records
 from lampo.types import LampoError
 
-from .helpers import curve, run_to_end, small_config
+from ..helpers.small_run import curve, run_to_end, small_config
 
 QUESTIONS = 8
 
@@ -50,7 +50,7 @@ def invoke(*words: str) -> str:
 @pytest.fixture(autouse=True)
 def small_alphabet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe's model knows figures and signs only: it is asked the problem alone."""
-    from lampo.benchmarks import BENCHMARKS, Benchmark
+    from lampo.evaluation.benchmarks import BENCHMARKS, Benchmark
 
     monkeypatch.setitem(BENCHMARKS, "aime24", Benchmark())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .helpers import curve, run_to_end, small_config
+from ..helpers.small_run import curve, run_to_end, small_config
 
 NORMS = {
     "pairwise": [0.0426905155, 0.0163135137, 0.0207259003, 0.0412825756, 0.0366112143, 0.0208805986],

@@ -15,15 +15,19 @@ import pytest
 import torch
 
 from lampo import cli
-from lampo.config import SamplingOptions, TrainConfig, dump_config, parse_config
-from lampo.methods import METHODS
-from lampo.metrics import Stopwatch
-from lampo.report import read_groups, write_report
-from lampo.run import Run
-from lampo.train import Stopped, sample_groups
+from lampo.config.explain import dump_config
+from lampo.config.load import parse_config
+from lampo.config.methods import METHODS
+from lampo.config.schema import SamplingOptions, TrainConfig
+from lampo.store.rollouts import read_groups
+from lampo.train.loop import sample_groups
+from lampo.train.run import Run
+from lampo.train.session import Stopped
+from lampo.train.step_record import Stopwatch
 from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
+from lampo.view.report.page import write_report
 
-from .helpers import curve, resume, run_to_end, small_config
+from ..helpers.small_run import curve, resume, run_to_end, small_config
 
 
 def steps(path: Path, stage: str = "train") -> list[dict[str, Any]]:
@@ -111,7 +115,7 @@ class Rounds:
         run = SimpleNamespace(problems=self.problems)
         config = SimpleNamespace(sampling=sampling)
         self.session: Any = SimpleNamespace(run=run, config=config, task=SimpleNamespace(train=[]))
-        monkeypatch.setattr("lampo.train.sample_and_score", self.sample_and_score)
+        monkeypatch.setattr("lampo.train.loop.sample_and_score", self.sample_and_score)
 
     def problems(self, _: Any, step: int, count: int, stage: str, round_: int) -> list[Problem]:
         return [Problem(f"{round_}.{index}", "?", "1") for index in range(count)]
@@ -172,7 +176,7 @@ def chance(monkeypatch: pytest.MonkeyPatch) -> None:
             for rollouts_G in rollouts_PG
         ]
 
-    monkeypatch.setattr("lampo.train.Verification.verdicts", verdicts)
+    monkeypatch.setattr("lampo.train.loop.Verification.verdicts", verdicts)
 
 
 DYNAMIC = {"sampling__resample": 2, "warmstart__steps": 1, "evaluation__problems": 2}
@@ -228,7 +232,7 @@ def test_batches_that_are_all_wrong_or_all_right_end_gracefully(
     def verdicts(self: Any, rollouts_PG: Any, **_: Any) -> list[list[Verdict]]:
         return [[Verdict("right" if correctness else "wrong") for _ in rollouts_G] for rollouts_G in rollouts_PG]
 
-    monkeypatch.setattr("lampo.train.Verification.verdicts", verdicts)
+    monkeypatch.setattr("lampo.train.loop.Verification.verdicts", verdicts)
     path = run_to_end(small_config(tmp_path, sampling__resample=2, rewards__rouge_l=0.0, training__steps=2))
     for record in steps(path):
         assert record["reward/correctness"] == correctness

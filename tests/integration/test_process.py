@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lampo.likelihood import answer_likelihoods
-from lampo.policy import Policy
-from lampo.prompts import encode_prompts
-from lampo.report import read_groups
-from lampo.sample import NativeSampler
+from lampo.learner.answer_likelihood import answer_likelihoods
+from lampo.model.policy import Policy
+from lampo.model.prompts import encode_prompts
+from lampo.rollout.native import NativeSampler
+from lampo.store.rollouts import read_groups
 from lampo.tasks.load import load_task
 from lampo.types import LampoError
 from lampo.verify import NumericOptions, judge
 
-from .helpers import curve, resume, run_to_end, small_config
+from ..helpers.small_run import curve, resume, run_to_end, small_config
 from .test_resume import die_at
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -61,8 +61,8 @@ def test_everything_is_finite(name: str, uninterrupted: dict[str, Path]) -> None
 def test_killed_and_resumed_equals_uninterrupted(name: str, tmp_path: Path, uninterrupted: dict[str, Path]) -> None:
     """Killed in step 4, after the companions learned from it: what they learned is undone, and learned again."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lampo.train"])
-    process = context.Process(target=die_at, args=(tmp_path, ("lampo.train", "collate", 4), METHODS[name]))
+    context.set_forkserver_preload(["lampo.train.loop"])
+    process = context.Process(target=die_at, args=(tmp_path, ("lampo.train.loop", "collate", 4), METHODS[name]))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

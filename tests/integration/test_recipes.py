@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from lampo.config import load_config
-from lampo.policy import Policy
-from lampo.report import read_metrics
+from lampo.config.load import load_config
+from lampo.model.policy import Policy
+from lampo.store.metrics import read_metrics
 from lampo.tasks.load import load_task
 
 from ..conftest import ARCHITECTURES, TINY, tiny_options
-from .helpers import run_to_end
+from ..helpers.small_run import run_to_end
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPER = {"qwen3-1.7b-mot": "qwen3-tied", "qwen3-4b-mot": "qwen3-tied", "phi-4-mini-mot": "phi3-tied"}

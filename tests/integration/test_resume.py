@@ -13,24 +13,24 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from lampo.run import Run
-from lampo.train import Stopped
+from lampo.train.run import Run
+from lampo.train.session import Stopped
 from lampo.types import LampoError
 
-from .helpers import curve, resume, run_to_end, small_config
+from ..helpers.small_run import curve, resume, run_to_end, small_config
 
 # (module, attribute, call): the process kills itself with SIGKILL when this function is called for the so manieth time.
 DEATHS = {
-    "before the first step": ("lampo.train", "warm_start", 1),
-    "in the warm start": ("lampo.train", "imitate", 4),
-    "in the first evaluation": ("lampo.train", "evaluate", 1),
-    "in an update": ("lampo.train", "update", 4),
-    "between rollouts and update": ("lampo.train", "collate", 5),
-    "in a checkpoint, half its files written": ("lampo.checkpoint.safetensors.torch", "save_file", 3),
-    "in a checkpoint, before its checksums": ("lampo.files", "_digest", 20),
-    "in a checkpoint, before the rename": ("lampo.files", "sync_folder", 28),
-    "after a checkpoint, before the old one is deleted": ("lampo.checkpoint.shutil", "rmtree", 4),
-    "in the last checkpoint": ("lampo.run", "save_checkpoint", 5),
+    "before the first step": ("lampo.train.loop", "warm_start", 1),
+    "in the warm start": ("lampo.train.loop", "imitate", 4),
+    "in the first evaluation": ("lampo.train.session", "evaluate", 1),
+    "in an update": ("lampo.train.loop", "update", 4),
+    "between rollouts and update": ("lampo.train.loop", "collate", 5),
+    "in a checkpoint, half its files written": ("lampo.learner.optimizer.safetensors.torch", "save_file", 3),
+    "in a checkpoint, before its checksums": ("lampo.store.files", "_digest", 20),
+    "in a checkpoint, before the rename": ("lampo.store.files", "sync_folder", 28),
+    "after a checkpoint, before the old one is deleted": ("lampo.train.checkpoint.shutil", "rmtree", 4),
+    "in the last checkpoint": ("lampo.train.run", "save_checkpoint", 5),
 }
 
 # What some of them leave in the folder of checkpoints, to be sure that they happen where they say.
@@ -47,9 +47,9 @@ LEFT_BEHIND = {
 def die_at(folder: Path, death: tuple[str, str, int], changes: dict[str, Any]) -> None:
     module_path, attribute, call = death
     parts = module_path.split(".")
-    __import__(".".join(parts[:2]))
-    target: Any = sys.modules[".".join(parts[:2])]
-    for part in parts[2:]:
+    __import__(".".join(parts[:3]))
+    target: Any = sys.modules[".".join(parts[:3])]
+    for part in parts[3:]:
         target = getattr(target, part)
     original, count = getattr(target, attribute), 0
 
@@ -67,7 +67,7 @@ def die_at(folder: Path, death: tuple[str, str, int], changes: dict[str, Any]) -
 @pytest.fixture(scope="module")
 def server() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lampo.train"])
+    context.set_forkserver_preload(["lampo.train.loop"])
     return context
 
 
@@ -231,7 +231,7 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(
 def test_lora_and_kl_runs_resume_too(tmp_path: Path, server: Any) -> None:
     changes = {"model__lora": {"rank": 2}, "loss__kl_coefficient": 0.05, "training__updates_per_batch": 2}
     expected = run_to_end(small_config(tmp_path / "whole", **changes))
-    process = server.Process(target=die_at, args=(tmp_path, ("lampo.train", "update", 4), changes))
+    process = server.Process(target=die_at, args=(tmp_path, ("lampo.train.loop", "update", 4), changes))
     process.start()
     process.join()
     resume(tmp_path / "small")
@@ -249,7 +249,7 @@ main()
 
 
 def test_a_disk_that_takes_no_more_loses_nothing_that_was_saved(tmp_path: Path, uninterrupted: Path) -> None:
-    from lampo.config import dump_config
+    from lampo.config.explain import dump_config
 
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(small_config(tmp_path)))

@@ -7,19 +7,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lampo.batch import Batch, Row
-from lampo.config import load_config
-from lampo.optimizer import Optimizer
-from lampo.policy import Policy
-from lampo.report import read_groups
-from lampo.run import Run
-from lampo.shards import read_index
-from lampo.train import update
+from lampo.config.load import load_config
+from lampo.learner.batch import Batch, Row
+from lampo.learner.optimizer import Optimizer
+from lampo.model.policy import Policy
+from lampo.store.rollouts import read_groups, read_index
+from lampo.train.loop import update
+from lampo.train.run import Run
 from lampo.types import LampoError, NotFinite
 from lampo.verify import VerifierPool
 
 from ..conftest import sharpen, tiny_options
-from .helpers import curve, run_to_end, small_config
+from ..helpers.small_run import curve, run_to_end, small_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -328,7 +327,7 @@ def test_the_ratios_of_the_last_update_are_kept_where_there_was_one(tmp_path: Pa
 
 def test_the_pieces_of_tokens_change_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_pieces = curve(run_to_end(small_config(tmp_path)))
-    monkeypatch.setattr("lampo.run._tokens", lambda *_: {})
+    monkeypatch.setattr("lampo.train.rollout_records._tokens", lambda *_: {})
     assert curve(run_to_end(small_config(tmp_path))) == with_pieces
 
 

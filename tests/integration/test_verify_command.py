@@ -52,7 +52,7 @@ def test_an_own_function_and_its_limits(tmp_path: Path) -> None:
             "verify",
             str(file),
             "--verifier",
-            "python:tests.unit.pathological.verify",
+            "python:tests.helpers.pathological.verify",
             *["--set", "timeout_s=1", "--completion", "said"],
         ],
     )

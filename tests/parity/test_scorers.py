@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from lampo.benchmarks import BENCHMARKS
+from lampo.evaluation.benchmarks import BENCHMARKS
 from lampo.verify import MathOptions, judge
 
 

@@ -21,10 +21,10 @@ from datasets import Dataset
 from torch import Tensor
 
 from lampo import grpo_advantages, loss_denominator, policy_loss, reinforce_pp_advantages, rloo_advantages
-from lampo.config import LossOptions
-from lampo.methods import method_settings
-from lampo.objective import merge_statistics
-from lampo.policy import Policy
+from lampo.algo.objective import merge_statistics
+from lampo.config.methods import method_settings
+from lampo.config.schema import LossOptions
+from lampo.model.policy import Policy
 
 from ..conftest import tiny_options
 

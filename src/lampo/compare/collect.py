@@ -6,7 +6,7 @@ import statistics
 from itertools import accumulate
 from typing import Any
 
-from ..report.read import read_metrics
+from ..store.metrics import read_metrics
 from .results import Phase, Point, RunResult
 from .study import Planned
 

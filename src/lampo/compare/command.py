@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..files import write_file
+from ..store.files import write_file
 from ..types import LampoError
 from .collect import collect
 from .comparison import TunedMethod, tuned_methods
@@ -119,7 +119,7 @@ def _phase(
 
 def versions() -> dict[str, str]:
     """What the results depend on: this package with its commit, Python, and the libraries that compute."""
-    from ..run import manifest
+    from ..train.manifest import manifest
 
     facts = manifest()
     return {

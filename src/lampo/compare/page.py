@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import plotly.graph_objects as go
 
-from ..files import write_file
-from ..report.html import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
+from ..store.files import write_file
+from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
 from .comparison import Axis, Comparison, MethodSummary, compare_methods, learning_curve
 from .results import RunResult
 from .table import HOW_TO_READ, in_words, markdown, p_value, percent, points, rate, tables

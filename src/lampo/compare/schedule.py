@@ -14,9 +14,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainConfig, load_config
-from ..files import write_file
-from ..report.read import read_metrics
+from ..config.load import load_config
+from ..config.schema import TrainConfig
+from ..store.files import write_file
+from ..store.metrics import read_metrics
 from ..types import LampoError
 from .progress import PhaseProgress
 from .study import Planned

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..scores import wilson_interval
+from ..evaluation.scores import wilson_interval
 
 RESAMPLES = 9999
 PERMUTATIONS = 2**14  # every pattern of signs, hence exact, up to 14 seeds

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ..config import TrainConfig, load_config, read_yaml
+from ..config.load import load_config, read_yaml
+from ..config.schema import TrainConfig
 from ..options import Options
 from ..types import LampoError
 from .results import Phase

@@ -12,14 +12,15 @@ from typing import TextIO
 
 from rich.console import Console
 
-from .. import environment  # noqa: F401  it must run before torch is imported
-from ..config import TrainConfig
-from ..console import Progress
+from .. import process as environment  # noqa: F401  it must run before torch is imported
+from ..config.schema import TrainConfig
 from ..interrupt import when_parent_ends
 from ..process import prepare
-from ..run import Run
-from ..train import Stopped, train
+from ..train.loop import train
+from ..train.run import Run
+from ..train.session import Stopped
 from ..types import LampoError
+from ..view.console import Progress
 
 
 def work(config: TrainConfig, path: Path, log: Path) -> None:

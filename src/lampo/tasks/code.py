@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..types import LampoError, Problem
 from ..verify import CodeOptions
-from ..verify.code_tests import ProgramTests, UnusableTests, from_input_output, from_verification_info
+from ..verify.code.tests import ProgramTests, UnusableTests, from_input_output, from_verification_info
 from .base import Task, TaskOptions
 from .dropped import Dropped
 from .hub import rows_of

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ..types import LampoError, Problem, Verifier
 from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, committed_text
-from ..verify.code_tests import UnusableTests, from_input_output
+from ..verify.code.tests import UnusableTests, from_input_output
 from .base import Task, TaskOptions
 from .dropped import Dropped
 from .files import Row, iterate_rows, require_columns

@@ -17,11 +17,11 @@ from ..types import LampoError, Problem, Verdict, Verifier
 from .answers import committed_answer
 from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
 from .choice import ChoiceOptions, lettered
-from .code import CodeOptions
+from .code.verifier import CodeOptions
 from .exact import ExactOptions
-from .math import MathOptions
+from .math.verifier import MathOptions
 from .numeric import NumericOptions
-from .pool import VerifierPool
+from .pool.pool import VerifierPool
 from .python import PythonOptions
 from .reasoning_gym import ReasoningGymOptions
 from .reward_function import reward_function

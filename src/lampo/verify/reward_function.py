@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..types import Verdict
-from .pool import VerifierPool
+from .pool.pool import VerifierPool
 
 RewardFunction = Callable[..., list[float | None]]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_file
+from ..store.files import write_file
 from ..types import LampoError, Verdict
 from . import VerifierPool
 from .base import VerifierOptions

@@ -1,0 +1,1 @@
+"""Recipes: every setting, typed; read from YAML and explained; no torch."""

@@ -1,0 +1,119 @@
+"""What a configuration says to a person: every setting with its meaning, and what is wrong with one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from .schema import TrainConfig
+
+
+def _explain(detail: Any) -> str:
+    """One validation error in plain words, its place as the user writes it."""
+    place, section = _place(detail["loc"])
+    where = ".".join(place)
+    match detail["type"]:
+        case "extra_forbidden":
+            known = [] if section is None else list(section.model_fields)
+            near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+            prefix = ".".join(place[:-1])
+            guess = (
+                f"; did you mean {prefix + '.' if prefix else ''}{near[0]}?" if near else f"; known: {', '.join(known)}"
+            )
+            return f"{where} is not a setting{guess}"
+        case "missing":
+            return f"{where} is required"
+        case "union_tag_not_found":
+            return f"{where} needs a `name` (one of {detail['ctx'].get('discriminator', 'name')})"
+        case "union_tag_invalid":
+            return f"{where}.name is {detail['ctx']['tag']!r}, but known are {detail['ctx']['expected_tags']}"
+        case _:
+            message = detail["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
+            return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
+
+
+def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
+    """Pydantic's location as keys of the recipe, without the tags of unions; and the section class of the last key."""
+    place: list[str] = []
+    holder: type[BaseModel] | None = None
+    sections: dict[str, type[BaseModel]] = {"": TrainConfig}
+    for key in map(str, location):
+        if key in sections:  # the tag of a union
+            sections = {"": sections[key]}
+            continue
+        place.append(key)
+        holder = sections.get("")
+        field = holder.model_fields.get(key) if holder else None
+        sections = _sections(field.annotation) if field else {}
+    return place, holder
+
+
+def _sections(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The section classes that an annotation admits, by their `name`; a single one under the empty key."""
+    found = list(_models(annotation))
+    if len(found) == 1:
+        return {"": found[0]}
+    return {get_args(model.model_fields["name"].annotation)[0]: model for model in found}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, typing.Union, types.UnionType):
+        for argument in get_args(annotation):
+            yield from _models(argument)
+
+
+def dump_config(config: BaseModel) -> str:
+    """Every setting as plain YAML, a recipe that gives this configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe_config(config: BaseModel, *, indent: int = 0) -> str:
+    """Every setting as YAML with its meaning, type and default as comments; it loads as a recipe."""
+    lines: list[str] = []
+    pad = " " * indent
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        meaning = " ".join((field.description or "").split())
+        if isinstance(value, BaseModel):
+            lines += [
+                "",
+                f"{pad}# {meaning}" if meaning else "",
+                f"{pad}{name}:",
+                describe_config(value, indent=indent + 2),
+            ]
+            continue
+        lines.append(f"{pad}# {meaning} ({_type_text(field)})")
+        plain = config.model_dump(mode="json", include={name})[name]  # sections in a list have no lines of their own
+        lines.append(f"{pad}{name}: {json.dumps(plain, ensure_ascii=False)}")
+    return "\n".join(line for line in lines if line or indent == 0)
+
+
+def _type_text(field: FieldInfo) -> str:
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        kind = " | ".join(map(str, get_args(annotation)))
+    else:
+        kind = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+        kind = kind.replace("typing.", "").replace("NoneType", "None")
+    bounds = "".join(
+        f", {sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+        if getattr(rule, name, None) is not None
+    )
+    return (
+        f"{kind}{bounds}, required"
+        if field.is_required()
+        else f"{kind}{bounds}, default {field.get_default(call_default_factory=True)!r}"
+    )

@@ -1,0 +1,302 @@
+"""Every setting of a run: typed, frozen, validated. Field docstrings are the help text of `lampo config`.
+
+A recipe is a YAML file with these sections. `load_config` reads one, applies `--set a.b=c`, and refuses unknown keys with
+the nearest known name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..algo.registry import AdvantageOptions, PairwiseOptions, PrimeOptions, Surrogate
+from ..options import Options
+from ..rewards.score import RewardOptions
+from ..tasks import AnyTask
+from ..tasks.load import DecontaminationOptions
+from ..types import Group
+from ..verify import AnyVerifier
+from .methods import METHODS
+
+
+class LoraOptions(Options):
+    """Low-rank adapters through PEFT (arXiv 2106.09685); needs the extra `lora`."""
+
+    rank: int = Field(default=16, gt=0)
+    """Rank of the update."""
+    alpha: float = Field(default=32, gt=0)
+    """The update is scaled by alpha / rank."""
+    target_modules: str | list[str] = "all-linear"
+    """Names of the layers to adapt, as PEFT takes them."""
+
+
+class ModelOptions(Options):
+    """The policy: pretrained weights by `path`, or a `config` to start from scratch."""
+
+    path: str | None = None
+    """Hub name, folder, `.gguf` file, or `package:MODULE/FILE.gguf` for a GGUF file inside an installed Python package."""
+    config: dict[str, Any] | None = None
+    """A transformers configuration to start from scratch: `model_type` (qwen3, phi3, llama, ...) and its fields."""
+    tokenizer: str | None = None
+    """Hub name or folder of the tokenizer, where it does not come with `path`."""
+    characters: str | None = None
+    """Alphabet of a character tokenizer, for a model from scratch."""
+    dtype: Literal["auto", "float32", "mixed", "bfloat16"] = "auto"
+    """mixed: float32 weights, bfloat16 arithmetic. bfloat16: weights too, which rounds small updates away. auto: mixed on
+    CUDA, else float32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps. auto: CUDA if there is one, then MPS, then CPU."""
+    attention: str = "auto"
+    """Attention implementation of transformers: sdpa, eager, flash_attention_2, ... auto: transformers' own choice."""
+    lora: LoraOptions | None = None
+    """Train low-rank adapters instead of all weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    allow_remote_code: bool = False
+    """Run model code that comes with the weights. Off: such a model is refused."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelOptions:
+        if (self.path is None) == (self.config is None):
+            raise ValueError("give either `path` (pretrained weights) or `config` (from scratch), and not both")
+        if self.config is not None and (self.tokenizer is None) == (self.characters is None):
+            raise ValueError("a model from scratch needs either `tokenizer` or `characters`, and not both")
+        if self.config is not None and "model_type" not in self.config:
+            raise ValueError("`config` needs a `model_type`, for example qwen3")
+        return self
+
+
+class PromptOptions(Options):
+    """How a problem becomes the tokens that the policy sees."""
+
+    template: str = "{prompt}"
+    """Text around the problem; `{prompt}` stands for it."""
+    system: str | None = None
+    """System message, for models with a chat template."""
+    chat: bool | None = None
+    """Use the tokenizer's chat template. Unset: if it has one."""
+    chat_options: dict[str, Any] = Field(default_factory=dict)
+    """Variables of the chat template, for example `enable_thinking: false` for Qwen3."""
+
+    @model_validator(mode="after")
+    def _template_has_prompt(self) -> PromptOptions:
+        if "{prompt}" not in self.template:
+            raise ValueError("`template` must contain {prompt}")
+        return self
+
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerOptions(Options):
+    """AdamW (arXiv 1711.05101) with warm-up and a schedule."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: constant, or cosine down to 0 at the last step."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay of the two moments."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+
+
+class WarmstartOptions(Options):
+    """Supervised steps on worked solutions before reinforcement learning: small models need the answer format first."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 leaves the stage out."""
+    rows_per_step: int = Field(default=64, gt=0)
+    """Solutions in one step."""
+    optimizer: OptimizerOptions = OptimizerOptions(learning_rate=1e-5)
+    """Optimiser of this stage."""
+
+
+class SamplingOptions(Options):
+    """How rollouts are drawn: at a temperature, from the policy itself."""
+
+    problems_per_step: int = Field(default=16, gt=0)
+    """P: problems in one training step."""
+    group_size: int = Field(default=8, gt=1)
+    """G: rollouts of one problem."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature of the sampling distribution; the update uses the same."""
+    max_new_tokens: int = Field(default=256, gt=0)
+    """Longest completion; a longer one is cut and counted as truncated."""
+    rows_at_once: int = Field(default=256, gt=0)
+    """Most rollouts whose cache is held in memory at once; at least all of one problem."""
+    resample: int = Field(default=0, ge=0)
+    """Most further rounds of sampling in a step, for other problems in place of those whose responses are all right or all wrong
+    (dynamic sampling, DAPO, arXiv 2503.14476). What is thrown away counts as cost. 0: every problem is kept."""
+    accuracy_range: tuple[float, float] = (0.0, 1.0)
+    """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
+
+    @field_validator("accuracy_range")
+    @classmethod
+    def _range_of_shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise ValueError("must be two shares from 0 to 1, the smaller one first")
+        return value
+
+    def keeps(self, group: Group) -> bool:
+        """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""
+        low, high = self.accuracy_range
+        return group.is_mixed and low <= (group.accuracy or 0.0) <= high
+
+
+class SpreadFilterOptions(Options):
+    """Leave out groups whose reward std is below `share` of its moving average (RLPR, arXiv 2506.18254)."""
+
+    share: float = Field(default=0.5, ge=0)
+    """Least std of a group's rewards, in units of the moving average (0.5 for Qwen, 0.9 and 1.0 for Llama and Gemma in RLPR's code)."""
+    decay: float = Field(default=0.99, ge=0, lt=1)
+    """Weight of the past in the moving average, at each step."""
+    average_from: int = Field(default=6, gt=0)
+    """First step that enters the average; until `filter_from` it is the plain mean of the steps so far."""
+    filter_from: int = Field(default=11, gt=0)
+    """First step in which groups are left out."""
+
+
+class LossOptions(Options):
+    """The update's objective, by default the clipped surrogate of PPO (arXiv 1707.06347)."""
+
+    surrogate: Surrogate = "token"
+    """token: PPO's, a ratio for each token; sequence: one for each response (GSPO, arXiv 2507.18071); geometric: the geometric mean of
+    clipped ratios (GMPO, arXiv 2507.20673); cispo: clipped weights (arXiv 2506.13585); gvpo: centred log-ratios (arXiv 2504.19599)."""
+    clip_low: float = Field(default=0.2, gt=0, le=1)
+    """Ratios below 1 - clip_low give no gradient where the advantage is negative."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """Ratios above 1 + clip_high give no gradient where the advantage is positive (0.28 in DAPO, arXiv 2503.14476)."""
+    beta: float = Field(default=0.1, ge=0)
+    """Weight of the implicit reward; gvpo only."""
+    aggregation: Literal["sequence", "token", "constant"] = "sequence"
+    """sequence: mean over rows of the mean over tokens (GRPO); token: mean over all tokens (DAPO); constant: as token, but divided
+    by rows x max_new_tokens (Dr.GRPO)."""
+    kl_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the surrogate compares the rows of a group, so that all of them, those without an advantage too, go together."""
+        return self.surrogate == "gvpo"
+
+
+class TrainingOptions(Options):
+    """The reinforcement-learning stage."""
+
+    steps: int = Field(default=100, ge=0)
+    """Training steps; each samples P x G rollouts. 0: the policy is only measured."""
+    updates_per_batch: int = Field(default=1, gt=0)
+    """Optimiser steps on the same rollouts; the old log-probabilities are kept."""
+    tokens_per_microbatch: int = Field(default=16384, gt=0)
+    """Most tokens, padding included, in one forward and backward pass; never changes the gradient."""
+
+
+class EvaluationOptions(Options):
+    """Sampled accuracy on held-out problems."""
+
+    every: int = Field(default=20, gt=0)
+    """Training steps between evaluations; also done before the first and after the last."""
+    problems: int = Field(default=128, gt=0)
+    """Held-out problems used during training, a fixed sample of them."""
+    final_problems: int | None = Field(default=None, gt=0)
+    """Held-out problems before the first and after the last step. Unset: the same as `problems`."""
+    samples: int = Field(default=1, gt=0)
+    """Responses per problem."""
+    final_samples: int | None = Field(default=None, gt=0)
+    """Responses per problem before the first and after the last step. Unset: the same as `samples`."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Temperature of the responses that are measured. Unset: that of training."""
+    greedy: bool = False
+    """Measure the most likely response too: what a policy gains beyond it by sampling alone, it did not learn, but grew surer of."""
+    skip: int = Field(default=0, ge=0)
+    """Held-out problems left out: as many as another choice was made on (the first ones of that sample)."""
+    benchmarks: list[str] = Field(default_factory=list)
+    """Other tasks to measure on as often, such as aime24 or math500, with the prompt and the sampling of the run."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Local files of benchmarks, by name; the others come from the hub."""
+
+
+class RunOptions(Options):
+    """Where a run lives and what it leaves behind."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run."""
+    folder: str = "runs"
+    """The run directory is made here."""
+    seed: int = 0
+    """Every random number of the run follows from it."""
+    checkpoint_every: int = Field(default=50, gt=0)
+    """Steps between checkpoints; there is one after the warm start, at the end and on Ctrl-C too."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    """Older ones are deleted; at least 2 lets a run survive a damaged one."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
+    trackers: list[str] = Field(default_factory=list)
+    """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""
+
+
+class TrainConfig(Options):
+    """One run, whole."""
+
+    run: RunOptions
+    """The run and its directory."""
+    method: str | None = None
+    """Name of a published method, whose settings lie under those given here: lampo, grpo, dapo, ... (`lampo methods`)."""
+    model: ModelOptions
+    """The policy."""
+    task: AnyTask
+    """Where the problems come from."""
+    decontamination: DecontaminationOptions = DecontaminationOptions()
+    """Leave out training problems that share text with benchmarks."""
+    prompt: PromptOptions = PromptOptions()
+    """From problem to prompt."""
+    verifier: AnyVerifier | None = None
+    """Who decides what is right. Unset: the task, where its problems need a certain verifier, else numeric."""
+    rewards: RewardOptions = RewardOptions()
+    """From verdict and text to reward."""
+    warmstart: WarmstartOptions = WarmstartOptions()
+    """Supervised stage before reinforcement learning."""
+    sampling: SamplingOptions = SamplingOptions()
+    """Rollouts."""
+    advantage: AdvantageOptions = PairwiseOptions(name="pairwise")
+    """The method: from rewards and scores to advantages."""
+    spread_filter: SpreadFilterOptions | None = None
+    """Leave groups whose rewards hardly differ out of the update. Unset: none."""
+    loss: LossOptions = LossOptions()
+    """The update's objective."""
+    optimizer: OptimizerOptions = OptimizerOptions()
+    """Optimiser of reinforcement learning."""
+    training: TrainingOptions = TrainingOptions()
+    """Length and batching of reinforcement learning."""
+    evaluation: EvaluationOptions = EvaluationOptions()
+    """Measuring on held-out problems."""
+
+    @property
+    def evaluation_temperature(self) -> float:
+        """Temperature of the responses that are measured."""
+        own = self.evaluation.temperature
+        return self.sampling.temperature if own is None else own
+
+    @model_validator(mode="after")
+    def _method_estimates_its_way(self) -> TrainConfig:
+        named = METHODS[self.method].settings.get("advantage", {}).get("name") if self.method in METHODS else None
+        if named is not None and self.advantage.name != named:
+            raise ValueError(
+                f"the method {self.method} has the estimator {named}, and not {self.advantage.name}: name another method, "
+                "or none (method: null)"
+            )
+        if self.method == "cot" and self.training.steps > 0:
+            raise ValueError(f"the method cot does not train: training.steps must be 0, and is {self.training.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _process_rewards_learn_from_verdicts(self) -> TrainConfig:
+        if isinstance(self.advantage, PrimeOptions) and self.rewards.source != "verifier":
+            raise ValueError("the estimator prime learns from verdicts, so it needs rewards.source: verifier")
+        return self

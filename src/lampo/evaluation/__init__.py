@@ -1,0 +1,1 @@
+"""Measuring: during training (`heldout`), and `lampo eval`."""

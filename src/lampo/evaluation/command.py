@@ -1,0 +1,206 @@
+"""`lampo eval`: what is measured, on what, from where, and how the result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config.load import load_config, parse_config
+from ..config.schema import TrainConfig
+from ..model.policy import load_policy
+from ..process import prepare
+from ..rollout.build import native_sampler
+from ..store.checkpoints import latest_checkpoint
+from ..store.files import write_file
+from ..tasks.load import load_benchmark
+from ..tasks.split import subset
+from ..types import LampoError
+from ..verify import VerifierPool, prepare_verifiers
+from ..verify.pool.progress import bar
+from ..view.console import Progress
+from .benchmarks import benchmark
+from .heldout import evaluate
+from .measure import Measurement, markdown, measure
+from .records import compare
+from .respond import Responder
+from .respond.endpoint import EndpointResponder
+from .respond.native import NativeResponder
+from .respond.vllm import VllmResponder
+
+TEMPERATURE, MAX_NEW_TOKENS = 0.6, 4096
+"""Of a plain model: Qwen3's model cards recommend this temperature for thinking."""
+
+
+def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | None) -> str:
+    """Sampled accuracy, with a 95 % interval, on the held-out problems of a recipe's model or a run's latest checkpoint.
+
+    Raises:
+        LampoError: there is no such run or recipe, or the run has no checkpoint.
+    """
+    config, weights = _recipe_or_run(place, settings)
+    prepare(config)
+    heldout = subset(config.task.load().heldout, num_problems)
+    if not heldout:
+        raise LampoError(f"The task of {place} has no held-out problems.")
+    prepare_verifiers(heldout, config.verifier)
+    policy = load_policy(config, weights)
+    with VerifierPool() as pool, Progress("evaluation") as progress:
+        progress.stage("evaluation", total=1)
+        what = weights or config.model.path or "the untrained model"
+        progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
+        sampler = native_sampler(policy, config, config.evaluation_temperature)
+        samples = config.evaluation.final_samples or config.evaluation.samples
+        record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
+    share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
+    return (
+        f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
+        f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "
+        f"{config.evaluation_temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
+        f"mean length {record['evaluation/length_mean']:.0f} tokens"
+    )
+
+
+def measure_benchmarks(
+    model: str,
+    benchmarks: Sequence[str],
+    settings: Sequence[str],
+    *,
+    samples: int | None,
+    num_problems: int | None,
+    temperature: float | None,
+    max_new_tokens: int | None,
+    backend: str,
+    concurrency: int,
+    requests_per_minute: float | None,
+    data: Mapping[str, str],
+    output: Path | None,
+    seed: int,
+) -> str:
+    """Measure a model on benchmarks; what the folder already holds is not asked again.
+
+    Returns:
+        The summary as Markdown, and where the records are.
+
+    Raises:
+        LampoError: the model, a benchmark or the server cannot be had, or the folder was begun with other settings.
+    """
+    problems = {name: subset(load_benchmark(name, data), num_problems) for name in benchmarks}
+    responder, identity, folder = _responder(
+        model, settings, temperature, max_new_tokens, backend, concurrency, requests_per_minute
+    )
+    folder = output or folder
+    summaries: dict[str, dict[str, Any]] = {}
+    with VerifierPool() as pool:
+        for name, asked in problems.items():
+            prepare_verifiers(asked, benchmark(name).verifier)
+            with bar(f"{name} in {folder}") as show:
+                measurement = Measurement(name, asked, samples or 1, seed)
+                summaries[name] = measure(measurement, responder, pool, folder, identity, on_progress=show)
+    table = markdown(summaries)
+    write_file(folder / "summary.md", table.encode())
+    return f"{table}\nrecords: {folder}"
+
+
+def compare_folders(a: Path, b: Path) -> str:
+    """How two evaluations differ on the same problems, as Markdown."""
+    lines = [
+        f"{b} minus {a}, in points of avg@k; the interval resamples the problems that both answered",
+        "",
+        "| benchmark | difference | 95 % interval | problems | better | worse |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, difference in compare(a, b).items():
+        value, low, high = (
+            100 * end for end in (difference.estimate.value, difference.estimate.low, difference.estimate.high)
+        )
+        lines.append(
+            f"| {name} | {value:+.1f} | {low:+.1f} to {high:+.1f} | {difference.estimate.num_problems} | "
+            f"{difference.num_better} | {difference.num_worse} |"
+        )
+    return "\n".join(lines)
+
+
+def _responder(
+    model: str,
+    settings: Sequence[str],
+    temperature: float | None,
+    max_new_tokens: int | None,
+    backend: str,
+    concurrency: int,
+    requests_per_minute: float | None,
+) -> tuple[Responder, dict[str, Any], Path]:
+    """What answers, all that its answers depend on, and where its records go if nothing else is said."""
+    if backend.startswith(("http://", "https://")):
+        chosen = {"temperature": _or(temperature, TEMPERATURE), "max_new_tokens": _or(max_new_tokens, MAX_NEW_TOKENS)}
+        responder = EndpointResponder(
+            backend, model, concurrency=concurrency, requests_per_minute=requests_per_minute, **chosen
+        )
+        return responder, {"model": model, "backend": backend, **chosen}, _folder(model)
+    if backend not in ("native", "vllm"):
+        raise LampoError(
+            f"There is no backend {backend!r}: native, vllm, or the URL of a server, such as http://localhost:8000/v1."
+        )
+    place = Path(model)
+    is_own = (place / "config.yaml").is_file() or place.suffix in (".yaml", ".yml")
+    config, weights = _recipe_or_run(place, settings) if is_own else (_plain_model(model, settings), None)
+    sampling = {
+        "temperature": _or(temperature, config.evaluation_temperature),
+        "max_new_tokens": _or(max_new_tokens, config.sampling.max_new_tokens),
+    }
+    config = config.model_copy(update={"sampling": config.sampling.model_copy(update=sampling)})
+    prepare(config)
+    responder = (
+        VllmResponder(config.model, config.prompt, weights=weights, **sampling)
+        if backend == "vllm"
+        else _native(config, weights)
+    )
+    prompt = config.prompt.model_dump(exclude={"template"})
+    identity = {
+        "model": str(weights or model),
+        "backend": backend,
+        "dtype": config.model.dtype,
+        "prompt": prompt,
+        **sampling,
+    }
+    is_run = weights is not None
+    return responder, identity, place / "evaluations" / weights.name if is_run else _folder(model)
+
+
+def _native(config: TrainConfig, weights: Path | None) -> NativeResponder:
+    policy = load_policy(config, weights)
+    return NativeResponder(
+        policy,
+        native_sampler(policy, config),
+        config.prompt,
+        rows_at_once=config.sampling.rows_at_once,
+        max_new_tokens=config.sampling.max_new_tokens,
+    )
+
+
+def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
+    if not place.is_dir():
+        return load_config(place, settings), None
+    config = load_config(place / "config.yaml", settings)
+    weights, complaints = latest_checkpoint(place / "checkpoints")
+    if weights is None:
+        raise LampoError(f"The run {place} has no checkpoint to evaluate. {' '.join(complaints)}")
+    return config, weights
+
+
+def _plain_model(model: str, settings: Sequence[str]) -> TrainConfig:
+    values: dict[str, Any] = {
+        "run": {"name": "evaluation"},
+        "model": {"path": model},
+        "task": {"name": "arithmetic"},
+        "sampling": {"temperature": TEMPERATURE, "max_new_tokens": MAX_NEW_TOKENS, "rows_at_once": 32},
+    }
+    return parse_config(values, f"the model {model}", settings)
+
+
+def _folder(model: str) -> Path:
+    return Path("evaluations") / model.rstrip("/").replace("package:", "").replace("/", "--").replace(":", "-")
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,78 @@
+"""Sampled accuracy on held-out problems, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..config.schema import TrainConfig
+from ..model.policy import Policy
+from ..model.prompts import encode_prompts
+from ..rollout.sampler import Sampler
+from ..seeds import derive_seed
+from ..types import LampoError, Problem
+from ..verify import VerifierPool
+from ..verify.verification import Verification
+from .scores import wilson_interval
+
+
+def evaluate(
+    policy: Policy,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    config: TrainConfig,
+    pool: VerifierPool,
+    *,
+    samples: int | None = None,
+    prefix: str = "evaluation/",
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
+
+    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    the same at every call of a run, so that two evaluations differ by the policy alone.
+
+    Args:
+        policy: the policy, whose tokenizer encodes the prompts.
+        sampler: draws the responses.
+        problems: what is asked.
+        config: the recipe.
+        pool: verifies.
+        samples: responses to each problem; those of `config.evaluation` if not given.
+        prefix: of the keys.
+        on_progress: called with the number of tokens drawn so far.
+
+    Returns:
+        accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where
+        there are several, number of problems, samples, shares of unknown and truncated responses, mean length;
+        keys begin
+        with the prefix.
+    """
+    samples = config.evaluation.samples if samples is None else samples
+    prompts_P = encode_prompts(problems, policy, config.prompt)
+    seed = derive_seed(config.run.seed, "evaluate")
+    rollouts_PG = sampler.sample(prompts_P, samples, seed=seed, on_progress=on_progress)
+    verdicts_PG = Verification(pool, problems, config.verifier).verdicts(rollouts_PG)
+    known_PG = [
+        [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
+        for verdicts_G in verdicts_PG
+    ]
+    shares = [sum(known_G) / len(known_G) for known_G in known_PG if known_G]
+    if not shares:
+        raise LampoError(
+            "Every verdict of the evaluation is unknown: the verifier does not understand the answers of this task."
+        )
+    rollouts = [rollout for rollouts_G in rollouts_PG for rollout in rollouts_G]
+    accuracy = sum(shares) / len(shares)
+    low, high = wilson_interval(accuracy, len(shares))
+    solved = {f"{prefix}pass_at_k": sum(share > 0 for share in shares) / len(shares)} if samples > 1 else {}
+    return {
+        f"{prefix}accuracy": accuracy,
+        f"{prefix}low": low,
+        f"{prefix}high": high,
+        **solved,
+        f"{prefix}problems": len(shares),
+        f"{prefix}samples": samples,
+        f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(rollouts),
+        f"{prefix}truncated": sum(not rollout.finished for rollout in rollouts) / len(rollouts),
+        f"{prefix}length_mean": sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+    }

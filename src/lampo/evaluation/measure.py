@@ -1,0 +1,115 @@
+"""Benchmarks -> records: ask, verify, write down; what was written before is not asked again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..seeds import derive_seed
+from ..store.files import write_file
+from ..types import LampoError, Problem
+from ..verify import VerifierPool, deciding
+from .benchmarks import benchmark
+from .records import SUMMARY, ProblemRecord, Records, summarise
+from .respond import Asked, Failed, Responder
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One benchmark to measure on."""
+
+    name: str
+    problems: Sequence[Problem]
+    samples: int
+    seed: int
+
+
+def measure(
+    measurement: Measurement,
+    responder: Responder,
+    pool: VerifierPool,
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Measure on one benchmark and write `folder/NAME/records.jsonl` and `summary.json`.
+
+    Args:
+        measurement: the benchmark.
+        responder: what is measured.
+        pool: verifies.
+        folder: of the evaluation.
+        settings: all that the numbers depend on beside the problems; a folder that was begun with others is refused.
+        on_progress: called with (problems done, in all).
+
+    Raises:
+        LampoError: the folder was begun with other settings or problems; or some could not be asked: the others are
+            written down, and the same command goes on with those.
+    """
+    how = benchmark(measurement.name)
+    verifier = None if how.verifier is None else how.verifier.model_dump()
+    records = Records(
+        folder / measurement.name,
+        {
+            **settings,
+            "samples": measurement.samples,
+            "seed": measurement.seed,
+            "template": how.template,
+            "verifier": verifier,
+        },
+    )
+    asked = [
+        Asked(
+            problem,
+            how.template.replace("{prompt}", problem.prompt),
+            derive_seed(measurement.seed, "evaluate", measurement.name, problem.id),
+        )
+        for problem in measurement.problems
+    ]
+    asked = [each for each in asked if not records.holds(each.problem.id, each.text, each.problem.answer)]
+    num_done, total = len(measurement.problems) - len(asked), len(measurement.problems)
+    failed: list[tuple[Asked, Failed]] = []
+    for each, responses in responder.respond(asked, measurement.samples):
+        if isinstance(responses, Failed):
+            failed.append((each, responses))
+            continue
+        chosen = deciding(each.problem, how.verifier)
+        triples = [(chosen, response.text, each.problem.answer) for response in responses]
+        verdicts = pool.verify_all(triples)
+        records.add(ProblemRecord(each.problem.id, each.text, each.problem.answer, tuple(responses), tuple(verdicts)))
+        num_done += 1
+        if on_progress is not None:
+            on_progress(num_done, total)
+    if failed:
+        raise LampoError(
+            f"{measurement.name}: {len(failed)} of {total} problems could not be asked, the first {failed[0][0].problem.id}: "
+            f"{failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
+        )
+    wanted = [records.done[problem.id] for problem in measurement.problems]
+    summary = summarise(wanted, measurement.samples) | {"source": how.source}
+    write_file(records.folder / SUMMARY, json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The summaries as a table."""
+    lines = ["| benchmark | measure | % | 95 % interval | problems |", "| --- | --- | ---: | ---: | ---: |"]
+    for name, summary in summaries.items():
+        for measure_name, estimate in summary["estimates"].items():
+            value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
+            lines.append(
+                f"| {name} | {measure_name} | {value:.1f} | {low:.1f} to {high:.1f} | {estimate['num_problems']} |"
+            )
+    lines += ["", "| benchmark | unknown | cut | no answer | mean tokens |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name, summary in summaries.items():
+        length = "" if summary["length_mean"] is None else f"{summary['length_mean']:.0f}"
+        shares = " | ".join(f"{100 * summary[key]:.1f} %" for key in ("unknown", "truncated", "no_answer"))
+        lines.append(f"| {name} | {shares} | {length} |")
+    lines += ["", "Intervals resample problems, with all their responses: other problems of this kind, the same model."]
+    return "\n".join(lines) + "\n"

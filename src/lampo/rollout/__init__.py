@@ -1,0 +1,1 @@
+"""Policy, prompts -> rollouts: one Protocol, one file per engine."""

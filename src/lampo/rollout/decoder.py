@@ -1,0 +1,207 @@
+"""The model, one token further for many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from ..model.policy import Policy
+
+
+class Decoder:
+    """Rows that each grow by a token a step, with the keys and values of all tokens before it.
+
+    A prompt runs through the model once, and what it leaves behind is repeated for the rollouts of its group.
+
+    On CUDA a step is a thousand and more kernels of a few microseconds each, and launching them one by one takes the processor longer
+    than the GPU takes to run them (docs/log.md). So where a model's steps are `recordable` they are recorded as a CUDA graph and replayed:
+    keys and values lie in storage of a fixed size, with room to spare, all of it is attended to under a mask, and the index of the next
+    column is a tensor. The first step of a shape runs as it is, the second is recorded. The shape changes where room has run out, and
+    where half of the rows have ended.
+
+    Attributes:
+        hidden: (N, D) states of the rows after their last token, valid until the next step.
+    """
+
+    hidden: Tensor
+
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int) -> None:
+        """Run the prompts through the model.
+
+        Args:
+            policy: its model is asked, under the caller's `policy.precision()`, without gradient.
+            prompts_P: token ids of the prompts, (L_prompt,) each.
+            group_size: rows per prompt.
+        """
+        self._policy = policy
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._new_shape = True
+        ids, mask_PL = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
+        positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
+        self._cache = growing_cache(policy.core.config)
+        self._fixed = recordable(policy, self._cache)
+        hidden = policy.hidden_states(ids, attention_mask=mask_PL, position_ids=positions, cache=self._cache)[:, -1]
+        self._cache.batch_repeat_interleave(group_size)
+        self.hidden = hidden.repeat_interleave(group_size, 0)
+        self._position_N1 = positions[:, -1:].repeat_interleave(group_size, 0)
+        self._mask = mask_PL.repeat_interleave(group_size, 0)  # (N, L), fixed (N, 1, 1, R) with R columns of storage
+        if self._fixed:
+            self._tokens_N1 = torch.zeros_like(self._position_N1)
+            self._column = torch.tensor([ids.shape[1] - 1], device=policy.device)
+            self._num_columns = ids.shape[1]
+            self._mask = self._mask.bool()[:, None, None]
+            self._make_room()
+
+    def should_drop(self, num_open: int) -> bool:
+        """Whether it pays to drop the rows that have ended, so that this many are left."""
+        rows = len(self._position_N1)
+        return num_open <= rows // 2 if self._fixed else num_open < rows
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows, (n,) indices in ascending order."""
+        self._mask, self._position_N1 = self._mask[rows], self._position_N1[rows]
+        if self._fixed:
+            self._tokens_N1 = self._tokens_N1[rows]
+        self._cache.batch_select_indices(rows)
+        self._forget_graph()
+
+    def step(self, tokens_N: Tensor) -> None:
+        """Take a token in for every row."""
+        if not self._fixed:
+            self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens_N), 1)], dim=1)
+            self._position_N1 = self._position_N1 + 1
+            self.hidden = self._forward(tokens_N[:, None])
+            return
+        if self._num_columns == self._mask.shape[-1]:
+            self._make_room()
+        self._mask[..., self._num_columns] = True
+        self._num_columns += 1
+        self._column += 1
+        self._position_N1 += 1
+        self._tokens_N1.copy_(tokens_N[:, None])
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._new_shape or self._policy.device.type != "cuda":
+            self.hidden = self._forward(self._tokens_N1)
+            self._new_shape = False
+        else:
+            self._graph = torch.cuda.CUDAGraph()
+            # other threads may ask for memory meanwhile
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self.hidden = self._forward(self._tokens_N1)
+            self._graph.replay()
+
+    def _forward(self, ids_N1: Tensor) -> Tensor:
+        return self._policy.hidden_states(
+            ids_N1, attention_mask=self._mask, position_ids=self._position_N1, cache=self._cache
+        )[:, -1]
+
+    def _make_room(self) -> None:
+        """Longer storage; keys and values go on to be written at the index of the next column."""
+        room = _room(self._num_columns + 1)
+        self._mask = torch.nn.functional.pad(self._mask, (0, room - self._num_columns))
+        for layer in self._cache.layers:
+            assert isinstance(layer, _GrowingLayer)
+            layer.fix(room, self._column)
+        self._forget_graph()
+
+    def _forget_graph(self) -> None:
+        self._graph, self._new_shape = None, True
+
+
+def recordable(policy: Policy, cache: DynamicCache) -> bool:
+    """Whether a step of this model can be recorded: all of it on CUDA, by kernels and shapes that do not depend on the position."""
+    core = policy.core
+    rope_types = {str(getattr(module, "rope_type", "")) for module in core.modules()}
+    return (
+        policy.device.type == "cuda"
+        and all(type(layer) is _GrowingLayer for layer in cache.layers)
+        and core._can_compile_fullgraph  # transformers' word for its static cache, whose steps are such
+        and core.config._attn_implementation == "sdpa"  # what takes a mask of (N, 1, 1, R)
+        and not any("dynamic" in kind or "longrope" in kind for kind in rope_types)  # frequencies follow the length
+    )
+
+
+def left_pad(prompts_P: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+    """(P, L) token ids padded on the left, and their mask, 1 on real tokens."""
+    longest = max(len(prompt) for prompt in prompts_P)
+    input_ids = torch.full((len(prompts_P), longest), pad_id, dtype=torch.int64)
+    mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts_P):
+        input_ids[row, longest - len(prompt) :] = prompt
+        mask[row, longest - len(prompt) :] = 1
+    return input_ids, mask
+
+
+def growing_cache(config: Any) -> DynamicCache:
+    """transformers' cache for this model, with full-attention layers that append in place."""
+    cache = DynamicCache(config=config)
+    cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values in storage with room to spare; transformers' own layer copies all of them for every new token."""
+
+    _storage: tuple[Tensor, Tensor] | None = None
+    _column: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self._column is not None:
+            for held, states in zip(self._held, (key_states, value_states), strict=True):
+                held.index_copy_(-2, self._column, states.to(held.dtype))
+            return self._held
+        old = self.get_seq_length()
+        new = old + key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if self._storage is None or self._storage[0].shape[-2] < new:
+            self._storage = _roomy(self.keys, key_states, _room(new)), _roomy(self.values, value_states, _room(new))
+        keys, values = self._storage
+        keys[..., old:new, :] = key_states
+        values[..., old:new, :] = value_states
+        self.keys, self.values = keys[..., :new, :], values[..., :new, :]
+        return self._held
+
+    @property
+    def _held(self) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+    def fix(self, room: int, column: Tensor) -> None:
+        """From here on there is room for so many tokens, all of it is returned, and the next token goes where `column` (1,) says."""
+        keys, values = self._held
+        self.keys, self.values = _roomy(keys, keys, room), _roomy(values, values, room)
+        self._storage, self._column = None, column
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._storage = None
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._storage = None
+
+
+def _room(length: int) -> int:
+    return max(64, length + length // 2)
+
+
+def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:
+    """Storage like the states with this many positions, what is held so far at its beginning, then zeros.
+
+    Zeros because all of it may be attended to: what lay in memory could be NaN, and NaN times a weight of 0 is NaN. Under autocast it has
+    the precision in which attention reads it anyway.
+    """
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    storage = states.new_zeros(*states.shape[:-2], room, states.shape[-1], dtype=dtype)
+    if held is not None and held.numel():
+        storage[..., : held.shape[-2], :] = held
+    return storage

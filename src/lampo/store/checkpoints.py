@@ -1,0 +1,65 @@
+"""Checkpoints on disk: which there are, which is whole, and how far the run had come."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .files import damage
+
+Stage = Literal["warmstart", "train"]
+
+
+_NAME = re.compile(r"(warmstart|train)-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a run has come.
+
+    Attributes:
+        stage: warmstart or train.
+        step: steps of the stage that are done.
+        metrics_bytes: size of metrics.jsonl at that moment; what lies beyond is undone on resume.
+    """
+
+    stage: Stage
+    step: int
+    metrics_bytes: int
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Later places compare greater."""
+        return (self.stage == "train", self.step)
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint whose checksums hold, and a line for every damaged one passed over."""
+    complaints: list[str] = []
+    for path in reversed(_folders(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            return path, complaints
+        complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
+    return None, complaints
+
+
+def read_place(checkpoint: Path) -> Place:
+    """Where the run stood when the checkpoint was written."""
+    return Place(**json.loads((checkpoint / "training" / "place.json").read_text()))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoints in order; half-written ones have another name."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_order)
+
+
+def _order(path: Path) -> tuple[bool, int]:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return (match[1] == "train", int(match[2]))

@@ -1,0 +1,1 @@
+"""One run: the loop, what it holds open, its directory."""

@@ -1,0 +1,81 @@
+"""Checkpoints: Hugging Face folders that also hold what it takes to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ..learner.optimizer import Optimizer, load_optimizer, save_optimizer
+from ..model.policy import Policy
+from ..store.checkpoints import Place, _folders, _order
+from ..store.files import write_folder
+from ..types import LampoError
+
+
+class Companion(Protocol):
+    """What a method keeps from step to step beside the policy and its optimiser."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that later steps depend on into an empty folder, without pickle."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Go on, bit for bit, with what `save` wrote."""
+        ...
+
+
+def save_checkpoint(
+    folder: Path,
+    place: Place,
+    policy: Policy,
+    optimizer: Optimizer | None,
+    companions: Mapping[str, Companion],
+    *,
+    keep: int,
+) -> Path:
+    """Write `folder/STAGE-STEP` whole or not at all, then delete all but the `keep` latest up to it.
+
+    Later ones stay, until the run comes to their step: it went on from an earlier one because they are damaged.
+
+    The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
+    subfolder `training`, and each companion in a folder of its own below that. Schedule, order of problems and random numbers are
+    functions of the place and the seed.
+
+    Raises:
+        LampoError: the disk is full or cannot be written.
+    """
+
+    def fill(aside: Path) -> None:
+        policy.save(aside)
+        training = aside / "training"
+        training.mkdir()
+        save_optimizer(training, optimizer)
+        for name, companion in companions.items():
+            (training / name).mkdir()
+            companion.save(training / name)
+        (training / "place.json").write_text(
+            json.dumps({"stage": place.stage, "step": place.step, "metrics_bytes": place.metrics_bytes})
+        )
+
+    path = folder / f"{place.stage}-{place.step:06d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_folder(path, fill)
+    except OSError as error:
+        raise LampoError(
+            f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole; "
+            "make room and go on with --resume."
+        ) from None
+    for old in [other for other in _folders(folder) if _order(other) <= place.order][:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def restore_checkpoint(checkpoint: Path, optimizer: Optimizer, companions: Mapping[str, Companion]) -> None:
+    """Put back the optimiser's state and that of the companions."""
+    load_optimizer(checkpoint / "training", optimizer)
+    for name, companion in companions.items():
+        companion.load(checkpoint / "training" / name)

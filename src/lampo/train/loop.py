@@ -1,0 +1,211 @@
+"""The loop: sample, score, estimate, update. Whoever reads `reinforce` and `update` has seen the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from torch import Tensor
+
+from ..algo.objective import merge_statistics, policy_loss
+from ..config.schema import TrainConfig
+from ..learner.answer_likelihood import answer_likelihoods
+from ..learner.batch import Batch, collate
+from ..learner.optimizer import Optimizer
+from ..model.policy import Policy
+from ..model.prompts import encode_prompts
+from ..rewards.score import score
+from ..seeds import derive_seed
+from ..types import Group, LampoError, Likelihood, NotFinite, Problem
+from ..verify.verification import Verification
+from ..view.console import Progress
+from .companions import Estimator
+from .run import Run
+from .session import Session, evaluate_policy, load_starting_policy, log, open_session, save_if_due
+from .step_record import Stopwatch, peak_memory_gib, rollout_record
+from .warmstart import demonstrations, imitate
+
+
+def train(run: Run, progress: Progress) -> None:
+    """Run a recipe to its end, from wherever the run stands.
+
+    Raises:
+        Stopped: after Ctrl-C, with a checkpoint of the step that was under way.
+        LampoError: the recipe, its data or its model do not work out, or the loss stopped being finite.
+    """
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        try:
+            session = open_session(run, progress, stack)
+        except LampoError:
+            run.discard_unused()
+            raise
+        warm_start(session)
+        reinforce(session)
+
+
+def reinforce(session: Session) -> None:
+    """The reinforcement-learning stage (arXiv 2605.21235)."""
+    run, config, policy = session.run, session.config, session.policy
+    optimizer = Optimizer(policy, config.optimizer, config.training.steps)
+    starting_policy = partial(load_starting_policy, run, policy)
+    reference = starting_policy() if config.loss.kl_coefficient > 0 else None
+    estimator = Estimator(config, starting_policy)
+    run.restore(optimizer, "train", estimator.companions)
+    steps = run.steps("train", config.training.steps)
+    session.progress.stage(config.method or config.advantage.name, total=config.training.steps, done=steps.start - 1)
+    if steps.start == 1:
+        evaluate_policy(session, 0)
+    for step in steps:
+        stopwatch = Stopwatch()
+        groups_P, set_aside = sample_groups(session, step, stopwatch)
+        with stopwatch("score"):
+            estimate = estimator.estimate(groups_P, step)
+        with stopwatch("update"):
+            keep_all = reference is not None or config.loss.whole_groups
+            batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
+            try:
+                record, logprobs = update(policy, optimizer, batch, config, step, reference)
+            except NotFinite as error:
+                saved = run.keep_aside(run.save_groups(step, groups_P, estimate, policy.pieces))
+                raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
+        with stopwatch("score"):
+            run.save_groups(step, groups_P, estimate, policy.pieces, logprobs)
+        record = rollout_record([*groups_P, *set_aside], batch) | estimate.statistics | record | stopwatch.record()
+        record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
+        log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
+        if step % config.evaluation.every == 0 or step == config.training.steps:
+            evaluate_policy(session, step)
+        save_if_due(session, "train", step, config.training.steps, optimizer, estimator.companions)
+
+
+def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[list[Group], list[Group]]:
+    """The groups of a step, verified and rewarded, and those that dynamic sampling set aside.
+
+    Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong, or whose accuracy is out of
+    range, gives way to one of another problem, until there are enough groups or the rounds are over. If all of them are so, the first
+    ones stay.
+    """
+    run, options = session.run, session.config.sampling
+    kept: list[Group] = []
+    set_aside: list[Group] = []
+    for round_ in range(1 + options.resample):
+        problems_P = run.problems(session.task.train, step, options.problems_per_step, "train", round_)
+        groups_P = sample_and_score(session, problems_P[len(kept) :], step, round_, stopwatch)
+        if options.resample == 0:
+            return groups_P, []
+        for group in groups_P:
+            (kept if options.keeps(group) else set_aside).append(group)
+        if len(kept) == options.problems_per_step:
+            break
+    enough = options.problems_per_step
+    return (kept, set_aside) if kept else (set_aside[:enough], set_aside[enough:])
+
+
+def sample_and_score(
+    session: Session, problems_P: Sequence[Problem], step: int, round_: int, stopwatch: Stopwatch
+) -> list[Group]:
+    """Rollouts of these problems, their verdicts and rewards."""
+    config = session.config
+    place = (step, round_) if round_ else (step,)
+    with stopwatch("sample"):
+        prompts_P = encode_prompts(problems_P, session.policy, config.prompt)
+        verification = Verification(session.pool, problems_P, config.verifier)
+        rollouts_PG = session.sampler.sample(
+            prompts_P,
+            config.sampling.group_size,
+            seed=derive_seed(config.run.seed, "sample", *place),
+            on_progress=session.progress.tokens,
+            on_rollout=verification.begin,
+        )
+    with stopwatch("verify"):
+        verdicts_PG = verification.verdicts(rollouts_PG, hurry=True)
+    with stopwatch("score"):
+        likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
+        if config.rewards.source == "likelihood":
+            likelihoods_PG = answer_likelihoods(
+                session.policy,
+                problems_P,
+                prompts_P,
+                rollouts_PG,
+                verdicts_PG,
+                config.training.tokens_per_microbatch,
+            )
+        return [
+            score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens, likelihoods_G)
+            for problem, rollouts_G, verdicts_G, likelihoods_G in zip(
+                problems_P, rollouts_PG, verdicts_PG, likelihoods_PG, strict=True
+            )
+        ]
+
+
+def update(
+    policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainConfig, step: int, reference: Policy | None = None
+) -> tuple[dict[str, float], dict[int, Tensor]]:
+    """Move the policy by `updates_per_batch` optimiser steps on one batch of rollouts.
+
+    Returns:
+        what to log; and by the number of each row its (T,) log-probs under the policy that the last of these steps moved.
+
+    Raises:
+        NotFinite: before the weights are touched.
+    """
+    if not batch.rows:
+        return {}, {}  # every advantage is exactly 0: nothing to learn from
+    denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
+    temperature = config.sampling.temperature
+    statistics, record, value = [], {}, 0.0
+    logprobs: dict[int, Tensor] = {}
+    microbatches = batch.split(
+        config.training.tokens_per_microbatch,
+        whole_groups=config.loss.whole_groups,
+        share_prompts=policy.shares_prompts,
+    )
+    for _ in range(config.training.updates_per_batch):
+        losses = []
+        for microbatch in microbatches:
+            microbatch = microbatch.to(policy.device)
+            logprobs_NT, entropy_NT = policy.token_logprobs(microbatch, temperature=temperature)
+            loss = policy_loss(
+                logprobs_NT,
+                microbatch.old_logprobs_NT,
+                microbatch.advantages_NT,
+                microbatch.mask_NT,
+                denominator=denominator,
+                **config.loss.model_dump(),
+                ref_logprobs_NT=None
+                if reference is None
+                else reference.frozen_logprobs(microbatch, temperature=temperature),
+                entropy_NT=entropy_NT,
+                group_ids_N=microbatch.group_ids_N,
+            )
+            loss.value.backward()
+            losses.append(loss.value.detach())
+            statistics.append(loss.statistics)
+            logprobs |= microbatch.by_row(logprobs_NT.detach())
+        value = sum(map(float, losses))
+        if not math.isfinite(value):
+            raise NotFinite(f"The loss is {value}.")
+        record = optimizer.step(step)
+    means = {f"loss/{name}": mean for name, mean in merge_statistics(statistics).items()}
+    return {"loss/value": value} | means | record, logprobs
+
+
+def warm_start(session: Session) -> None:
+    """Supervised steps on worked solutions, where the recipe has them."""
+    run, config = session.run, session.config
+    steps = run.steps("warmstart", config.warmstart.steps)
+    if not steps:
+        return
+    optimizer = Optimizer(session.policy, config.warmstart.optimizer, config.warmstart.steps)
+    run.restore(optimizer, "warmstart")
+    session.progress.stage("warm start", total=config.warmstart.steps, done=steps.start - 1)
+    for step in steps:
+        stopwatch = Stopwatch()
+        problems_P = run.problems(session.task.train, step, config.warmstart.rows_per_step, "warmstart")
+        batch = demonstrations(problems_P, session.policy, config)
+        record = imitate(session.policy, optimizer, batch, config, step)
+        log(session, "warmstart", step, record | stopwatch.record() | {"memory/peak_gib": peak_memory_gib()})
+        save_if_due(session, "warmstart", step, config.warmstart.steps, optimizer)

@@ -1,0 +1,63 @@
+"""The groups of a step as plain data, for the shards of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..algo.estimate import Estimate
+from ..model.token_spans import Pieces
+from ..types import Group, Rollout
+
+
+def group_records(
+    step: int,
+    groups_P: Sequence[Group],
+    estimate: Estimate,
+    pieces: Pieces | None = None,
+    logprobs: Mapping[int, Tensor] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The groups of a step as plain data, each rollout with its reward parts, score and advantage.
+
+    With `pieces`, each has the log-probability of every token too, and how many characters of the text each token is. With the
+    `logprobs` of an update, by the number of the rollout, each that was in it has the ratio of every token at its last optimiser step.
+    """
+    row = 0
+    scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
+    for group in groups_P:
+        rollouts = []
+        for rollout, verdict, reward in zip(group.rollouts_G, group.verdicts_G, group.rewards_G, strict=True):
+            rollouts.append(
+                {
+                    "text": rollout.text,
+                    "status": verdict.status,
+                    "extracted": verdict.extracted,
+                    "detail": verdict.detail,
+                    "correctness": reward.correctness,
+                    "rouge_l": reward.rouge_l,
+                    "overlong": reward.overlong,
+                    "likelihood": reward.likelihood,
+                    "total": reward.total if reward.valid else None,
+                    "score": scores_N[row],
+                    "advantage": advantages_N[row],
+                    "length": len(rollout.completion_ids),
+                    "finished": rollout.finished,
+                }
+                | ({} if pieces is None else _tokens(rollout, pieces, (logprobs or {}).get(row)))
+            )
+            row += 1
+        problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
+        yield {"step": step, "problem": problem, "rollouts": rollouts}
+
+
+def _tokens(rollout: Rollout, pieces: Pieces, logprobs: Tensor | None) -> dict[str, Any]:
+    tokens = {
+        "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
+        "logprobs": (rollout.logprobs.double().round(decimals=3) + 0.0).tolist(),  # never -0.0
+    }
+    if logprobs is None:
+        return tokens
+    log_ratios = (logprobs.double() - rollout.logprobs).clamp(-20, 20)  # JSON knows no infinity
+    return tokens | {"ratios": log_ratios.exp().round(decimals=3).tolist()}

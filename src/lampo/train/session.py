@@ -1,0 +1,166 @@
+"""What a run holds open, and what is checked before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+
+from ..config.schema import TrainConfig
+from ..evaluation.heldout import evaluate
+from ..interrupt import Interrupt
+from ..learner.answer_likelihood import refuse_unfit_answers
+from ..learner.optimizer import Optimizer
+from ..model.policy import Policy, load_policy
+from ..model.prompts import measured_less_exactly, refuse_long_prompts, refuse_unknown_characters
+from ..rollout.build import native_sampler
+from ..rollout.sampler import Sampler
+from ..store.checkpoints import Stage
+from ..store.files import damage, write_folder
+from ..tasks.base import Task
+from ..tasks.check import check_answers
+from ..tasks.load import load_benchmark, load_task
+from ..tasks.split import subset
+from ..types import LampoError, Problem
+from ..verify import VerifierPool, prepare_verifiers
+from ..view.console import Progress
+from ..view.trackers import Trackers, open_trackers
+from .checkpoint import Companion
+from .run import Run
+from .step_record import Stopwatch
+
+ALL_BUT_GREEDY = 1e-4
+"""The temperature at which the most likely response is drawn."""
+
+
+class Stopped(LampoError):
+    """The user asked to stop; a checkpoint was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """All that a run holds open."""
+
+    run: Run
+    config: TrainConfig
+    policy: Policy
+    sampler: Sampler
+    evaluation_sampler: Sampler
+    pool: VerifierPool
+    task: Task
+    benchmarks: dict[str, Sequence[Problem]]
+    progress: Progress
+    trackers: Trackers
+    interrupt: Interrupt
+
+
+def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
+    """Load task and policy, and check what can be checked before the first step."""
+    config = run.config
+    progress.note(f"run directory {run.path}")
+    task = load_task(config.task, config.decontamination).for_training()
+    evaluation = config.evaluation
+    benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
+    if evaluation.skip >= len(task.heldout) > 0:
+        raise LampoError(f"evaluation.skip is {evaluation.skip}, and there are {len(task.heldout)} held-out problems.")
+    own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
+    needed = [*own, *others]
+    prepare_verifiers(needed, config.verifier)
+    pool = stack.enter_context(VerifierPool())
+    answers = check_answers(needed, config.verifier, pool.verify_all)
+    if answers.failing:
+        if answers.remedy and config.rewards.source == "verifier":
+            raise LampoError(str(answers))
+        progress.note(str(answers))
+    if config.rewards.rouge_l > 0 and not any(problem.reference for problem in task.train):
+        raise LampoError(
+            f"rewards.rouge_l is {config.rewards.rouge_l:g}, but no problem has a reference solution to compare with. Name the task's "
+            "column of reference solutions, or set rewards.rouge_l to 0."
+        )
+    if config.model.characters is not None:
+        solved = config.warmstart.steps > 0 or config.rewards.rouge_l > 0
+        refuse_unknown_characters(own, config.prompt, config.model.characters, solutions=solved)
+    policy = load_policy(config, run.weights)
+    refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
+    if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
+        progress.note(complaint)
+    if config.rewards.source == "likelihood":
+        refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
+    trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
+    stack.callback(trackers.finish)
+    interrupt = stack.enter_context(Interrupt().watch())
+    samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
+    return Session(run, config, policy, *samplers, pool, task, benchmarks, progress, trackers, interrupt)
+
+
+def load_starting_policy(run: Run, policy: Policy) -> Policy:
+    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory.
+
+    Raises:
+        LampoError: it is missing or damaged, and the policy has moved on since.
+    """
+    folder = run.path / "reference"
+    wrong = damage(folder)
+    if wrong and run.place.stage == "train":
+        raise LampoError(
+            f"{folder}, the policy that reinforcement learning started from, cannot be used: {wrong}. It cannot be made again after step "
+            f"{run.place.step}: put it back from a copy, or start a new run."
+        )
+    if wrong:
+        write_folder(folder, policy.save)
+    return load_policy(run.config, folder)
+
+
+def evaluate_policy(session: Session, step: int) -> None:
+    """Measure on held-out problems and log it; more of them before the first and after the last step."""
+    options = session.config.evaluation
+    ends = step in (0, session.config.training.steps)
+    count = options.final_problems if ends and options.final_problems is not None else options.problems
+    samples = options.final_samples if ends and options.final_samples is not None else options.samples
+    stopwatch = Stopwatch()
+    record: dict[str, float] = {}
+    heldout, sampler = subset(session.task.heldout, count, options.skip), session.evaluation_sampler
+    measures = {"": (heldout, sampler, samples)}
+    if options.greedy:
+        measures["greedy/"] = heldout, native_sampler(session.policy, session.config, ALL_BUT_GREEDY), 1
+    for name, problems in session.benchmarks.items():
+        measures[f"{name}/"] = subset(problems, count), sampler, samples
+    for prefix, (problems, drawn_by, responses) in measures.items():
+        session.progress.within(f"evaluating {prefix.removesuffix('/')}".rstrip())
+        record |= evaluate(
+            session.policy,
+            drawn_by,
+            problems,
+            session.config,
+            session.pool,
+            samples=responses,
+            prefix=f"evaluation/{prefix}",
+            on_progress=session.progress.tokens,
+        )
+    line = session.run.log("evaluation", step, record | stopwatch.record())
+    session.progress.evaluation(line)
+    session.trackers.log(line, step)
+
+
+def log(session: Session, stage: Stage, step: int, record: dict[str, float]) -> None:
+    """One line of metrics, on disk, on screen and in the trackers."""
+    line = session.run.log(stage, step, record)
+    session.progress.step(step, line)
+    session.trackers.log(line, step)
+
+
+def save_if_due(
+    session: Session,
+    stage: Stage,
+    step: int,
+    last: int,
+    optimizer: Optimizer,
+    companions: Mapping[str, Companion] | None = None,
+) -> None:
+    """Write a checkpoint every so many steps, at the end of a stage, and when the user asks to stop."""
+    stopping = session.interrupt.requested and not (stage == "train" and step == last)
+    if stopping or step == last or step % session.config.run.checkpoint_every == 0:
+        session.run.save(stage, step, session.policy, optimizer, companions)
+    if stopping:
+        raise Stopped(f"Stopped after step {step} of the {stage} stage, with a checkpoint.")

@@ -1,0 +1,46 @@
+"""Rollouts -> verdicts, begun while other rollouts are still being sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from ..types import Problem, Rollout, Verdict
+from . import VerifierOptions, VerifierPool, deciding
+
+
+class Verification:
+    """The verification of all rollouts of some problems.
+
+    A sampler that tells of each rollout as it ends (`on_rollout=verification.begin`) hides the time that verifiers take,
+    even that of those which hang, behind its own.
+    """
+
+    def __init__(self, pool: VerifierPool, problems_P: Sequence[Problem], chosen: VerifierOptions | None) -> None:
+        self._pool = pool
+        self._problems_P = problems_P
+        self._chosen = chosen
+        self._futures: dict[tuple[int, int], Future[Verdict]] = {}
+
+    def begin(self, problem: int, member: int, rollout: Rollout) -> None:
+        """Begin with one rollout: the index of its problem, and its index in the group."""
+        asked = self._problems_P[problem]
+        self._futures[problem, member] = self._pool.submit(deciding(asked, self._chosen), rollout.text, asked.answer)
+
+    def verdicts(self, rollouts_PG: Sequence[Sequence[Rollout]], *, hurry: bool = False) -> list[list[Verdict]]:
+        """verdicts_PG, when all are there; what was not begun is begun now.
+
+        Args:
+            rollouts_PG: all rollouts.
+            hurry: give up those that will hardly come back, see `VerifierPool.collect`; else each has its whole time limit.
+        """
+        for problem, rollouts_G in enumerate(rollouts_PG):
+            for member, rollout in enumerate(rollouts_G):
+                if (problem, member) not in self._futures:
+                    self.begin(problem, member, rollout)
+        if hurry:
+            self._pool.collect(list(self._futures.values()))
+        return [
+            [self._futures[problem, member].result() for member in range(len(rollouts_G))]
+            for problem, rollouts_G in enumerate(rollouts_PG)
+        ]

@@ -1,0 +1,130 @@
+"""Why a group was pushed as it was: every comparison of LamPO, and what GRPO and RLOO make of the same rewards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ...algo.advantages import grpo_advantages, pairwise_terms, rloo_advantages
+from ...algo.advantages.pairwise import pair_margins_and_gaps, quarter_temperature, reward_scale
+from ...algo.registry import PairwiseOptions
+from ...store.rollouts import Record
+
+Numbers = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The comparisons of one group; None on the diagonal and for rollouts that are not valid.
+
+    Attributes:
+        options: of the pairwise estimator.
+        note: why these options, where they are not the run's own; else empty.
+        temperature: tau of this group.
+        gaps_GG: R_i - R_j.
+        weights_GG: w_ij.
+        contributions_GG: w_ij (R_i - R_j) over the divisor of row i; the rows sum to the advantages.
+        divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std.
+        pairwise_G: LamPO's advantages, the sums of the rows of contributions.
+        grpo_G: what GRPO, with mean and standard deviation, gives.
+        rloo_G: what RLOO gives.
+    """
+
+    options: dict[str, Any]
+    note: str
+    temperature: float
+    gaps_GG: list[Numbers]
+    weights_GG: list[Numbers]
+    contributions_GG: list[Numbers]
+    divisors_G: Numbers
+    pairwise_G: list[float]
+    grpo_G: list[float]
+    rloo_G: list[float]
+
+
+def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
+    """Take the advantages of a group apart.
+
+    Args:
+        group: with a `total` (None: not valid) and a `score` for every rollout.
+        advantage: the settings of the run's estimator, whichever it was.
+
+    Returns:
+        None where the rollouts have no scores or fewer than two are valid: there is nothing to compare.
+    """
+    rollouts = group["rollouts"]
+    if any(rollout.get("score") is None for rollout in rollouts):
+        return None
+    options, note = _options(advantage)
+    totals = [math.nan if rollout.get("total") is None else rollout["total"] for rollout in rollouts]
+    rewards_G, scores_G = torch.tensor(totals), torch.tensor([float(rollout["score"]) for rollout in rollouts])
+    valid_G = rewards_G.isfinite() & scores_G.isfinite()
+    if int(valid_G.sum()) < 2:
+        return None
+    settings = options.model_dump(exclude={"name", "reduce"})
+    rows = valid_G.nonzero().squeeze(1)
+    rewards_V, scores_V = rewards_G[rows], scores_G[rows]
+
+    margins_VV, gaps_VV = (
+        table[0]
+        for table in pair_margins_and_gaps(
+            rewards_V[None], scores_V[None], slice(None), options.weight, options.temperature
+        )
+    )
+    weights_VV = margins_VV.sigmoid()
+    scale = float(reward_scale(rewards_V[None], options.scale))
+    if options.normalizer == "peers":
+        divisors_V = torch.full_like(rewards_V, len(rows) - 1)
+        contributions_VV = pairwise_terms(rewards_V, scores_V, **settings) / (len(rows) - 1)
+    else:  # as in `pairwise_advantages`: the weights of a row may all be all but 0
+        divisors_V = weights_VV.sum(1) - weights_VV.diagonal()
+        log_weights_VV = logsigmoid(margins_VV).fill_diagonal_(-math.inf)
+        contributions_VV = log_weights_VV.softmax(1) * gaps_VV / scale
+
+    group_ids_G = torch.zeros(len(rollouts), dtype=torch.int64)
+    pairwise_G = torch.zeros(len(rollouts)).index_put((rows,), contributions_VV.sum(1))
+    divisors_G: Numbers = [None] * len(rollouts)
+    for row, divisor in zip(rows.tolist(), (divisors_V * scale).tolist(), strict=True):
+        divisors_G[row] = divisor
+    return Pairs(
+        options=options.model_dump(),
+        note=note,
+        temperature=4 * float(quarter_temperature(scores_V[None], options.temperature)),
+        gaps_GG=_table(gaps_VV, rows, len(rollouts)),
+        weights_GG=_table(weights_VV, rows, len(rollouts)),
+        contributions_GG=_table(contributions_VV, rows, len(rollouts)),
+        divisors_G=divisors_G,
+        pairwise_G=pairwise_G.tolist(),
+        grpo_G=grpo_advantages(rewards_G, group_ids_G, valid_N=valid_G).tolist(),
+        rloo_G=rloo_advantages(rewards_G, group_ids_G, valid_N=valid_G).tolist(),
+    )
+
+
+def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
+    name = advantage.get("name")
+    if name == "pairwise":
+        try:
+            return PairwiseOptions.model_validate(dict(advantage)), ""
+        except ValidationError as error:
+            reason = f"The options of the run's estimator are not understood ({error.error_count()} of them)"
+    else:
+        reason = f"This run was trained with {name}" if name else "The settings of this run could not be read"
+    return PairwiseOptions(name="pairwise"), f"{reason}: the comparisons are those of LamPO with its default options."
+
+
+def _table(table_VV: Tensor, rows: Tensor, size: int) -> list[Numbers]:
+    """(V, V) into (G, G), None on the diagonal and where a rollout is not valid."""
+    table: list[Numbers] = [[None] * size for _ in range(size)]
+    values, indices = table_VV.tolist(), rows.tolist()
+    for i, row in enumerate(indices):
+        for j, column in enumerate(indices):
+            if i != j:
+                table[row][column] = values[i][j]
+    return table

@@ -1,0 +1,221 @@
+"""Where the viewer's groups come from: the rollouts of a run, or the records of an evaluation, in one shape."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from ...evaluation.records import RECORDS
+from ...store.rollouts import Entry, Record, entry, read_group, read_index
+from ...types import LampoError
+
+Tell = Callable[[str], None]
+
+
+class Source(Protocol):
+    """Groups in places: the steps of a run, the benchmarks of an evaluation. Safe to ask from several threads."""
+
+    path: Path
+
+    def index(self) -> dict[str, Any]:
+        """What is there now: title, kind, estimator, clip range of token ratios, places in order, complaints, an entry for every group."""
+        ...
+
+    def group(self, place: str, number: int) -> Record:
+        """One group, whole.
+
+        Raises:
+            LampoError: there is no such group, or its file is damaged.
+        """
+        ...
+
+    @property
+    def advantage(self) -> dict[str, Any] | None:
+        """The settings of the estimator; None where there are no advantages."""
+        ...
+
+
+def open_source(path: Path, tell: Tell = lambda _: None) -> Source:
+    """A run directory, the folder of an evaluation, or the folder of one of its benchmarks.
+
+    Raises:
+        LampoError: it is none of these.
+    """
+    if (path / "rollouts").is_dir():
+        return RunSource(path, tell)
+    benchmarks = [path] if (path / RECORDS).is_file() else sorted(file.parent for file in path.glob(f"*/{RECORDS}"))
+    if benchmarks:
+        return EvaluationSource(path, benchmarks)
+    raise LampoError(
+        f"{path} is neither a run directory (it has no rollouts/) nor a folder that lampo eval wrote (no {RECORDS})."
+    )
+
+
+class RunSource:
+    """The rollouts that training kept."""
+
+    def __init__(self, path: Path, tell: Tell) -> None:
+        self.path = path
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[str, list[Entry]]] = {}
+        self._read = lru_cache(maxsize=64)(lambda step, number, _signature: read_group(path, step, number))
+
+    def index(self) -> dict[str, Any]:
+        """See `Source.index`."""
+        with self._lock:
+            self._known, complaints = read_index(
+                self.path, self._known, lambda count: self._tell(f"reading {count:,} shards once, for the index")
+            )
+            known = self._known
+        groups = [
+            _line(str(step), number, each)
+            for step, (_, entries) in known.items()
+            for number, each in enumerate(entries)
+        ]
+        return {
+            "title": self.path.resolve().name,
+            "kind": "run",
+            "advantage": self.advantage,
+            "clip": self._clip(),
+            "places": [str(step) for step in known],
+            "complaints": complaints,
+            "groups": groups,
+        }
+
+    def group(self, place: str, number: int) -> Record:
+        """See `Source.group`."""
+        if not self._known:
+            self.index()
+        known = self._known.get(int(place)) if place.isdecimal() else None
+        if known is None or not 0 <= number < len(known[1]):
+            raise LampoError(f"There is no group {number} in step {place}.")
+        group = self._read(int(place), number, known[0])
+        return group | {"place": place, "number": number, "rollouts": [_with_pieces(r) for r in group["rollouts"]]}
+
+    @property
+    def advantage(self) -> dict[str, Any] | None:
+        """See `Source.advantage`."""
+        return self._settings("advantage")
+
+    def _clip(self) -> list[float] | None:
+        """The ratios below and above which a token may have no gradient; None where it is not tokens that are clipped."""
+        loss = self._settings("loss")
+        try:
+            return [1 - loss["clip_low"], 1 + loss["clip_high"]] if loss["surrogate"] == "token" else None
+        except (KeyError, TypeError):
+            return None
+
+    def _settings(self, section: str) -> dict[str, Any]:
+        """A section of the run's config.yaml; empty where it cannot be read."""
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            return dict(config[section])
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+            return {}
+
+
+class EvaluationSource:
+    """What a model answered to benchmarks: verdicts and texts, and neither scores nor advantages."""
+
+    advantage = None
+
+    def __init__(self, path: Path, benchmarks: Iterable[Path]) -> None:
+        self.path = path
+        self._files = {folder.resolve().name: folder / RECORDS for folder in benchmarks}
+        self._lock = threading.Lock()
+        self._read: dict[
+            str, tuple[int, list[int], list[Entry]]
+        ] = {}  # size of the file, offsets of its lines, entries
+
+    def index(self) -> dict[str, Any]:
+        """See `Source.index`."""
+        complaints: list[str] = []
+        with self._lock:
+            for name, file in self._files.items():
+                size = file.stat().st_size
+                if name not in self._read or self._read[name][0] != size:
+                    self._read[name] = (size, *_entries(file, complaints))
+        groups = [
+            _line(name, number, each)
+            for name, (_, _, entries) in self._read.items()
+            for number, each in enumerate(entries)
+        ]
+        return {
+            "title": self.path.resolve().name,
+            "kind": "evaluation",
+            "advantage": None,
+            "clip": None,
+            "places": list(self._files),
+            "complaints": complaints,
+            "groups": groups,
+        }
+
+    def group(self, place: str, number: int) -> Record:
+        """See `Source.group`."""
+        if not self._read:
+            self.index()
+        _, offsets, _ = self._read.get(place, (0, [], []))
+        if not 0 <= number < len(offsets):
+            raise LampoError(f"There is no problem {number} in {place}.")
+        with self._files[place].open("rb") as stream:
+            stream.seek(offsets[number])
+            return _group(json.loads(stream.readline())) | {"place": place, "number": number}
+
+
+def _entries(file: Path, complaints: list[str]) -> tuple[list[int], list[Entry]]:
+    """Offsets and entries of all records; a last line that is still being written is left out."""
+    offsets, entries, offset = [], [], 0
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                if line.endswith(b"\n"):
+                    entries.append(entry(_group(json.loads(line))))
+                    offsets.append(offset)
+            except (ValueError, KeyError, TypeError) as error:
+                complaints.append(f"{file}, line {number}: not a record ({error})")
+            offset += len(line)
+    return offsets, entries
+
+
+def _group(record: Record) -> Record:
+    """A record of an evaluation in the shape of a group of rollouts."""
+    rollouts = []
+    for response in record["responses"]:
+        known = {"right": 1.0, "wrong": 0.0}.get(response["status"])
+        rollouts.append(
+            {
+                "text": response["text"],
+                "status": response["status"],
+                "extracted": response["extracted"],
+                "detail": response["detail"],
+                "total": known,
+                "share right": response["score"],
+                "length": response["num_tokens"],
+                "finished": response["finished"],
+            }
+        )
+    problem = {key: record.get(key) for key in ("id", "prompt", "answer", "reference")}
+    return {"problem": problem, "rollouts": rollouts}
+
+
+def _line(place: str, number: int, each: Entry) -> dict[str, Any]:
+    return {"place": place, "number": number, **each.fields(), "marks": each.marks}
+
+
+def _with_pieces(rollout: Record) -> Record:
+    """The rollout with its text cut into the pieces that its tokens are, where these were kept."""
+    lengths, text = rollout.get("pieces"), rollout["text"]
+    if lengths is None or sum(lengths) != len(text) or len(lengths) != len(rollout.get("logprobs") or ()):
+        return rollout | {"pieces": None}
+    pieces, position = [], 0
+    for length in lengths:
+        pieces.append(text[position : position + length])
+        position += length
+    return rollout | {"pieces": pieces}

@@ -1,0 +1,155 @@
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from lampo.learner.batch import Row, pad
+from lampo.model.policy import Policy
+from lampo.rollout import decoder
+from lampo.rollout.decoder import growing_cache
+from lampo.rollout.native import NativeSampler, draw
+from lampo.types import Rollout
+
+from ...conftest import sharpen, tiny_options
+
+
+def prompts(policy: Policy) -> list[Tensor]:
+    return [torch.tensor(policy.encode(text)) for text in ("12+3=", "what is 7 plus 8?", "9")]
+
+
+def sampler(policy: Policy, **changes: object) -> NativeSampler:
+    settings = {"temperature": 0.9, "max_new_tokens": 20, "rows_at_once": 64} | changes
+    return NativeSampler(policy, **settings)  # pyright: ignore
+
+
+def flat(groups: list[list[Rollout]]) -> list[Rollout]:
+    return [rollout for group in groups for rollout in group]
+
+
+def test_logprobs_equal_those_of_a_full_forward(any_policy: Policy) -> None:
+    """Cache, left padding, rows that leave and temperature change nothing: 1e-4 in float32, and the ratio is 1."""
+    rollouts = flat(sampler(any_policy).sample(prompts(any_policy), 8, seed=0))
+    assert {rollout.finished for rollout in rollouts} == {True, False}
+    batch = pad([Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, 1.0) for rollout in rollouts])
+    with torch.no_grad():
+        logprobs_NT, _ = any_policy.token_logprobs(batch, temperature=0.9)
+    torch.testing.assert_close(logprobs_NT[batch.mask_NT], batch.old_logprobs_NT[batch.mask_NT], rtol=0, atol=1e-4)
+
+    for rollout in rollouts:  # and those of the model called plainly, one sequence at a time
+        ids = torch.cat([rollout.prompt_ids, rollout.completion_ids])
+        with torch.no_grad():
+            logprobs_TV = (any_policy.model(ids[None]).logits[0] / 0.9).log_softmax(-1)
+        start = len(rollout.prompt_ids) - 1
+        expected = logprobs_TV[start:-1].gather(-1, rollout.completion_ids[:, None]).squeeze(-1)
+        torch.testing.assert_close(rollout.logprobs, expected, rtol=0, atol=1e-4)
+
+
+def test_same_seed_same_rollouts_however_many_rows_at_once(policy: Policy) -> None:
+    together = flat(sampler(policy).sample(prompts(policy), 4, seed=5))
+    apart = flat(sampler(policy, rows_at_once=4).sample(prompts(policy), 4, seed=5))
+    other = flat(sampler(policy).sample(prompts(policy), 4, seed=6))
+    assert [rollout.completion_ids.tolist() for rollout in together] == [
+        rollout.completion_ids.tolist() for rollout in apart
+    ]
+    assert [rollout.text for rollout in together] != [rollout.text for rollout in other]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed"])
+def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA, where steps are recorded; here they run as they are. The batch shrinks by halves and storage grows."""
+    policy = sharpen(Policy.load(tiny_options(dtype=dtype), seed=3))
+    policy.end_ids = policy.end_ids[:1]
+    growing = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
+    rooms, kept = [], []
+    fix, keep = decoder._GrowingLayer.fix, decoder.Decoder.keep
+    monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
+    monkeypatch.setattr(
+        decoder._GrowingLayer, "fix", lambda layer, room, column: (rooms.append(room), fix(layer, room, column))
+    )
+    monkeypatch.setattr(decoder.Decoder, "keep", lambda self, rows: (kept.append(len(rows)), keep(self, rows)))
+    fixed = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
+    assert max(rooms) > min(rooms)
+    assert kept
+    assert kept[0] <= 24
+    assert all(later <= earlier // 2 for earlier, later in pairwise(kept))
+    assert {rollout.finished for rollout in fixed} == {True, False}
+    assert [rollout.completion_ids.tolist() for rollout in fixed] == [
+        rollout.completion_ids.tolist() for rollout in growing
+    ]
+    for one, other in zip(fixed, growing, strict=True):
+        torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-4 if dtype == "float32" else 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "recorded"),
+    [
+        ({}, True),
+        ({"model_type": "llama"}, True),
+        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, False),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, False),
+        ({"attn_implementation": "eager"}, False),
+    ],
+)
+def test_steps_are_recorded_where_they_do_not_depend_on_the_position(
+    changes: dict[str, object], recorded: bool
+) -> None:
+    options = tiny_options()
+    policy = Policy.load(options.model_copy(update={"config": {**options.config, **changes}}), seed=3)
+    cache = growing_cache(policy.core.config)
+    assert not decoder.recordable(policy, cache)
+    policy.device = torch.device("cuda")
+    assert decoder.recordable(policy, cache) is recorded
+
+
+def test_a_finished_rollout_ends_with_its_end_token_and_a_cut_one_is_full(policy: Policy) -> None:
+    for rollout in flat(sampler(policy).sample(prompts(policy), 8, seed=1)):
+        ends = [token in policy.end_ids for token in rollout.completion_ids.tolist()]
+        assert not any(ends[:-1])
+        assert ends[-1] == rollout.finished
+        assert rollout.finished or len(rollout.completion_ids) == 20
+        assert "<" not in rollout.text
+
+
+def test_groups_keep_the_order_of_the_prompts_and_report_tokens(policy: Policy) -> None:
+    counts: list[int] = []
+    groups = sampler(policy, rows_at_once=2).sample(prompts(policy), 2, seed=0, on_progress=counts.append)
+    assert [group[0].prompt_ids.tolist() for group in groups] == [prompt.tolist() for prompt in prompts(policy)]
+    assert counts[-1] == sum(len(rollout.completion_ids) for rollout in flat(groups))
+    assert counts == sorted(counts)
+
+
+def test_draw_follows_the_distribution() -> None:
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
+    logprobs = probabilities.log().expand(20_000, -1)
+    uniforms = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    counts = Counter(draw(logprobs, uniforms).tolist())
+    assert set(counts) == {1, 3, 4}
+    for token, probability in ((1, 0.5), (3, 0.2), (4, 0.3)):
+        four_sigma = 4 * (probability * (1 - probability) / 20_000) ** 0.5
+        assert counts[token] / 20_000 == pytest.approx(probability, abs=four_sigma)
+
+
+def test_draw_at_the_ends_of_the_unit_interval() -> None:
+    logprobs = torch.tensor([[0.0, 0.25, 0.75, 0.0]]).log().expand(2, -1)
+    almost_one = torch.tensor(1.0, dtype=torch.float64).nextafter(torch.tensor(0.0, dtype=torch.float64))
+    assert draw(logprobs, torch.tensor([0.0, almost_one], dtype=torch.float64)).tolist() == [1, 2]
+
+
+def test_growing_cache_holds_what_transformers_cache_holds(any_policy: Policy) -> None:
+    from transformers import DynamicCache
+
+    ours, theirs = growing_cache(any_policy.core.config), DynamicCache(config=any_policy.core.config)
+    generator = torch.Generator().manual_seed(0)
+    for length, keep in ((5, None), (1, torch.tensor([0, 2, 3])), (100, None), (1, torch.tensor([1]))):
+        rows = 4 if not ours.get_seq_length() else ours.layers[0].keys.shape[0]
+        for layer in range(2):
+            states = torch.randn(rows, 2, length, 8, generator=generator)
+            got, expected = ours.update(states, -states, layer), theirs.update(states, -states, layer)
+            assert torch.equal(got[0], expected[0])
+            assert torch.equal(got[1], expected[1])
+        if keep is not None:
+            ours.batch_select_indices(keep)
+            theirs.batch_select_indices(keep)
+        assert ours.get_seq_length() == theirs.get_seq_length()

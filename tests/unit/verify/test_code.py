@@ -1,0 +1,387 @@
+"""The code verifier: what is run, what is compared, and programs that want a verdict they have not earned."""
+
+import json
+
+import pytest
+
+from lampo.types import LampoError, Verdict
+from lampo.verify import CodeOptions, VerifierPool
+from lampo.verify.code.sandbox import SandboxError
+from lampo.verify.code.tests import (
+    FUNCTION_SETUP,
+    ProgramTests,
+    UnusableTests,
+    from_asserts,
+    from_input_output,
+    from_livecodebench,
+    from_verification_info,
+    read_tests,
+)
+from lampo.verify.code.verifier import last_code_block, same_output
+
+from ...helpers.sandboxed import sandbox_or_skip
+
+ADD = from_input_output({"inputs": ["1 2\n", "3 4\n", "5 6\n"], "outputs": ["3\n", "7\n", "11\n"]})
+SQUARE = from_input_output({"fn_name": "square", "inputs": [[2], [3]], "outputs": [[4], [9]]})
+ASSERTS = from_asserts(["assert square(2) == 4", "assert square(3) == 9"])
+
+
+def judged(code: str, tests: ProgramTests, **options: object) -> Verdict:
+    sandbox_or_skip()
+    return CodeOptions(**options).verify(f"Thus:\n```python\n{code}\n```\n", tests.dump())  # pyright: ignore
+
+
+def test_the_last_complete_block_counts() -> None:
+    assert last_code_block("```python\none\n```\n```py\ntwo\n```") == "two\n"
+    assert last_code_block("```\none\n```\n```\ntwo\n```") == "two\n"
+    assert last_code_block("```python\none\n```\nThe output is:\n```\n3\n```") == "one\n"
+    assert last_code_block("```\none\n```\n```text\n3\n```") == "one\n"
+    assert last_code_block("```python\none\n```\n```\ntwo") == "one\n"
+    assert last_code_block("```cpp\nint main() {}\n```") is None
+    assert last_code_block("```python\none\n```\n```cpp\ntwo\n```") == "one\n"
+    assert last_code_block("```python\none") is None
+    assert last_code_block("<think>```python\none\n```</think>none") is None
+    assert last_code_block("<think>```python\none\n```") is None
+    assert last_code_block("````python\nx = '''\n```\n'''\n````") == "x = '''\n```\n'''\n"
+    assert last_code_block("print(1)") is None
+    assert last_code_block("```python\n" * 20_000) is None  # and in linear time
+    assert last_code_block("```" + " " * 500_000 + "`") is None  # the same
+    assert last_code_block("```  python  main.py\none\n```  ") == "one\n"
+    assert CodeOptions().at_once("no code", ADD.dump()) == Verdict("wrong", detail="no code given", score=0.0)
+    assert CodeOptions().at_once("```\n1\n```", ADD.dump()) is None
+    for text in ("no code", "```\n1\n```"):
+        assert (CodeOptions().at_once(text, "no tests") or CodeOptions().verify(text, "no tests")).status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [
+        ("- So:\n\n  ```py\n  if x:\n\n      one\n  two\n  ```", "if x:\n\n    one\ntwo\n"),
+        ("1. So:\n   ```\n   if x:\n       one\n   ```\n", "if x:\n    one\n"),
+        ("\t```python\n\tif x:\n\t\tone\n\t```", "if x:\n\tone\n"),
+        ("   ```python\none\n   ```", "one\n"),
+        ("```python\n  one\n  ```", "  one\n"),  # the fence alone says how much is not the program's own
+    ],
+)
+def test_a_block_in_a_list_loses_the_indent_of_its_fence(block: str, code: str) -> None:
+    assert last_code_block(block) == code
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "same"),
+    [
+        ("1\n2\n3\n", "1\n2\n3", True),
+        ("1  2 \n\n", "1 2", True),
+        ("1", "1\n2\n3", False),  # a right beginning
+        ("1\n2\n3\n4", "1\n2\n3", False),
+        ("", "1", False),
+        ("", "", True),
+        ("1\n\n2", "1\n2", False),
+        ("0.3333334", "0.33333333", True),
+        ("0.334", "0.33333333", False),
+        ("1e-7", "0.0", True),
+        ("1000000.5", "1000000.0", True),
+        ("2.0", "2", False),  # a whole number is expected
+        ("2", "2.0", True),
+        ("yes", "YES", False),
+        ("nan", "0.5", False),
+        ("1" * 100, "0.5", False),
+    ],
+)
+def test_outputs(output: str, expected: str, same: bool) -> None:
+    assert same_output(output, expected) is same
+
+
+def test_programs() -> None:
+    right = "a, b = map(int, input().split())\nprint(a + b)\nexit()"
+    assert judged(right, ADD) == Verdict("right", right + "\n", "3/3 tests", score=1.0)
+    for code, detail, score in (
+        ("print(3)", "1/3 tests; test 2: wrong answer", 1 / 3),
+        ("print(7)", "0/3 tests; test 1: wrong answer", 0.0),
+        ("1 / 0", "0/3 tests; test 1: ended with status 1: ZeroDivisionError: division by zero", 0.0),
+        ("while True: pass", "0/3 tests; test 1: took too long", 0.0),
+        ("x = bytearray(2**31)", "0/3 tests; test 1: used too much memory", 0.0),
+        ("while True: print(1)", "0/3 tests; test 1: wrote too much", 0.0),
+    ):
+        verdict = judged(code, ADD, test_timeout_s=2.0)
+        assert (verdict.status, verdict.detail, verdict.score) == ("wrong", detail, pytest.approx(score))
+
+
+AS_A_SCRIPT = """
+import pickle, sys, typing
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+@dataclass
+class Pair:
+    left: int
+    right: "Number"
+Number = int
+def total(pair: Pair) -> Number:
+    return pair.left + pair.right
+if __name__ == "__main__":
+    assert typing.get_type_hints(Pair) == {"left": int, "right": int}
+    assert Path(__file__).is_file() and sys.modules["__main__"].total is total
+    pair = pickle.loads(pickle.dumps(Pair(*map(int, input().split()))))
+    with Pool(1) as pool:
+        print(pool.map(total, [pair])[0])
+"""
+
+
+def test_a_program_is_the_script_that_it_would_be_outside() -> None:
+    assert judged(AS_A_SCRIPT, ADD) == Verdict("right", AS_A_SCRIPT + "\n", "3/3 tests", score=1.0)
+    for name in ("sys", "os", "builtins", "file", "code", "asked"):  # it imports what it uses
+        assert f"NameError: name '{name}'" in judged(f"print({name})", ADD).detail
+    names = judged(
+        "raise ValueError(*sorted(set(globals()) - {'__annotations__', '__builtins__', '__cached__'}))", ADD
+    ).detail
+    assert names.endswith("ValueError: ('__doc__', '__file__', '__loader__', '__name__', '__package__', '__spec__')")
+
+
+def test_partial_credit_runs_all_tests() -> None:
+    verdict = judged("print({'1': 3, '3': 0, '5': 11}[input()[0]])", ADD, partial_credit=True)
+    assert (verdict.status, verdict.score) == ("wrong", pytest.approx(2 / 3))
+    assert verdict.detail == "2/3 tests; test 2: wrong answer"
+
+
+def test_waiting_for_a_processor_is_not_too_long_but_sleeping_for_ever_is() -> None:
+    add = "a, b = map(int, input().split())\nprint(a + b)\nimport time\n"
+    assert judged(add + "time.sleep(0.6)", ADD, test_timeout_s=0.5).status == "right"
+    for never in ("time.sleep(60)", "while True: pass"):
+        verdict = judged(add + never, ADD, test_timeout_s=0.5)
+        assert (verdict.status, verdict.detail) == ("wrong", "0/3 tests; test 1: took too long")
+
+
+@pytest.mark.parametrize("code", ["import time\ntime.sleep(60)", "while True: pass"])
+def test_slow_programs_are_wrong_and_not_unknown_however_many_the_tests(code: str) -> None:
+    sandbox_or_skip()
+    many = from_input_output({"inputs": ["1"] * 40, "outputs": ["1"] * 40})
+    verifier = CodeOptions(test_timeout_s=1.0, timeout_s=6.0, partial_credit=True)
+    with VerifierPool(workers=1) as pool:
+        (verdict,) = pool.verify(verifier, [f"```\n{code}\n```"], [many.dump()])
+    assert (verdict.status, verdict.detail) == ("wrong", "0/40 tests; test 1: took too long")
+
+
+def test_functions() -> None:
+    for code in ("def square(x): return x * x", "class Solution:\n    def square(self, x):\n        return x * x"):
+        assert judged(code, SQUARE).status == "right"
+    assert judged("def square(x): return x * 2", SQUARE).detail == "1/2 tests; test 2: wrong answer"
+    assert judged("def cube(x): return x", SQUARE).status == "wrong"
+    assert judged("def square(x): print('noise'); return x * x", SQUARE).status == "right"
+    pairs = ProgramTests(type="function", fn_name="f", inputs=[[1]], outputs=[[[1, 2], {"3": 0.5}, None, True]])
+    assert judged("def f(x): return (1, 2), {3: 0.5}, None, True", pairs).status == "right"
+    assert judged("def f(x): return (1, 2), {3: 0.5}, None, 1", pairs).status == "wrong"
+
+
+def test_a_module_has_a_place_and_its_own_first_line() -> None:
+    code = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import List
+@dataclass
+class Square:
+    of: int
+    parts: List[int]
+def square(x): return Square(x, []).of ** 2
+"""
+    for tests in (SQUARE, from_asserts(["assert square(2) == 4"], setup="import math")):
+        assert judged(code, tests).status == "right", judged(code, tests).detail
+    assert (
+        judged(
+            "def square(x): return math.prod([x, x])", from_asserts(["assert square(2) == 4"], setup="import math")
+        ).status
+        == "right"
+    )
+
+
+def test_a_function_may_use_what_its_judge_imports() -> None:
+    code = """
+class Solution:
+    def smallest(self, nums: List[int], k: Optional[int] = None) -> Dict[str, int]:
+        heapify(nums)
+        counts: DefaultDict[int, int] = defaultdict(int, Counter(nums))
+        return {"smallest": heapq.heappop(nums), "twice": counts[2], "sum": reduce(operator.add, nums), "power": pow(3, 2, 7)}
+"""
+    row = {
+        "fn_name": "smallest",
+        "inputs": [[[3, 2, 2, 1]]],
+        "outputs": [{"smallest": 1, "twice": 2, "sum": 7, "power": 2}],
+    }
+    public = [{"input": "[3, 2, 2, 1]", "output": json.dumps(row["outputs"][0]), "testtype": "functional"}]
+    livecodebench = from_livecodebench(json.dumps(public), function="smallest")
+    for tests in (from_input_output(row), livecodebench):
+        assert judged(code, tests).status == "right", judged(code, tests).detail
+        assert judged(code.replace("pow(3, 2, 7)", "3"), tests).status == "wrong"
+    assert "NameError" in judged(code, livecodebench.model_copy(update={"setup": ""})).detail
+
+
+UNCOMPARABLE = ["10**400", "{frozenset(): 1}", "{1j: 1}", "1j", "[[]]", "float('nan')", "-10**400"]
+
+
+@pytest.mark.parametrize("value", UNCOMPARABLE)
+def test_a_value_that_cannot_be_compared_is_wrong(value: str) -> None:
+    code = f"def f(x): return {value}"
+    for tests in (
+        *(ProgramTests(type="function", fn_name="f", inputs=[[1]], outputs=[expected]) for expected in (0.5, {"a": 1})),
+        from_asserts(["assert abs(f(1) - 0.5) < 1e-6"]),
+    ):
+        assert judged(code, tests).status == "wrong", judged(code, tests).detail
+
+
+def test_values_that_all_have_one_hash_cost_no_time_outside() -> None:
+    code = "def f(x): return {n * (2**61 - 1) for n in range(1, 5000)}\ndef g(x): return dict.fromkeys(f(x), 1)"
+    for name in "fg":
+        tests = ProgramTests(type="function", fn_name=name, inputs=[[1]], outputs=[{"a": 1}])
+        assert judged(code, tests).detail.endswith("no value was returned that can be compared")
+    assert (
+        judged("def f(): return {3, (1, 2)}, {4: 5}", from_asserts(["assert f() == ({3, (1, 2)}, {4: 5})"])).status
+        == "right"
+    )
+
+
+def test_asserts_as_python_means_them() -> None:
+    tests = from_asserts(
+        [
+            "assert pair() == (1, 2)",
+            "assert 3 == three()",
+            "assert set(many()) == set([3, 1])",
+            "assert none() is None",
+            "assert is_even(2)",
+            "assert not is_even(3)",
+            "assert abs(half() - 0.5) < 1e-6",
+            "assert math.isclose(half(), 0.5, rel_tol=1e-3)",
+        ],
+        setup="import math",
+    )
+    code = """
+def pair(): return (1, 2)
+def three(): return 3
+def many(): return [1, 3, 1]
+def none(): return None
+def is_even(x): return x % 2 == 0
+def half(): return 0.5
+"""
+    assert judged(code, tests).status == "right", judged(code, tests).detail
+    assert judged(code.replace("(1, 2)", "[1, 2]"), tests).status == "wrong"
+    assert judged(code.replace("return 0.5", "return 0.6"), tests).detail.startswith("6/8")
+
+
+def test_what_cannot_be_judged_from_outside_is_unknown() -> None:
+    sandbox_or_skip()
+    for test in ("assert check(square(2), 4)", "assert all(square(n) == n * n for n in range(3))", "print(1)"):
+        tests = ProgramTests(type="assert", tests=[test]).dump()
+        assert CodeOptions().verify("```\ndef square(x): return 4\n```", tests).status in ("unknown",), test
+
+
+FORGERIES = [
+    "import sys; sys.exit(0)",
+    "import os; os._exit(0)",
+    "raise SystemExit",
+    "print('right')",
+    "print('3/3 tests'); print('{\"status\": \"right\"}')",
+    "import builtins\nbuiltins.print = lambda *a: None\nclass Equal:\n    def __eq__(self, o): return True\ndef square(x): return Equal()\n",
+    "class Equal(int):\n    def __eq__(self, o): return True\n    def __hash__(self): return 0\ndef square(x): return Equal(5)\nprint(Equal(5))",
+    "import json\njson.dumps = lambda *a, **k: 'true'\njson.loads = lambda *a: True\ndef square(x): return None",
+    "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'4')\n    except OSError: pass\nos._exit(0)",
+    "import os\nfor fd in range(20):\n    try: os.close(fd)\n    except OSError: pass",
+    "import sys\nframe = sys._getframe()\nwhile frame:\n    print(frame.f_globals.get('asked'), frame.f_locals.get('asked'))\n    frame = frame.f_back",
+    "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'expected' in o: print(o['expected'])",
+    "import os\nfor base, _, files in os.walk('/tmp'):\n    for f in files: print(open(os.path.join(base, f)).read())",
+    "import atexit, os\natexit.register(lambda: os._exit(0))",
+    "import os\nif os.fork(): os._exit(0)\nos.setsid()",
+    "import threading, os\nthreading.Thread(target=lambda: os._exit(0)).start()",
+    "def square(x):\n    import os\n    os._exit(0)",
+    "def square(x):\n    raise SystemExit(0)",
+    "import builtins\nbuiltins.isinstance = lambda *a: True\ndef square(x): return object()",
+    "def square(x):\n    def endless():\n        while True: yield 4\n    return endless()",
+    "import ctypes\nctypes.CDLL(None).ptrace(16, 1, 0, 0)",  # stops the sandbox's first process, and itself with it
+    "import sys\nsys.modules['lampo'] = None\nopen('main.py', 'w').write('print(3)')",
+]
+
+
+@pytest.mark.parametrize("code", FORGERIES)
+def test_no_forgery_is_rewarded(code: str) -> None:
+    for tests in (ADD, SQUARE, ASSERTS):
+        verdict = judged(code, tests, test_timeout_s=1.0, test_memory_mib=128)
+        assert verdict.status == "wrong", verdict.detail
+
+
+def test_tests_do_not_leak_into_each_other() -> None:
+    code = "import os\nseen = os.path.exists('/tmp/seen')\nopen('/tmp/seen', 'w').close()\na, b = map(int, input().split())\nprint(a + b if not seen else 0)"
+    assert judged(code, ADD).status == "right"
+
+
+def test_in_the_pool() -> None:
+    sandbox_or_skip()
+    right, hanging = "```\na, b = map(int, input().split())\nprint(a + b)\n```", "```\nwhile True: pass\n```"
+    with VerifierPool(workers=2) as pool:
+        verifier = CodeOptions(test_timeout_s=30.0, timeout_s=5.0)
+        verdicts = pool.verify(verifier, [right, hanging, right, "none"], [ADD.dump()] * 4)
+    assert [verdict.status for verdict in verdicts] == ["right", "wrong", "right", "wrong"]
+
+
+def test_failures_of_the_sandbox_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        python = "python"
+
+        def run(self, *_: object) -> None:
+            raise SandboxError("no control group could be made")
+
+    monkeypatch.setattr("lampo.verify.code.verifier.find_sandbox", lambda **_: Broken())
+    assert CodeOptions().verify("```\n1\n```", ADD.dump()).status == "unknown"
+
+    def refuse(**_: object) -> None:
+        raise LampoError("install bubblewrap")
+
+    monkeypatch.setattr("lampo.verify.code.verifier.find_sandbox", refuse)
+    assert CodeOptions().verify("```\n1\n```", ADD.dump()).detail == "install bubblewrap"
+    with pytest.raises(LampoError, match="install bubblewrap"):
+        CodeOptions().prepare()
+
+
+def test_answers_that_hold_no_tests_are_unknown() -> None:
+    for answer in (
+        "",
+        "42",
+        "[]",
+        '{"type": "stdin"}',
+        '{"type": "stdin", "inputs": ["1"], "outputs": []}',
+        '{"type": "x"}',
+    ):
+        assert CodeOptions().verify("```\n1\n```", answer).status == "unknown", answer
+
+
+def test_forms_of_public_data_sets() -> None:
+    assert read_tests(ADD.dump()) == ADD
+    info = {
+        "language": "python",
+        "test_cases": [{"type": "stdin_stdout", "input": "1 2\n", "output": "3\n", "fn_name": None}],
+    }
+    assert from_verification_info(json.dumps(info)) == ProgramTests(type="stdin", inputs=["1 2\n"], outputs=["3\n"])
+    called = {"test_cases": [{"type": "function_call", "fn_name": "add", "input": [1, 2], "output": 3}]}
+    assert from_verification_info(called) == ProgramTests(
+        type="function", fn_name="add", inputs=[[1, 2]], outputs=[3], setup=FUNCTION_SETUP
+    )
+    public = json.dumps([{"input": "[1, 2]\n3", "output": "[4]", "testtype": "functional"}])
+    assert from_livecodebench(public, function="f") == ProgramTests(
+        type="function", fn_name="f", inputs=[[[1, 2], 3]], outputs=[[4]], setup=FUNCTION_SETUP
+    )
+    assert from_input_output({"inputs": [["1", "2"]], "outputs": [["3"]]}).inputs == ["1\n2"]
+    human = "METADATA = {}\n\ndef check(candidate):\n    assert candidate(3) == 9\n    assert candidate(2) == 4\n"
+    assert from_asserts(human, entry_point="square").tests == ["assert square(3) == 9", "assert square(2) == 4"]
+
+
+def test_forms_that_are_refused() -> None:
+    for make, message in (
+        (lambda: from_livecodebench("[]", "eJxLy8nPBwAC"), "pickle"),
+        (
+            lambda: from_verification_info({"language": "cpp", "test_cases": [{"input": "", "output": ""}]}),
+            "not python",
+        ),
+        (lambda: from_verification_info({"test_cases": []}), "no test_cases"),
+        (lambda: from_input_output("{"), "not JSON"),
+        (lambda: from_input_output({"inputs": [], "outputs": []}), "must pair"),
+        (lambda: from_asserts("for x in range(3):\n    assert f(x)"), "more than asserts"),
+    ):
+        with pytest.raises(UnusableTests, match=message):
+            make()
