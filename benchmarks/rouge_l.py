@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from rouge_score import rouge_scorer
 
-from lampo.rewards.score import rouge_l
+from lampo import rouge_l
 
 LENGTHS = {250: 5, 1_000: 3, 4_000: 1}
 """Tokens of either text -> calls of rouge_score."""

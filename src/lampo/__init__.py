@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         sequence_scores,
     )
     from .algo.objective import Loss, loss_denominator, merge_statistics, policy_loss
-    from .rewards.score import rouge_l
+    from .rewards.reward_function import reward_function
+    from .rewards.rouge_l import rouge_l
     from .types import LampoError, Verdict
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "pairwise_terms",
     "policy_loss",
     "reinforce_pp_advantages",
+    "reward_function",
     "rloo_advantages",
     "rouge_l",
     "sequence_scores",
@@ -54,7 +56,8 @@ _MODULES = {
         "sequence_scores",
     ),
     ".algo.objective": ("Loss", "policy_loss", "loss_denominator", "merge_statistics"),
-    ".rewards.score": ("rouge_l",),
+    ".rewards.reward_function": ("reward_function",),
+    ".rewards.rouge_l": ("rouge_l",),
     ".types": ("LampoError", "Verdict"),
 }
 

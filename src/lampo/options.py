@@ -1,6 +1,22 @@
-"""The base of every section of a recipe."""
+"""The base of every section of a recipe, and options that name a function of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from .types import LampoError
+
+OWN = "python:"
+"""What the name of an own function begins with: python:module.function."""
+OWN_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 
 
 class Options(BaseModel):
@@ -9,3 +25,99 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
+
+
+def own_function_options(values: Any, *, known: Iterable[str]) -> Any:
+    """{name: python:module.function, a: 1} as the fields of a section for own functions.
+
+    That is {name: python, function: module.function, options: {a: 1}}. Keys in `known` are settings of the section itself. Other
+    values are returned as they are.
+    """
+    if not isinstance(values, Mapping) or not str(values.get("name", "")).startswith(OWN):
+        return values
+    own = {key: value for key, value in values.items() if key in known}
+    options = {key: value for key, value in values.items() if key not in {*known, "name", "function", "options"}}
+    return own | {
+        "name": "python",
+        "function": str(values["name"]).removeprefix(OWN),
+        "options": {**values.get("options", {}), **options},
+    }
+
+
+def make_importable(folders: Iterable[str | Path]) -> None:
+    """Have Python look for modules in these folders too, after all others, so that no file there hides a library."""
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def load_function(path: str, what: str) -> Callable[..., Any]:
+    """The function at module.function.
+
+    Args:
+        path: where it is imported from.
+        what: what the user calls it, such as "the reward".
+
+    Raises:
+        LampoError: its module cannot be imported, or holds no such function; says where Python looked.
+    """
+    module_name, _, name = path.rpartition(".")
+    make_importable([Path.cwd()])
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise LampoError(f"Importing {what} {path} failed. {where_raised(error)}") from error
+        raise LampoError(
+            f"There is no module {error.name!r} for {what} {path}. Put {error.name.split('.')[0]}.py beside the recipe "
+            f"or into the folder where lampo runs ({Path.cwd()})."
+        ) from None
+    except Exception as error:
+        raise LampoError(f"Importing {what} {path} failed. {where_raised(error)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise LampoError(f"{getattr(module, '__file__', module_name)} has no function {name!r} ({what} {path}).")
+    return function
+
+
+def call_with(function: Callable[..., Any], given: Mapping[str, Any], offered: Mapping[str, Any]) -> Any:
+    """Call a function with what is given, and with what it asks for by name of what is offered.
+
+    `given` is passed by name where the function has all these names, else in this order. Of `offered` a function gets what its
+    signature names, and one with ``**`` gets all.
+
+    >>> call_with(lambda a, b, c=0: (a, b, c), {"a": 1, "b": 2}, {"c": 3, "d": 4})
+    (1, 2, 3)
+    >>> call_with(lambda rewards, groups: (rewards, groups), {"rewards_N": 1, "group_ids_N": 2}, {})
+    (1, 2)
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions written in C tell nothing about themselves
+        return function(*given.values())
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    keywords = {name: value for name, value in offered.items() if takes_all or name in parameters}
+    if all(name in parameters and parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY for name in given):
+        return function(**given, **keywords)
+    return function(*given.values(), **keywords)
+
+
+def call_own(function: Callable[..., Any], what: str, given: Mapping[str, Any], offered: Mapping[str, Any]) -> Any:
+    """`call_with`, for a function of the user's own.
+
+    Raises:
+        LampoError: it raised, with its own error and line.
+    """
+    try:
+        return call_with(function, given, offered)
+    except LampoError:
+        raise
+    except Exception as error:
+        raise LampoError(f"{what} failed. {where_raised(error)}") from error
+
+
+def where_raised(error: BaseException) -> str:
+    """An exception in one line: its type, its text, and the file and line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -10,6 +10,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from .options import make_importable
+
 if TYPE_CHECKING:
     from .config.schema import TrainConfig
 
@@ -23,10 +25,11 @@ for _name, _value in (
 
 
 def prepare(config: TrainConfig) -> None:
-    """Threads, quiet libraries, our own log lines."""
+    """Threads, quiet libraries, our own log lines, and the folders that own functions are imported from."""
     import torch
     import transformers
 
+    make_importable([os.getcwd(), *config.run.imports])
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     transformers.logging.set_verbosity_error()

@@ -16,8 +16,11 @@ A later stage builds the next type and never edits an earlier one.
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:  # verifiers run in processes of their own, which have no use for torch
     import torch
@@ -57,6 +60,7 @@ class Verdict:
         detail: why, in a few words, where that is not obvious.
         seconds: how long the verification took.
         score: share of the parts that are right, where the answer has parts (the tests of a program); None: it has none.
+        graded: the score itself is the reward, and not 1 for right and 0 for wrong.
     """
 
     status: Status
@@ -64,12 +68,23 @@ class Verdict:
     detail: str = ""
     seconds: float = 0.0
     score: float | None = None
+    graded: bool = False
 
     def __post_init__(self) -> None:
         if self.score is not None and not 0 <= self.score <= 1:
             raise ValueError(f"Verdict.score must be from 0 to 1, not {self.score!r}")
         if self.status not in ("right", "wrong", "unknown"):
             raise ValueError(f"Verdict.status must be right, wrong or unknown, not {self.status!r}")
+
+    @property
+    def correctness(self) -> float | None:
+        """1 for right, 0 for wrong, None for unknown."""
+        return {"right": 1.0, "wrong": 0.0, "unknown": None}[self.status]
+
+    @property
+    def value(self) -> float | None:
+        """The reward that it is worth: the score where it is graded, else the correctness."""
+        return self.score if self.graded and self.status != "unknown" else self.correctness
 
 
 class Verifier(Protocol):
@@ -91,6 +106,7 @@ class Problem:
         reference: a worked solution, for the ROUGE-L reward; None where there is none.
         demonstration: what the warm start imitates; None means the reference.
         verifier: who decides what is right, where the problem has a verifier of its own; None leaves it to the recipe.
+        fields: other columns of its row, for rewards of the user's own.
     """
 
     id: str
@@ -99,6 +115,7 @@ class Problem:
     reference: str | None = None
     demonstration: str | None = None
     verifier: Verifier | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -160,25 +177,22 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The reward of one rollout, every component on its own.
+    """The reward of one rollout, every part on its own.
 
-    total = correctness + coefficient * rouge_l - penalty * overlong, where a component that does not apply is None and adds nothing.
-    An unknown verdict makes correctness None and the row invalid: it is masked out, not scored 0. Where the policy's likelihood of the
-    reference answer is the reward, it stands in the place of correctness, which is still kept, and no row is invalid.
-    `num_credited` is the number of first tokens that the update credits with it; None means all.
+    Attributes:
+        parts: the value of each reward of the recipe, unweighted, by its title; None where it does not apply or could not tell.
+        total: the weighted sum; NaN where a reward could not tell: then the row is masked out, not scored 0.
+        num_credited: the number of first tokens that the update credits with it; None means all.
     """
 
-    correctness: float | None
-    rouge_l: float | None
+    parts: Mapping[str, float | None]
     total: float
-    overlong: float | None = None
-    likelihood: float | None = None
     num_credited: int | None = None
 
     @property
     def valid(self) -> bool:
         """Whether the rollout takes part in the update."""
-        return self.correctness is not None or self.likelihood is not None
+        return not math.isnan(self.total)
 
 
 @dataclass(frozen=True, slots=True)

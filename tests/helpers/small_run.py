@@ -32,7 +32,7 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
             "characters": "0123456789+=\n",
         },
         "task": {"name": "arithmetic", "digits": 2, "num_train": 64, "num_heldout": 16},
-        "rewards": {"rouge_l": 0.5},
+        "rewards": {"rouge_l": {"weight": 0.5}},
         "warmstart": {"steps": 4, "rows_per_step": 8, "optimizer": {"learning_rate": 1e-3}},
         "sampling": {"problems_per_step": 3, "group_size": 4, "max_new_tokens": 12},
         "optimizer": {"learning_rate": 1e-3},

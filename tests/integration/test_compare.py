@@ -97,7 +97,7 @@ def test_a_crash_is_tried_again_told_and_loses_no_neighbour(tmp_path: Path) -> N
     broken = {
         "name": "broken",
         "method": "lampo",
-        "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l": 0.5},
+        "settings": {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "rewards.rouge_l.weight": 0.5},
     }
     plan = load_study(write_study(tmp_path, methods=["grpo", broken], seeds=1))
     console = Console(file=io.StringIO())

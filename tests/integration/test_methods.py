@@ -38,7 +38,7 @@ def with_method(folder: Path, name: str, *settings: str, **changes: Any) -> Trai
     """The small run under a method; `settings` come after it. ROUGE-L tells the responses of this model apart, which are all wrong."""
     changes = {"training__steps": 3, "evaluation__problems": 2, "evaluation__every": 100, **changes}
     values = small_config(folder, **changes).model_dump(mode="json")
-    return parse_config(values, "the small recipe", [f"method={name}", "rewards.rouge_l=0.5", *settings])
+    return parse_config(values, "the small recipe", [f"method={name}", "rewards.rouge_l.weight=0.5", *settings])
 
 
 # Every method
@@ -98,10 +98,7 @@ def make_group(problem: Problem, statuses: str) -> Group:
         problem,
         tuple(Rollout(one.long(), one.long(), -one, True, "") for _ in statuses),
         tuple(Verdict(names[letter]) for letter in statuses),
-        tuple(
-            Reward(None, None, math.nan) if letter == "u" else Reward(float(letter == "r"), None, float(letter == "r"))
-            for letter in statuses
-        ),
+        tuple(Reward({}, math.nan) if letter == "u" else Reward({}, float(letter == "r")) for letter in statuses),
     )
 
 
@@ -233,9 +230,9 @@ def test_batches_that_are_all_wrong_or_all_right_end_gracefully(
         return [[Verdict("right" if correctness else "wrong") for _ in rollouts_G] for rollouts_G in rollouts_PG]
 
     monkeypatch.setattr("lampo.train.loop.Verification.verdicts", verdicts)
-    path = run_to_end(small_config(tmp_path, sampling__resample=2, rewards__rouge_l=0.0, training__steps=2))
+    path = run_to_end(small_config(tmp_path, sampling__resample=2, rewards__rouge_l__weight=0.0, training__steps=2))
     for record in steps(path):
-        assert record["reward/correctness"] == correctness
+        assert record["reward/verifier"] == correctness
         assert record["rollouts/sampled"] == 3 * ROWS
         assert record["advantage/mean_absolute"] == 0
         assert "loss/value" not in record

@@ -25,13 +25,13 @@ from .test_resume import die_at
 METHODS: dict[str, dict[str, Any]] = {
     "prime": {"advantage": {"name": "prime"}, "sampling__resample": 1, "sampling__accuracy_range": [0.2, 0.8]},
     "prime, double forward, Dr. GRPO's loss, KL": {
-        "advantage": {"name": "prime", "double_forward": True, "gamma": 0.9},
+        "advantage": {"name": "prime", "gamma": 0.9},
         "loss": {"aggregation": "constant", "kl_coefficient": 0.01},
     },
     "prime, LoRA": {"advantage": {"name": "prime"}, "model__lora": {"rank": 2}},
     "rlpr": {
         "advantage": {"name": "grpo"},
-        "rewards": {"source": "likelihood", "likelihood_credit": "reasoning", "overlong_penalty": 0.1},
+        "rewards": {"verifier": {"weight": 0.0}, "likelihood": {"credit": "reasoning"}, "overlong": {"weight": 0.1}},
         "spread_filter": {"share": 0.8, "average_from": 1, "filter_from": 3},
     },
 }
@@ -109,7 +109,7 @@ def test_rlpr_saves_likelihoods_and_leaves_groups_out(uninterrupted: dict[str, P
 
 
 def test_prime_refuses_rewards_that_are_no_verdicts(tmp_path: Path) -> None:
-    with pytest.raises(LampoError, match=r"learns from verdicts, so it needs rewards\.source: verifier"):
+    with pytest.raises(LampoError, match="learns from verdicts, so it needs the reward verifier"):
         small_config(tmp_path, advantage={"name": "prime"}, rewards={"source": "likelihood"})
 
 

@@ -50,7 +50,7 @@ def test_everything_is_logged(tmp_path: Path) -> None:
     assert [record["step"] for record in steps(path, "evaluation")] == [0, 3, 6]
     assert [record["step"] for record in steps(path, "warmstart")] == [1, 2, 3, 4]
     for record in steps(path):
-        assert record["reward/total"] == pytest.approx(record["reward/correctness"] + 0.5 * record["reward/rouge_l"])
+        assert record["reward/total"] == pytest.approx(record["reward/verifier"] + 0.5 * record["reward/rouge_l"])
         assert all(math.isfinite(value) for key, value in record.items() if key != "stage")
         groups = read_groups(path, record["step"])
         assert len(groups) == 3
@@ -295,7 +295,9 @@ def test_rouge_l_without_anything_to_compare_with_is_refused(tmp_path: Path) -> 
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(20)))
     task = {"name": "jsonl", "train": str(problems), "heldout_fraction": 0.5}
-    with pytest.raises(LampoError, match=r"rewards\.rouge_l is 0\.5, but no problem has a reference solution"):
+    with pytest.raises(
+        LampoError, match=r"reward rouge_l has the weight 0\.5, but no problem has a reference solution"
+    ):
         run_to_end(small_config(tmp_path, task=task, verifier__name="numeric", warmstart__steps=0))
 
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..types import Group
-from .advantages import (
-    concordance,
-    group_statistics,
-    grpo_advantages,
-    pair_statistics,
-    pairwise_advantages,
-    prime_advantages,
-    reinforce_pp_advantages,
-    rloo_advantages,
-    sequence_scores,
-)
-from .registry import AnyAdvantage, GrpoOptions, PairwiseOptions, PrimeOptions, ReinforcePpOptions, RlooOptions
+from ..options import call_own, call_with
+from ..types import Group, LampoError, Rollout
+from .advantages.groups import concordance, group_statistics
+from .advantages.pairwise import sequence_scores
+from .registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,53 +22,137 @@ class Estimate:
     """Advantages of a step, with the scores they rest on and what to log; all rows in the order of the groups.
 
     Attributes:
-        advantages_N: one a rollout; the mean over its tokens under PRIME.
+        advantages_N: one a rollout; the mean over its tokens where these differ.
         scores_N: mean or sum of the rollouts' log-probabilities.
         statistics: what to log.
-        token_advantages_N: N tensors (T,), where the tokens of a rollout differ.
+        by_token_N: N tensors (T,), where the tokens of a rollout differ.
         left_out: indices of groups that the update leaves out.
     """
 
     advantages_N: Tensor
     scores_N: Tensor
     statistics: dict[str, float]
-    token_advantages_N: tuple[Tensor, ...] | None = None
+    by_token_N: tuple[Tensor, ...] | None = None
     left_out: frozenset[int] = frozenset()
 
     @property
-    def weights_N(self) -> Tensor | tuple[Tensor, ...]:
-        """What weighs the tokens in the update: the finest advantages that there are."""
-        return self.advantages_N if self.token_advantages_N is None else self.token_advantages_N
+    def token_advantages(self) -> Tensor | tuple[Tensor, ...]:
+        """What the tokens of the update get: one a token where there is one, else (N,) one a rollout."""
+        return self.advantages_N if self.by_token_N is None else self.by_token_N
 
 
 def estimate_advantages(
     groups_P: Sequence[Group],
-    options: AnyAdvantage,
+    options: EstimatorOptions,
     *,
     left_out: Collection[int] = (),
     token_rewards: Sequence[Tensor] | None = None,
 ) -> Estimate:
     """The method: one pure call on rewards, scores and group ids. Rows without a reward are not valid and get 0.
 
+    An estimator is called with what it names of rewards_N, group_ids_N, scores_N, valid_N, rollouts_N, and of token_rewards_NT and
+    mask_NT where a process reward model learns. It returns (N,) advantages, or (N, T) where the tokens of a rollout differ.
+
     Args:
         groups_P: the groups.
         options: which estimator, and its settings.
         left_out: indices of groups that are treated as if no row of theirs were valid.
-        token_rewards: N tensors (T,); PRIME only.
+        token_rewards: N tensors (T,), for an estimator that learns token rewards.
+
+    Raises:
+        ValueError: an estimator of `algo` refuses what it is given.
+        LampoError: one of the user's own cannot be imported, raises, or returns something else than advantages.
     """
-    rollouts = [(index, rollout) for index, group in enumerate(groups_P) for rollout in group.rollouts_G]
+    rollouts_N = [rollout for group in groups_P for rollout in group.rollouts_G]
     rewards = [reward for group in groups_P for reward in group.rewards_G]
-    rewards_N = torch.tensor([reward.total for reward in rewards])
-    group_ids = [index for index, _ in rollouts]
+    group_ids = [index for index, group in enumerate(groups_P) for _ in group.rollouts_G]
+    rewards_N, group_ids_N = torch.tensor([reward.total for reward in rewards]), torch.tensor(group_ids)
     valid_N = torch.tensor(
         [reward.valid and index not in left_out for index, reward in zip(group_ids, rewards, strict=True)]
     )
-    group_ids_N = torch.tensor(group_ids)
-    reduce = options.reduce if isinstance(options, PairwiseOptions) else "mean"
+    settings = options.settings()
     scores_N = torch.cat(
-        [sequence_scores(rollout.logprobs[None], _all(rollout.logprobs), reduce=reduce) for _, rollout in rollouts]
+        [
+            sequence_scores(
+                rollout.logprobs[None],
+                torch.ones(1, len(rollout.logprobs), dtype=torch.bool),
+                reduce=settings.get("reduce", "mean"),
+            )
+            for rollout in rollouts_N
+        ]
     )
+    given = {"rewards_N": rewards_N, "group_ids_N": group_ids_N}
+    offered = {"scores_N": scores_N, "valid_N": valid_N, "rollouts_N": rollouts_N, **settings}
+    if isinstance(options, ProcessRewardOptions):
+        offered |= _padded(token_rewards)
+    advantages = _call(options, given, offered, rollouts_N, valid_N)
+    by_token_N = None
+    if advantages.dim() == 2:
+        by_token_N = tuple(
+            row_T[: len(rollout.completion_ids)] for row_T, rollout in zip(advantages, rollouts_N, strict=True)
+        )
+        lengths_N = torch.tensor([len(rollout.completion_ids) for rollout in rollouts_N])
+        advantages = advantages.sum(1) / lengths_N.clamp(min=1)
+    elif any(reward.num_credited is not None for reward in rewards):
+        by_token_N = tuple(
+            advantage * (torch.arange(T := len(rollout.completion_ids)) < (T if credited is None else credited))
+            for advantage, rollout, credited in zip(
+                advantages, rollouts_N, [reward.num_credited for reward in rewards], strict=True
+            )
+        )
+    statistics = _statistics(options, rewards_N, scores_N, group_ids_N, valid_N)
+    statistics |= {
+        "advantage/sum": float(advantages.sum()),
+        "advantage/mean_absolute": float(advantages.abs().mean()),
+    }
+    return Estimate(advantages, scores_N, statistics, by_token_N, frozenset(left_out))
 
+
+def _call(
+    options: EstimatorOptions,
+    given: dict[str, Tensor],
+    offered: dict[str, object],
+    rollouts_N: Sequence[Rollout],
+    valid_N: Tensor,
+) -> Tensor:
+    """The estimator's advantages, (N,) or (N, T); those of a function of the user's own are looked at."""
+    if not isinstance(options, OwnEstimatorOptions):
+        return call_with(options.load(), given, offered)
+    what = f"The advantage {options.function}"
+    said = call_own(options.load(), what, given, offered)
+    N, T = len(rollouts_N), max((len(rollout.completion_ids) for rollout in rollouts_N), default=0)
+    if not isinstance(said, Tensor) or tuple(said.shape) not in ((N,), (N, T)):
+        returned = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else f"a {type(said).__name__}"
+        raise LampoError(
+            f"{what} returned {returned}; it must return a tensor ({N},), one a rollout, or ({N}, {T}), one a token."
+        )
+    rows_N1 = valid_N if said.dim() == 1 else valid_N[:, None]
+    said = torch.where(
+        rows_N1, said.detach().float(), 0.0
+    )  # a row without a reward gets 0, whatever the function says of it
+    if not said.isfinite().all():
+        row = int((~said.isfinite()).nonzero()[0, 0])
+        raise LampoError(
+            f"{what} returned {float(said[row].flatten()[0])} for rollout {row}; advantages must be finite."
+        )
+    return said
+
+
+def _padded(token_rewards: Sequence[Tensor] | None) -> dict[str, Tensor]:
+    """Token rewards side by side, and the mask of the tokens."""
+    if token_rewards is None:
+        raise ValueError("this estimator needs token_rewards")
+    lengths_N = torch.tensor([len(token_rewards_T) for token_rewards_T in token_rewards])
+    return {
+        "token_rewards_NT": pad_sequence(list(token_rewards), batch_first=True),
+        "mask_NT": torch.arange(int(lengths_N.max())) < lengths_N[:, None],
+    }
+
+
+def _statistics(
+    options: EstimatorOptions, rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, valid_N: Tensor
+) -> dict[str, float]:
+    """What is logged whatever the estimator, and what it adds of its own."""
     groups = group_statistics(rewards_N, group_ids_N, valid_N=valid_N)
     statistics = {
         "advantage/groups_without_spread": groups["share_without_spread"],
@@ -84,51 +161,9 @@ def estimate_advantages(
     agreement = concordance(rewards_N, scores_N, group_ids_N, valid_N=valid_N)
     if agreement is not None:
         statistics["advantage/concordance"] = agreement
-    token_advantages_N = None
-    match options:
-        case PairwiseOptions():
-            settings = options.model_dump(exclude={"name", "reduce"})
-            advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, valid_N=valid_N, **settings)
-            pairs = pair_statistics(rewards_N, scores_N, group_ids_N, valid_N=valid_N, **settings)
-            statistics |= {
-                "advantage/saturation": pairs["share_saturated"],
-                "advantage/temperature": pairs["mean_temperature"],
-            }
-        case GrpoOptions():
-            settings = options.model_dump(exclude={"name"})
-            advantages_N = grpo_advantages(rewards_N, group_ids_N, valid_N=valid_N, **settings)
-        case RlooOptions():
-            advantages_N = rloo_advantages(rewards_N, group_ids_N, valid_N=valid_N)
-        case ReinforcePpOptions():
-            advantages_N = reinforce_pp_advantages(rewards_N, group_ids_N, valid_N=valid_N, baseline=options.baseline)
-        case PrimeOptions():
-            if token_rewards is None:
-                raise ValueError("the estimator prime needs token_rewards")
-            lengths = [len(token_rewards_T) for token_rewards_T in token_rewards]
-            mask_NT = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-            advantages_NT = prime_advantages(
-                pad_sequence(list(token_rewards), batch_first=True),
-                rewards_N,
-                mask_NT,
-                group_ids_N,
-                valid_N=valid_N,
-                gamma=options.gamma,
-            )
-            advantages_N = advantages_NT.sum(1) / mask_NT.sum(1).clamp(min=1)
-            token_advantages_N = tuple(row_T[:length] for row_T, length in zip(advantages_NT, lengths, strict=True))
-    if any(reward.num_credited is not None for reward in rewards):
-        token_advantages_N = tuple(
-            advantage * (torch.arange(T := len(rollout.completion_ids)) < (T if credited is None else credited))
-            for advantage, (_, rollout), credited in zip(
-                advantages_N, rollouts, [reward.num_credited for reward in rewards], strict=True
-            )
-        )
-    statistics |= {
-        "advantage/sum": float(advantages_N.sum()),
-        "advantage/mean_absolute": float(advantages_N.abs().mean()),
-    }
-    return Estimate(advantages_N, scores_N, statistics, token_advantages_N, frozenset(left_out))
-
-
-def _all(logprobs_T: Tensor) -> Tensor:
-    return torch.ones(1, len(logprobs_T), dtype=torch.bool)
+    if options.statistics is not None:
+        module, _, name = options.statistics.rpartition(".")
+        function = getattr(import_module(f".advantages.{module}", __package__), name)
+        own = function(scores_N, group_ids_N, valid_N=valid_N, **options.settings())
+        statistics |= {f"advantage/{key}": value for key, value in own.items()}
+    return statistics

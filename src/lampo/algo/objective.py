@@ -7,18 +7,19 @@ depend on how the step is split over micro-batches or processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..types import Aggregation
+from ..options import call_own, call_with
+from ..types import Aggregation, LampoError
 from .advantages.groups import check_option
-from .registry import Surrogate
-from .surrogates import Tokens, surrogate_terms
+from .registry import SURROGATES, surrogate_function
+from .surrogates import Terms, Tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +71,7 @@ def policy_loss(
     mask_NT: Tensor,
     *,
     denominator: float,
-    surrogate: Surrogate = "token",
+    surrogate: str | Callable[..., Any] = "token",
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     beta: float = 0.1,
@@ -102,7 +103,8 @@ def policy_loss(
         mask_NT: (N, T) True on completion tokens. Whatever the other tensors hold elsewhere, NaN included, matters
             neither to the value nor to the gradient.
         denominator: of the whole optimiser step, see `loss_denominator`; > 0.
-        surrogate: token, sequence, geometric, cispo or gvpo.
+        surrogate: token, sequence, geometric, cispo, gvpo, python:module.function, or a function f(tokens, **settings). A function
+            of your own gets the settings clip_low, clip_high and beta that it names. It returns `Terms`, or (N, T) losses alone.
         clip_low: a token whose advantage is negative has no gradient where r < 1 - clip_low (for geometric and cispo see there).
         clip_high: a token whose advantage is positive has no gradient where r > 1 + clip_high.
         beta: weight of the implicit reward; gvpo only.
@@ -132,7 +134,6 @@ def policy_loss(
     (-1.100000023841858, tensor([[ 0.0000, -0.5000]]))
     """
     check_settings(aggregation, denominator, clip_low, clip_high, beta, kl_coefficient, ref_logprobs_NT)
-    check_option("surrogate", surrogate, get_args(Surrogate))
     check_shapes(logprobs_NT, old_logprobs_NT, advantages, mask_NT, ref_logprobs_NT, entropy_NT, group_ids_N)
     mask_NT = mask_NT.bool()
 
@@ -146,7 +147,8 @@ def policy_loss(
     advantages = advantages.detach()
     advantages_NT = on_tokens(advantages) if advantages.dim() == 2 else advantages[:, None]
     tokens = Tokens(log_ratio_NT, logprobs_NT, advantages_NT, mask_NT, group_ids_N)
-    losses_NT, too_low_NT, too_high_NT = surrogate_terms(surrogate, tokens, clip_low, clip_high, beta)
+    settings = {"clip_low": clip_low, "clip_high": clip_high, "beta": beta}
+    losses_NT, too_low_NT, too_high_NT = surrogate_terms(surrogate, tokens, settings)
 
     with torch.no_grad():
         ratio_NT = log_ratio_NT.exp()
@@ -171,6 +173,29 @@ def policy_loss(
     if aggregation == "sequence":
         losses_N = losses_N / mask_NT.sum(1).clamp(min=1)
     return Loss(losses_N.sum() / denominator, statistics)
+
+
+def surrogate_terms(surrogate: str | Callable[..., Any], tokens: Tokens, settings: dict[str, float]) -> Terms:
+    """The terms of a surrogate, which is called with the settings that it names.
+
+    Raises:
+        LampoError: a function of the user's own cannot be imported, raises, or returns something else than losses.
+        ValueError: there is no surrogate of that name.
+    """
+    function = surrogate_function(surrogate) if isinstance(surrogate, str) else surrogate
+    if surrogate in SURROGATES:
+        return call_with(function, {"tokens": tokens}, settings)
+    said = call_own(function, f"The surrogate {surrogate}", {"tokens": tokens}, settings)
+    if isinstance(said, Terms):
+        return said
+    shape = tokens.mask_NT.shape
+    if not isinstance(said, Tensor) or said.shape != shape:
+        what = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else f"a {type(said).__name__}"
+        raise LampoError(
+            f"The surrogate {surrogate} returned {what}; it must return Terms, or losses of the shape {tuple(shape)}."
+        )
+    nothing_NT = torch.zeros_like(tokens.mask_NT)
+    return Terms(torch.where(tokens.mask_NT, said, 0.0), nothing_NT, nothing_NT)
 
 
 def merge_statistics(statistics: Sequence[dict[str, Tensor]]) -> dict[str, float]:

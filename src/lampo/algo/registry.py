@@ -1,19 +1,58 @@
-"""The estimators and surrogates by name, and their settings; nothing here imports torch."""
+"""The estimators and surrogates by name, with their settings. Nothing here imports torch, so a recipe is read without it.
+
+A new estimator is one file in `advantages/` and one class here; a new surrogate one function in `surrogates.py` and one line here.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import partial, reduce
+from importlib import import_module
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from ..options import Options
+from ..options import OWN, OWN_PATH, Options, load_function, own_function_options
 from ..types import Normalizer, Reduce, Scale, Weight
 
 
-class PairwiseOptions(Options):
+class EstimatorOptions(Options):
+    """The section `advantage` of a recipe: an estimator and its settings.
+
+    Attributes:
+        implementation: the estimator's module in `advantages/` and its function there, as module.function.
+        statistics: a function beside it, of (scores_N, group_ids_N, *, valid_N, **settings), whose numbers are logged as
+            advantage/NAME; None: there are none.
+    """
+
+    implementation: ClassVar[str] = ""
+    statistics: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:
+        name: Any  # a Literal in each estimator: what a recipe selects it by
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.name
+
+    def load(self) -> Callable[..., Any]:
+        """The estimator itself; imports torch."""
+        return _in_algo(f"advantages.{self.implementation}")
+
+    def settings(self) -> dict[str, Any]:
+        """What the estimator is called with, beside rewards, groups and scores."""
+        return self.model_dump(exclude={"name"})
+
+
+class PairwiseOptions(EstimatorOptions):
     """LamPO's Pairwise Decomposed Advantage (arXiv 2605.21235)."""
 
-    name: Literal["pairwise"]
+    implementation = "pairwise.pairwise_advantages"
+    statistics = "pairwise.pair_statistics"
+
+    name: Literal["pairwise"] = "pairwise"
     """The estimator."""
     reduce: Reduce = "mean"
     """A rollout's score: mean or sum of its token log-probabilities."""
@@ -23,14 +62,16 @@ class PairwiseOptions(Options):
     """tau of that sigmoid; auto: the root mean square of the group's score gaps."""
     normalizer: Normalizer = "peers"
     """Divide by the number of peers, or by the sum of the weights."""
-    scale: Scale = "none"
-    """group_std: divide by the standard deviation of the group's rewards, as GRPO does."""
+    scale: Scale = "group_std"
+    """group_std: divide by the standard deviation of the group's rewards, as GRPO does. none: do not."""
 
 
-class GrpoOptions(Options):
+class GrpoOptions(EstimatorOptions):
     """GRPO's advantage: group mean and standard deviation (arXiv 2402.03300)."""
 
-    name: Literal["grpo"]
+    implementation = "grpo.grpo_advantages"
+
+    name: Literal["grpo"] = "grpo"
     """The estimator."""
     std: bool = True
     """Divide by the standard deviation; false is Dr.GRPO (arXiv 2503.20783)."""
@@ -38,41 +79,131 @@ class GrpoOptions(Options):
     """Factor of negative advantages: below 1, less push against responses worse than the group's mean (ours)."""
 
 
-class RlooOptions(Options):
+class RlooOptions(EstimatorOptions):
     """RLOO's advantage: the mean of the other rollouts as baseline (arXiv 2402.14740)."""
 
-    name: Literal["rloo"]
+    implementation = "rloo.rloo_advantages"
+
+    name: Literal["rloo"] = "rloo"
     """The estimator."""
 
 
-class ReinforcePpOptions(Options):
+class ReinforcePpOptions(EstimatorOptions):
     """REINFORCE++'s advantage: standardised over the whole batch (arXiv 2501.03262)."""
 
-    name: Literal["reinforce_pp"]
+    implementation = "reinforce_pp.reinforce_pp_advantages"
+
+    name: Literal["reinforce_pp"] = "reinforce_pp"
     """The estimator."""
     baseline: Literal["none", "group"] = "none"
     """group: the mean of the group is taken from each reward first."""
 
 
-class PrimeOptions(Options):
+class ProcessRewardOptions(EstimatorOptions):
+    """An estimator beside which a process reward model learns, and gives each token a reward."""
+
+    beta: float = Field(default=0.05, gt=0)
+    """A token's reward is beta times the log-ratio of the process reward model and its reference."""
+    learning_rate_factor: float = Field(default=2.0, gt=0)
+    """Learning rate of the process reward model in units of the policy's (1e-6 and 5e-7 in the paper)."""
+
+
+class PrimeOptions(ProcessRewardOptions):
     """PRIME's advantage: token rewards of an implicit process reward model that learns beside the policy, and the reward, each against
     the other rollouts (arXiv 2502.01456). Memory: three models, two of them with gradients and AdamW's moments."""
 
-    name: Literal["prime"]
+    implementation = "prime.prime_advantages"
+
+    name: Literal["prime"] = "prime"
     """The estimator."""
-    beta: float = Field(default=0.05, gt=0)
-    """A token's reward is beta times the log-ratio of the process reward model and its reference."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     """Discount of later token rewards."""
-    learning_rate_factor: float = Field(default=2.0, gt=0)
-    """Learning rate of the process reward model in units of the policy's (1e-6 and 5e-7 in the paper)."""
-    double_forward: bool = False
-    """Reward tokens by the model after its step on the same rollouts, which costs a pass; off, as in the authors' script: before it."""
 
 
-AnyAdvantage = PairwiseOptions | GrpoOptions | RlooOptions | ReinforcePpOptions | PrimeOptions
+class OwnEstimatorOptions(EstimatorOptions):
+    """Your own function f(rewards_N, group_ids_N, *, scores_N, valid_N, **options) -> (N,) or (N, T) advantages.
+
+    It is called with the keywords that it names. `rollouts_N` gives it the rollouts, with their tokens and log-probabilities.
+    """
+
+    name: Literal["python"] = "python"
+    """python:module.function is short for this and its `function`."""
+    function: str = Field(pattern=OWN_PATH)
+    """Where the function is imported from: module.function."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the function; other keys of the section are put here too."""
+
+    @property
+    def title(self) -> str:
+        """See `EstimatorOptions.title`."""
+        return self.function
+
+    def load(self) -> Callable[..., Any]:
+        """See `EstimatorOptions.load`.
+
+        Raises:
+            LampoError: it cannot be imported.
+        """
+        return load_function(self.function, "the advantage")
+
+    def settings(self) -> dict[str, Any]:
+        """See `EstimatorOptions.settings`."""
+        return self.options
 
 
-AdvantageOptions = Annotated[AnyAdvantage, Field(discriminator="name")]
+ESTIMATORS: dict[str, type[EstimatorOptions]] = {
+    "pairwise": PairwiseOptions,
+    "grpo": GrpoOptions,
+    "rloo": RlooOptions,
+    "reinforce_pp": ReinforcePpOptions,
+    "prime": PrimeOptions,
+    "python": OwnEstimatorOptions,
+}
+"""All estimators by name."""
 
-Surrogate = Literal["token", "sequence", "geometric", "cispo", "gvpo"]
+if TYPE_CHECKING:
+    AdvantageOptions = EstimatorOptions
+else:
+    AdvantageOptions = Annotated[
+        reduce(or_, ESTIMATORS.values()),
+        Field(discriminator="name"),
+        BeforeValidator(partial(own_function_options, known=())),
+    ]
+
+
+SURROGATES: dict[str, str] = {
+    "token": "surrogates.token_terms",
+    "sequence": "surrogates.sequence_terms",
+    "geometric": "surrogates.geometric_terms",
+    "cispo": "surrogates.cispo_terms",
+    "gvpo": "surrogates.gvpo_terms",
+}
+"""All surrogates by name, and where each is defined below this folder."""
+
+
+def check_surrogate(name: str) -> str:
+    """The name itself, if it is one of SURROGATES or python:module.function.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if name not in SURROGATES and not name.startswith(OWN):
+        raise ValueError(f"surrogate {name!r} must be one of {', '.join(SURROGATES)}, or {OWN}module.function")
+    return name
+
+
+def surrogate_function(name: str) -> Callable[..., Any]:
+    """The surrogate of that name, or the user's own; imports torch.
+
+    Raises:
+        LampoError: the user's own cannot be imported.
+        ValueError: there is no surrogate of that name.
+    """
+    if check_surrogate(name) in SURROGATES:
+        return _in_algo(SURROGATES[name])
+    return load_function(name.removeprefix(OWN), "the surrogate")
+
+
+def _in_algo(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f".{module}", __package__), name)

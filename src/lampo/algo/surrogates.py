@@ -7,6 +7,8 @@ All take the tokens of a micro-batch, zero on padding, and return what is to be 
     advantages_NT   A_i or A_it, broadcast to the tokens
     mask_NT         the tokens of the loss
 
+Each is called with those of clip_low, clip_high and beta that it names. `registry` lists them.
+
 A surrogate of a whole response is given to each of its tokens, so that its mean over them is the surrogate. Advantages that
 differ between the tokens of a response are only told apart by `token` and `cispo`: the others spread their mean over all tokens.
 Where pi = pi_old all but `gvpo` have the same gradient up to the aggregation: that of REINFORCE.
@@ -14,13 +16,12 @@ Where pi = pi_old all but `gvpo` have the same gradient up to the aggregation: t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from .registry import Surrogate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,16 +124,12 @@ def gvpo_terms(tokens: Tokens, beta: float) -> Terms:
     return Terms(torch.where(tokens.mask_NT, losses_N[:, None], 0.0), nothing_NT, nothing_NT)
 
 
-def surrogate_terms(name: Surrogate, tokens: Tokens, clip_low: float, clip_high: float, beta: float) -> Terms:
-    """The terms of the surrogate of that name."""
-    match name:
-        case "token":
-            return token_terms(tokens, clip_low, clip_high)
-        case "sequence":
-            return sequence_terms(tokens, clip_low, clip_high)
-        case "geometric":
-            return geometric_terms(tokens, clip_low, clip_high)
-        case "cispo":
-            return cispo_terms(tokens, clip_low, clip_high)
-        case "gvpo":
-            return gvpo_terms(tokens, beta)
+gvpo_terms.whole_groups = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def needs_whole_groups(surrogate: Callable[..., Any]) -> bool:
+    """Whether a surrogate compares the rows of a group, so that all of them, those without an advantage too, must go together.
+
+    A function says so by its attribute `whole_groups`.
+    """
+    return getattr(surrogate, "whole_groups", False)

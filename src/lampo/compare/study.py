@@ -33,8 +33,8 @@ class MethodEntry(Options):
 
     name: str = Field(pattern=NAME)
     """Name in tables and on the page."""
-    method: str
-    """Name of the method (`lampo methods`)."""
+    method: str | None
+    """Name of the method (`lampo methods`); null for none, with an advantage of your own in `settings`."""
     settings: Settings = Field(default_factory=dict)
     """Settings over those of the method, as `section.key: value`."""
     learning_rates: list[float] | None = None
@@ -199,14 +199,14 @@ class Plan:
         return runs
 
     def _trains(self, task: str, entry: MethodEntry) -> bool:
-        return self._config_of(task, entry).training.steps > 0
+        return self.config_of(task, entry).training.steps > 0
 
     @cached_property
     def _starts_with(self) -> dict[str, str]:
         """For each task the first one whose warm start is its own."""
         first: dict[str, str] = {}
         return {
-            task: first.setdefault(self._config_of(task).model_dump_json(include=WARM_START), task)
+            task: first.setdefault(self.config_of(task).model_dump_json(include=WARM_START), task)
             for task in self.study.tasks
         }
 
@@ -234,7 +234,7 @@ class Plan:
                 "evaluation.benchmarks=[]",
             ]
         elif tunes:
-            settings += [f"evaluation.skip={self._config_of(task).evaluation.skip + problems}"]
+            settings += [f"evaluation.skip={self.config_of(task).evaluation.skip + problems}"]
         return Planned(task, entry.name, seed, phase, self._config(task, entry, settings))
 
     def check(self) -> None:
@@ -245,7 +245,7 @@ class Plan:
         """
         self.test({})
         for task in dict.fromkeys(run.task for run in self.tuning()):
-            config = self._config_of(task)
+            config = self.config_of(task)
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
             if count <= used:
                 raise LampoError(
@@ -253,7 +253,7 @@ class Plan:
                     "lower tuning.problems, give the task more held-out problems, or one learning rate to each method."
                 )
 
-    def _config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:
+    def config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:
         """The recipe of a task, or of a method on it, without a place and a seed."""
         if (task, entry.name) not in self._bare:
             self._bare[task, entry.name] = self._config(task, entry, [])
@@ -261,7 +261,7 @@ class Plan:
 
     def _refuse_another_contest(self, task: str, entry: MethodEntry) -> None:
         """Methods answer the same problems and are measured alike; where there is a warm start, they share that too."""
-        ours, theirs = self._config_of(task, entry), self._config_of(task)
+        ours, theirs = self.config_of(task, entry), self.config_of(task)
         shared = WARMED_UP if theirs.warmstart.steps > 0 else ("task", "decontamination")
         differing = [
             section for section in (*shared, "evaluation") if getattr(ours, section) != getattr(theirs, section)
@@ -285,7 +285,7 @@ class Plan:
         shared = [_setting(key, value) for key, value in (self.study.settings | self.study.tasks[task]).items()]
         own = [_setting(key, value) for key, value in entry.settings.items()]
         try:
-            return load_config(self._recipe, [*shared, f"method={entry.method}", *own, *settings])
+            return load_config(self._recipe, [*shared, _setting("method", entry.method), *own, *settings])
         except LampoError as error:
             raise LampoError(f"The method {entry.name} of the study cannot be set up. {error}") from None
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from .schema import TrainConfig
 
 
-def _explain(detail: Any) -> str:
+def explain_error(detail: Any) -> str:
     """One validation error in plain words, its place as the user writes it."""
     place, section = _place(detail["loc"])
     where = ".".join(place)
@@ -50,6 +50,9 @@ def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | 
         if key in sections:  # the tag of a union
             sections = {"": sections[key]}
             continue
+        if key.isdigit() and place:  # an entry of a list
+            place[-1] += f"[{key}]"
+            continue
         place.append(key)
         holder = sections.get("")
         field = holder.model_fields.get(key) if holder else None
@@ -68,7 +71,7 @@ def _sections(annotation: Any) -> dict[str, type[BaseModel]]:
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) in (Annotated, typing.Union, types.UnionType):
+    elif get_origin(annotation) in (Annotated, typing.Union, types.UnionType, list):
         for argument in get_args(annotation):
             yield from _models(argument)
 

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ..options import OWN
 from ..types import LampoError
-from .explain import _explain
-from .methods import method_settings, under, with_method
+from .explain import explain_error
+from .methods import METHODS, method_settings, under
+from .reward_list import rewards_by_title
 from .schema import TrainConfig
 
 
@@ -36,16 +38,19 @@ _Loader.add_implicit_resolver(
 def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
     """Read a recipe and apply `a.b=c` settings over it.
 
-    The settings of `method` lie under those of the recipe. `--set method=NAME` puts another method in its place: its settings then
-    win over the recipe's, and settings after it over them.
-    A setting whose key ends in `.name` of a section with variants (task, verifier, advantage) replaces that section: the
-    recipe's options for the other variant would make no sense.
+    What is written, in the recipe or as a setting, wins over what the method brings. A setting whose key ends in `.name` of a
+    section with variants (task, verifier, advantage) replaces that section: the recipe's options for the other variant would make no
+    sense. A recipe that names own functions has its folder in `run.imports`.
 
     Raises:
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
-    return parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
+    config = parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
+    if config.run.imports or not _names_own_function(config):
+        return config
+    here = config.run.model_copy(update={"imports": [str(recipe.absolute().parent)]})
+    return config.model_copy(update={"run": here})
 
 
 def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
@@ -65,22 +70,37 @@ def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
 
 def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str] = ()) -> TrainConfig:
     """Validate nested values, settings applied; `source` names them in the message of the LampoError."""
-    values = copy.deepcopy(dict(values))
-    if values.get("method") is not None:
-        values = under(method_settings(values["method"]), values)
-    parsed = [parse_setting(setting) for setting in settings]
-    for index, (key, value) in enumerate(parsed):
-        if key != "method" or value is None:
-            _apply(values, settings[index])
-        elif all(later != "method" for later, _ in parsed[index + 1 :]):  # of several methods the last one counts
-            values = with_method(values, value)
+    written = copy.deepcopy(dict(values))
     try:
-        return TrainConfig.model_validate(values)
+        _name_rewards(written)
+        for setting in settings:
+            _apply(written, setting)
+            _name_rewards(written)
+    except ValueError as error:
+        raise LampoError(f"{source} has settings that do not hold:\n  rewards: {error}") from None
+    name = written.get("method")
+    merged = written if name is None else under(method_settings(name), written)
+    if isinstance(merged.get("rewards"), dict):  # what adds to the rewards does not take the verifier's away
+        merged["rewards"] = {"verifier": {}} | merged["rewards"]
+    if name is not None and not METHODS[name].trains:
+        merged["training"] = {**(merged.get("training") or {}), "steps": 0}
+    try:
+        return TrainConfig.model_validate(merged)
     except ValidationError as error:
-        lines = sorted({_explain(detail) for detail in error.errors()})
+        lines = sorted({explain_error(detail) for detail in error.errors()})
         raise LampoError(
             f"{source} has settings that do not hold:\n" + "\n".join(f"  {line}" for line in lines)
         ) from None
+
+
+def _name_rewards(written: dict[str, Any]) -> None:
+    if isinstance(written.get("rewards"), list):
+        written["rewards"] = rewards_by_title(written["rewards"])
+
+
+def _names_own_function(config: TrainConfig) -> bool:
+    sections = [config.advantage, *config.rewards, *([] if config.verifier is None else [config.verifier])]
+    return config.loss.surrogate.startswith(OWN) or any(section.name == "python" for section in sections)
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:

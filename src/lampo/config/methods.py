@@ -23,12 +23,14 @@ class Method:
     Attributes:
         paper: its title, in short.
         arxiv: number of the paper; None where there is none.
-        settings: sections of a recipe. `advantage`, `loss` and `spread_filter` are whole: what is not named there has its default.
+        settings: sections of a recipe; `rewards` by their titles. What a person writes wins over them.
+        trains: it has training steps at all. If not, `training.steps` is 0 whatever is written.
     """
 
     paper: str
     arxiv: str | None
     settings: Settings
+    trains: bool = True
 
 
 LAMPO_ADVANTAGE: Settings = {"name": "pairwise", "scale": "group_std"}
@@ -37,7 +39,7 @@ PPO_CLIP: Settings = {"clip_low": 0.2, "clip_high": 0.2}
 DAPO: Settings = {
     "loss": {"clip_low": 0.2, "clip_high": 0.28, "aggregation": "token"},
     "sampling": {"resample": 3},
-    "rewards": {"overlong_penalty": 0.5, "overlong_share": 0.2},  # the paper's 1, for rewards of 1 and 0, not 1 and -1
+    "rewards": {"overlong": {"weight": 0.5, "share": 0.2}},  # the paper's 1, for rewards of 1 and 0, not 1 and -1
 }
 
 METHODS: dict[str, Method] = {
@@ -119,7 +121,6 @@ METHODS: dict[str, Method] = {
         {
             "advantage": GRPO_ADVANTAGE,
             "loss": {**PPO_CLIP, "aggregation": "token", "kl_coefficient": 1e-4},
-            "rewards": {"rouge_l": 0.0},
         },
     ),
     "rlpr": Method(
@@ -128,7 +129,7 @@ METHODS: dict[str, Method] = {
         {
             "advantage": GRPO_ADVANTAGE,
             "loss": {"clip_low": 0.2, "clip_high": 0.27, "aggregation": "token"},
-            "rewards": {"source": "likelihood"},
+            "rewards": {"verifier": {"weight": 0.0}, "likelihood": {"weight": 1.0}},
             "spread_filter": {"share": 0.5, "decay": 0.99, "average_from": 6, "filter_from": 11},
         },
     ),
@@ -141,19 +142,8 @@ METHODS: dict[str, Method] = {
             "sampling": {"resample": 3, "accuracy_range": [0.2, 0.8]},
         },
     ),
-    "cot": Method("The untrained model: chain of thought and nothing else", None, {"training": {"steps": 0}}),
+    "cot": Method("The untrained model: chain of thought and nothing else", None, {}, trains=False),
 }
-
-OWN_SECTIONS = ("advantage", "loss", "spread_filter")
-OWN_SETTINGS = (
-    ("sampling", "resample"),
-    ("sampling", "accuracy_range"),
-    ("rewards", "source"),
-    ("rewards", "likelihood_credit"),
-    ("rewards", "overlong_penalty"),
-    ("rewards", "overlong_share"),
-)
-"""What belongs to a method, and goes with it when another is put in its place."""
 
 
 def method_settings(name: Any) -> Settings:
@@ -168,7 +158,7 @@ def method_settings(name: Any) -> Settings:
 
 
 def under(settings: Mapping[str, Any], values: Settings) -> Settings:
-    """Settings of a method below those of a recipe: the recipe's own win, section by section.
+    """Settings of a method below those of a recipe: what is written wins, key by key.
 
     A recipe's section with another `name` stands alone: the method's options would make no sense in it.
     """
@@ -183,16 +173,22 @@ def under(settings: Mapping[str, Any], values: Settings) -> Settings:
     return merged
 
 
-def with_method(values: Settings, name: Any) -> Settings:
-    """A recipe with another method: what belonged to its own method goes, and the new one's settings win over the rest."""
-    former = {} if values.get("method") is None else method_settings(values["method"])
-    kept = {key: value for key, value in values.items() if key not in OWN_SECTIONS}
-    for section, settings in kept.items():
-        if isinstance(settings, dict):
-            set_by_former = former.get(section, {})
-            kept[section] = {
-                key: value
-                for key, value in settings.items()
-                if (section, key) not in OWN_SETTINGS and (key not in set_by_former or set_by_former[key] != value)
-            }
-    return under(kept, method_settings(name)) | {"method": name}
+def overridden(config: Mapping[str, Any], method: str) -> list[str]:
+    """Where a configuration, as plain values, differs from what its method brings, as `key: value (the method's own)`."""
+    values = dict(config) | {"rewards": {reward["label"] or reward["name"]: reward for reward in config["rewards"]}}
+    own = flat(method_settings(method))
+    ours = flat(values)
+    return [
+        f"{key} is {ours[key]!r} (its own: {value!r})" for key, value in own.items() if ours.get(key, value) != value
+    ]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Nested settings with keys such as loss.clip_low."""
+    found: Settings = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

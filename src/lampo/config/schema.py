@@ -6,18 +6,20 @@ the nearest known name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from ..algo.registry import AdvantageOptions, PairwiseOptions, PrimeOptions, Surrogate
+from ..algo.registry import AdvantageOptions, PairwiseOptions, ProcessRewardOptions, check_surrogate
 from ..options import Options
-from ..rewards.score import RewardOptions
+from ..rewards import AnyReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
 from ..types import Group
 from ..verify import AnyVerifier
 from .methods import METHODS
+from .reward_list import rewards_as_list
 
 
 class LoraOptions(Options):
@@ -165,9 +167,10 @@ class SpreadFilterOptions(Options):
 class LossOptions(Options):
     """The update's objective, by default the clipped surrogate of PPO (arXiv 1707.06347)."""
 
-    surrogate: Surrogate = "token"
+    surrogate: Annotated[str, AfterValidator(check_surrogate)] = "token"
     """token: PPO's, a ratio for each token; sequence: one for each response (GSPO, arXiv 2507.18071); geometric: the geometric mean of
-    clipped ratios (GMPO, arXiv 2507.20673); cispo: clipped weights (arXiv 2506.13585); gvpo: centred log-ratios (arXiv 2504.19599)."""
+    clipped ratios (GMPO, arXiv 2507.20673); cispo: clipped weights (arXiv 2506.13585); gvpo: centred log-ratios (arXiv 2504.19599);
+    python:module.function: your own f(tokens, clip_low, clip_high, beta) -> (N, T) losses."""
     clip_low: float = Field(default=0.2, gt=0, le=1)
     """Ratios below 1 - clip_low give no gradient where the advantage is negative."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -179,11 +182,6 @@ class LossOptions(Options):
     by rows x max_new_tokens (Dr.GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
-
-    @property
-    def whole_groups(self) -> bool:
-        """Whether the surrogate compares the rows of a group, so that all of them, those without an advantage too, go together."""
-        return self.surrogate == "gvpo"
 
 
 class TrainingOptions(Options):
@@ -239,6 +237,8 @@ class RunOptions(Options):
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
     trackers: list[str] = Field(default_factory=list)
     """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""
+    imports: list[str] = Field(default_factory=list)
+    """Folders that own functions are imported from, beside the one where lampo runs. Unset: that of the recipe, if it names a function."""
 
 
 class TrainConfig(Options):
@@ -247,7 +247,7 @@ class TrainConfig(Options):
     run: RunOptions
     """The run and its directory."""
     method: str | None = None
-    """Name of a published method, whose settings lie under those given here: lampo, grpo, dapo, ... (`lampo methods`)."""
+    """Name of a published method: lampo, grpo, dapo, ... (`lampo methods`). Its settings hold where nothing else is written."""
     model: ModelOptions
     """The policy."""
     task: AnyTask
@@ -258,13 +258,13 @@ class TrainConfig(Options):
     """From problem to prompt."""
     verifier: AnyVerifier | None = None
     """Who decides what is right. Unset: the task, where its problems need a certain verifier, else numeric."""
-    rewards: RewardOptions = RewardOptions()
-    """From verdict and text to reward."""
+    rewards: list[AnyReward] = Field(default=[VerifierReward()], min_length=1)
+    """From verdict and text to reward: a list whose weighted values are added, such as [{name: verifier}, {name: rouge_l, weight: 0.2}]."""
     warmstart: WarmstartOptions = WarmstartOptions()
     """Supervised stage before reinforcement learning."""
     sampling: SamplingOptions = SamplingOptions()
     """Rollouts."""
-    advantage: AdvantageOptions = PairwiseOptions(name="pairwise")
+    advantage: AdvantageOptions = PairwiseOptions()
     """The method: from rewards and scores to advantages."""
     spread_filter: SpreadFilterOptions | None = None
     """Leave groups whose rewards hardly differ out of the update. Unset: none."""
@@ -291,12 +291,30 @@ class TrainConfig(Options):
                 f"the method {self.method} has the estimator {named}, and not {self.advantage.name}: name another method, "
                 "or none (method: null)"
             )
-        if self.method == "cot" and self.training.steps > 0:
-            raise ValueError(f"the method cot does not train: training.steps must be 0, and is {self.training.steps}")
         return self
 
     @model_validator(mode="after")
     def _process_rewards_learn_from_verdicts(self) -> TrainConfig:
-        if isinstance(self.advantage, PrimeOptions) and self.rewards.source != "verifier":
-            raise ValueError("the estimator prime learns from verdicts, so it needs rewards.source: verifier")
+        if isinstance(self.advantage, ProcessRewardOptions) and not self.rewarded_by(VerifierReward):
+            raise ValueError(
+                f"the estimator {self.advantage.name} learns from verdicts, so it needs the reward verifier"
+            )
         return self
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _rewards_as_list(cls, rewards: Any) -> Any:
+        """Settings change rewards by their titles, as in rewards.rouge_l.weight; here they are a list."""
+        return rewards_as_list(rewards) if isinstance(rewards, Mapping) else rewards
+
+    @field_validator("rewards")
+    @classmethod
+    def _one_title_each(cls, rewards: list[AnyReward]) -> list[AnyReward]:
+        titles = [reward.title for reward in rewards]
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            raise ValueError(f"two rewards are called {', '.join(twice)}: give one of them a `label`")
+        return rewards
+
+    def rewarded_by(self, kind: type[AnyReward]) -> bool:
+        """Whether a reward of this kind counts."""
+        return any(isinstance(reward, kind) and reward.weight != 0 for reward in self.rewards)

@@ -11,7 +11,7 @@ from typing import Any
 from ..seeds import derive_seed
 from ..store.files import write_file
 from ..types import LampoError, Problem
-from ..verify import VerifierPool, deciding
+from ..verify import VerifierPool, verifier_for
 from .benchmarks import benchmark
 from .records import SUMMARY, ProblemRecord, Records, summarise
 from .respond import Asked, Failed, Responder
@@ -79,7 +79,7 @@ def measure(
         if isinstance(responses, Failed):
             failed.append((each, responses))
             continue
-        chosen = deciding(each.problem, how.verifier)
+        chosen = verifier_for(each.problem, how.verifier)
         triples = [(chosen, response.text, each.problem.answer) for response in responses]
         verdicts = pool.verify_all(triples)
         records.add(ProblemRecord(each.problem.id, each.text, each.problem.answer, tuple(responses), tuple(verdicts)))

@@ -115,7 +115,7 @@ def refuse_unfit_answers(problems: Sequence[Problem], policy: Policy, max_new_to
         ):
             raise LampoError(
                 f"The answer of problem {problem.id!r} is empty or longer than sampling.max_new_tokens={max_new_tokens}, so "
-                "rewards.source: likelihood has no meaning for it. Remove such problems, or take the verifier's rewards."
+                "the reward likelihood has no meaning for it. Remove such problems, or take the verifier's reward."
             )
 
 

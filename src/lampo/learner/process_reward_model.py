@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..algo.registry import PrimeOptions
+from ..algo.registry import ProcessRewardOptions
 from ..model.policy import Policy
 from ..types import Group, NotFinite
 from .batch import Batch, Row, row_logprobs
@@ -32,7 +32,7 @@ class ProcessRewards:
         model: Policy,
         reference: Policy,
         optimizer: Optimizer,
-        options: PrimeOptions,
+        options: ProcessRewardOptions,
         tokens_per_microbatch: int,
     ) -> None:
         self._model = model
@@ -49,17 +49,17 @@ class ProcessRewards:
             step: counts from 1 and sets the learning rate.
 
         Returns:
-            (T,) rewards of each rollout in the order of the groups, zeros where the verdict is unknown: of the model before the step,
-            or after it under `double_forward`. And what to log: the cross-entropy and the share of outcomes foretold, both before the
+            (T,) rewards of each rollout in the order of the groups, zeros where the verdict is unknown, of the model before the step.
+            And what to log: the cross-entropy and the share of outcomes foretold, both before the
             step.
 
         Raises:
             NotFinite: before the weights are touched.
         """
         rollouts = [
-            (rollout, reward.correctness, number)
+            (rollout, verdict.correctness, number)
             for number, group in enumerate(groups_P)
-            for rollout, reward in zip(group.rollouts_G, group.rewards_G, strict=True)
+            for rollout, verdict in zip(group.rollouts_G, group.verdicts_G, strict=True)
         ]
         rewards_N = [torch.zeros(len(rollout.completion_ids)) for rollout, _, _ in rollouts]
         known = [
@@ -76,8 +76,6 @@ class ProcessRewards:
         labels_N = torch.tensor([rollouts[index][1] for index in known])
         ref_logprobs = row_logprobs(self._reference, rows, self._tokens_per_microbatch)
         logprobs, record = self._update(rows, ref_logprobs, labels_N, step)
-        if self._options.double_forward:
-            logprobs = row_logprobs(self._model, rows, self._tokens_per_microbatch)
         for index, logprobs_T, ref_logprobs_T in zip(known, logprobs, ref_logprobs, strict=True):
             rewards_N[index] = self._options.beta * (logprobs_T - ref_logprobs_T)
         return rewards_N, record

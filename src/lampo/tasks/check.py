@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..types import Problem, Verdict
-from ..verify import VerifierOptions, deciding
+from ..verify import VerifierOptions, verifier_for
 
 Triples = list[tuple[VerifierOptions, str, str]]
 MOST_IN_WORKERS = 1000
@@ -67,8 +67,8 @@ def check_answers(
     slow: list[Problem] = []
     triples: dict[str, tuple[VerifierOptions, str, str]] = {}
     for problem in problems:
-        verifier = deciding(problem, chosen)
-        response = verifier.commit(problem.answer)
+        verifier = verifier_for(problem, chosen)
+        response = verifier.answer_text(problem.answer)
         if response is None:
             continue
         triples[problem.id] = (verifier, response, problem.answer)
@@ -84,7 +84,7 @@ def check_answers(
 
 def _remedy(problem: Problem, chosen: VerifierOptions | None) -> str:
     """What to do where a verifier can make nothing of any answer, such as this problem's."""
-    judge, own = (deciding(problem, verifier).model_dump()["name"] for verifier in (chosen, None))
+    judge, own = (verifier_for(problem, verifier).model_dump()["name"] for verifier in (chosen, None))
     if judge != own and problem.verifier is not None:
         return f"The recipe's verifier {judge!r} stands in for the task's own: leave verifier out, or set verifier.name={own}"
     return f"They were judged by the verifier {judge!r}: set verifier.name to one that fits them, see docs/verifiers.md"

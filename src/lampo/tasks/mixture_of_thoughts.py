@@ -135,7 +135,7 @@ def _boxed(prompt: str, trace: str) -> tuple[str, Verifier]:
     if len(_WORD.findall(answer)) > 3:
         raise _Unusable("with an answer in words")
     verifier = MathOptions()
-    verdict = verifier.at_once(verifier.commit(answer), answer)
+    verdict = verifier.at_once(verifier.answer_text(answer), answer)
     if verdict is None or verdict.status != "right":
         raise _Unusable("with an answer that cannot be read")
     return answer, verifier

@@ -63,5 +63,5 @@ class ReasoningGymTaskOptions(TaskOptions):
                 dropped.add("that cannot be written down")
                 continue
             verifier, question = ReasoningGymOptions(), entry["question"].strip()
-            shown = verifier.commit(answer) if self.demonstrate_answers else None
+            shown = verifier.answer_text(answer) if self.demonstrate_answers else None
             yield Problem(f"{name}/{number}", question, answer, demonstration=shown, verifier=verifier)

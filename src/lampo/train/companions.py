@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..algo.estimate import Estimate, estimate_advantages
-from ..algo.registry import PrimeOptions
+from ..algo.registry import ProcessRewardOptions
 from ..config.schema import TrainConfig
 from ..learner.optimizer import Optimizer
 from ..learner.process_reward_model import ProcessRewards
@@ -28,7 +28,7 @@ class Estimator:
         self._options = config.advantage
         self._spread_filter = None if config.spread_filter is None else SpreadFilter(config.spread_filter)
         self._process_rewards = None
-        if isinstance(config.advantage, PrimeOptions):
+        if isinstance(config.advantage, ProcessRewardOptions):
             rate = config.optimizer.learning_rate * config.advantage.learning_rate_factor
             model = starting_policy()
             optimizer = Optimizer(

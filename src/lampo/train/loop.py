@@ -10,13 +10,15 @@ from functools import partial
 from torch import Tensor
 
 from ..algo.objective import merge_statistics, policy_loss
+from ..algo.registry import surrogate_function
+from ..algo.surrogates import needs_whole_groups
 from ..config.schema import TrainConfig
 from ..learner.answer_likelihood import answer_likelihoods
 from ..learner.batch import Batch, collate
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
 from ..model.prompts import encode_prompts
-from ..rewards.score import score
+from ..rewards import LikelihoodReward, score
 from ..seeds import derive_seed
 from ..types import Group, LampoError, Likelihood, NotFinite, Problem
 from ..verify.verification import Verification
@@ -53,9 +55,10 @@ def reinforce(session: Session) -> None:
     starting_policy = partial(load_starting_policy, run, policy)
     reference = starting_policy() if config.loss.kl_coefficient > 0 else None
     estimator = Estimator(config, starting_policy)
+    whole_groups = needs_whole_groups(surrogate_function(config.loss.surrogate))
     run.restore(optimizer, "train", estimator.companions)
     steps = run.steps("train", config.training.steps)
-    session.progress.stage(config.method or config.advantage.name, total=config.training.steps, done=steps.start - 1)
+    session.progress.stage(config.method or config.advantage.title, total=config.training.steps, done=steps.start - 1)
     if steps.start == 1:
         evaluate_policy(session, 0)
     for step in steps:
@@ -64,8 +67,8 @@ def reinforce(session: Session) -> None:
         with stopwatch("score"):
             estimate = estimator.estimate(groups_P, step)
         with stopwatch("update"):
-            keep_all = reference is not None or config.loss.whole_groups
-            batch = collate(groups_P, estimate.weights_N, keep_all=keep_all, left_out=estimate.left_out)
+            keep_all = reference is not None or whole_groups
+            batch = collate(groups_P, estimate.token_advantages, keep_all=keep_all, left_out=estimate.left_out)
             try:
                 record, logprobs = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
@@ -121,10 +124,10 @@ def sample_and_score(
             on_rollout=verification.begin,
         )
     with stopwatch("verify"):
-        verdicts_PG = verification.verdicts(rollouts_PG, hurry=True)
+        verdicts_PG = verification.verdicts(rollouts_PG, drop_stragglers=True)
     with stopwatch("score"):
         likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
-        if config.rewards.source == "likelihood":
+        if config.rewarded_by(LikelihoodReward):
             likelihoods_PG = answer_likelihoods(
                 session.policy,
                 problems_P,
@@ -160,7 +163,7 @@ def update(
     logprobs: dict[int, Tensor] = {}
     microbatches = batch.split(
         config.training.tokens_per_microbatch,
-        whole_groups=config.loss.whole_groups,
+        whole_groups=needs_whole_groups(surrogate_function(config.loss.surrogate)),
         share_prompts=policy.shares_prompts,
     )
     for _ in range(config.training.updates_per_batch):

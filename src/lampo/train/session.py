@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 
+from ..config.methods import overridden
 from ..config.schema import TrainConfig
 from ..evaluation.heldout import evaluate
 from ..interrupt import Interrupt
@@ -14,6 +15,7 @@ from ..learner.answer_likelihood import refuse_unfit_answers
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
 from ..model.prompts import measured_less_exactly, refuse_long_prompts, refuse_unknown_characters
+from ..rewards import LikelihoodReward, RougeLReward, VerifierReward
 from ..rollout.build import native_sampler
 from ..rollout.sampler import Sampler
 from ..store.checkpoints import Stage
@@ -27,6 +29,7 @@ from ..verify import VerifierPool, prepare_verifiers
 from ..view.console import Progress
 from ..view.trackers import Trackers, open_trackers
 from .checkpoint import Companion
+from .own_functions import try_own_functions
 from .run import Run
 from .step_record import Stopwatch
 
@@ -59,6 +62,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     """Load task and policy, and check what can be checked before the first step."""
     config = run.config
     progress.note(f"run directory {run.path}")
+    if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
+        progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
     task = load_task(config.task, config.decontamination).for_training()
     evaluation = config.evaluation
     benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
@@ -70,22 +75,21 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     pool = stack.enter_context(VerifierPool())
     answers = check_answers(needed, config.verifier, pool.verify_all)
     if answers.failing:
-        if answers.remedy and config.rewards.source == "verifier":
+        if answers.remedy and config.rewarded_by(VerifierReward):
             raise LampoError(str(answers))
         progress.note(str(answers))
-    if config.rewards.rouge_l > 0 and not any(problem.reference for problem in task.train):
-        raise LampoError(
-            f"rewards.rouge_l is {config.rewards.rouge_l:g}, but no problem has a reference solution to compare with. Name the task's "
-            "column of reference solutions, or set rewards.rouge_l to 0."
-        )
+    for reward in config.rewards:
+        if reward.weight != 0:
+            reward.prepare(task.train)
+    try_own_functions(config, task.train, pool)
     if config.model.characters is not None:
-        solved = config.warmstart.steps > 0 or config.rewards.rouge_l > 0
+        solved = config.warmstart.steps > 0 or config.rewarded_by(RougeLReward)
         refuse_unknown_characters(own, config.prompt, config.model.characters, solutions=solved)
     policy = load_policy(config, run.weights)
     refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
     if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
         progress.note(complaint)
-    if config.rewards.source == "likelihood":
+    if config.rewarded_by(LikelihoodReward):
         refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)

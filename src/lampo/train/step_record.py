@@ -63,12 +63,10 @@ def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
         "rollouts/tokens": sum(lengths),
         "advantage/rows_without_gradient": 1 - len(batch.rows) / max(1, batch.num_rows),
     }
-    components = {
-        "reward/total": [reward.total for reward in rewards if reward.valid],
-        "reward/correctness": [reward.correctness for reward in rewards if reward.correctness is not None],
-        "reward/likelihood": [reward.likelihood for reward in rewards if reward.likelihood is not None],
-        "reward/rouge_l": [reward.rouge_l for reward in rewards if reward.rouge_l is not None],
-        "reward/overlong": [reward.overlong for reward in rewards if reward.overlong is not None],
+    titles = dict.fromkeys(title for reward in rewards for title in reward.parts)
+    components = {"reward/total": [reward.total for reward in rewards if reward.valid]} | {
+        f"reward/{title}": [value for reward in rewards if (value := reward.parts.get(title)) is not None]
+        for title in titles
     }
     return {name: _mean(values) for name, values in components.items() if values} | record
 

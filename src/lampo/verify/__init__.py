@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from ..options import own_function_options
 from ..types import LampoError, Problem, Verdict, Verifier
 from .answers import committed_answer
 from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
@@ -24,20 +26,11 @@ from .numeric import NumericOptions
 from .pool.pool import VerifierPool
 from .python import PythonOptions
 from .reasoning_gym import ReasoningGymOptions
-from .reward_function import reward_function
-
-
-def _own_function(values: Any) -> Any:
-    """{"name": "python:module.function"} is short for {"name": "python", "function": "module.function"}."""
-    if isinstance(values, dict) and str(values.get("name", "")).startswith("python:"):
-        return values | {"name": "python", "function": values["name"].removeprefix("python:")}
-    return values
-
 
 AnyVerifier = Annotated[
     NumericOptions | ExactOptions | ChoiceOptions | MathOptions | CodeOptions | ReasoningGymOptions | PythonOptions,
     Field(discriminator="name"),
-    BeforeValidator(_own_function),
+    BeforeValidator(partial(own_function_options, known=("timeout_s", "memory_mib"))),
 ]
 """The section `verifier` of a recipe: a name, and the options of that verifier."""
 
@@ -73,12 +66,11 @@ __all__ = [
     "VerifierPool",
     "committed_answer",
     "committed_text",
-    "deciding",
     "judge",
     "lettered",
     "prepare_verifiers",
-    "reward_function",
     "verifier",
+    "verifier_for",
     "verify",
 ]
 
@@ -100,7 +92,7 @@ def verifier(name: str, **options: Any) -> VerifierOptions:
         ) from None
 
 
-def deciding(problem: Problem, chosen: VerifierOptions | None) -> VerifierOptions:
+def verifier_for(problem: Problem, chosen: VerifierOptions | None) -> VerifierOptions:
     """Who decides on a problem: the verifier that was chosen for all, else the problem's own, else `numeric`."""
     own = problem.verifier
     return chosen or (own if isinstance(own, VerifierOptions) else NumericOptions())
@@ -114,7 +106,7 @@ def prepare_verifiers(problems: Iterable[Problem], chosen: VerifierOptions | Non
     """
     prepared: list[VerifierOptions] = []
     for problem in problems:
-        verifier = deciding(problem, chosen)
+        verifier = verifier_for(problem, chosen)
         if verifier not in prepared:
             verifier.prepare()
             prepared.append(verifier)
@@ -145,7 +137,11 @@ def judge(verifier: Verifier, completion: str, answer: str) -> Verdict:
     begin = time.perf_counter()
     try:
         said = verifier.verify(completion, answer)
-        verdict = Verdict(said.status, said.extracted, said.detail, score=said.score)  # of a subclass only this
+        verdict = Verdict(
+            said.status, said.extracted, said.detail, score=said.score, graded=said.graded
+        )  # of a subclass only this
+    except LampoError as error:
+        verdict = Verdict("unknown", detail=str(error))
     except Exception as error:
         verdict = Verdict("unknown", detail=f"{type(error).__name__}: {error}")
     return dataclasses.replace(verdict, seconds=time.perf_counter() - begin)

@@ -31,7 +31,7 @@ class VerifierOptions(Options):
         """The verdict, if it takes bounded time and memory; None if it takes a worker."""
         return self.verify(completion, answer)
 
-    def commit(self, answer: str) -> str | None:
+    def answer_text(self, answer: str) -> str | None:
         """A response that commits to this answer and is right: how a task's answers are checked against themselves.
 
         None where such a response cannot be written down.

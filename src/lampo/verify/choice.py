@@ -76,8 +76,8 @@ class ChoiceOptions(VerifierOptions):
         found = chosen.pop()
         return Verdict("right" if found == letter else "wrong", found)
 
-    def commit(self, answer: str) -> str:
-        """See `VerifierOptions.commit`."""
+    def answer_text(self, answer: str) -> str:
+        """See `VerifierOptions.answer_text`."""
         return f"Answer: {_gold(answer)[0] or answer}"
 
 

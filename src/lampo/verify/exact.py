@@ -38,6 +38,6 @@ class ExactOptions(VerifierOptions):
         same = found.casefold() == gold.casefold() if self.ignore_case else found == gold
         return Verdict("right" if same else "wrong", found)
 
-    def commit(self, answer: str) -> str:
-        """See `VerifierOptions.commit`."""
+    def answer_text(self, answer: str) -> str:
+        """See `VerifierOptions.answer_text`."""
         return f"{self.marker or ''}{answer}"

@@ -88,8 +88,8 @@ class NumericOptions(VerifierOptions):
             return Verdict("wrong", extracted, "one is a percentage, the other is not")
         return Verdict("right" if found.value == gold.value else "wrong", extracted)
 
-    def commit(self, answer: str) -> str:
-        """See `VerifierOptions.commit`."""
+    def answer_text(self, answer: str) -> str:
+        """See `VerifierOptions.answer_text`."""
         return f"{self.marker or ''}{answer}"
 
 

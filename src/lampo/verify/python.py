@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Literal
 
 from pydantic import Field
 
+from ..options import OWN_PATH, call_own, load_function
 from ..types import LampoError, Verdict
 from .base import UnboundedVerifier
 
 
 class PythonOptions(UnboundedVerifier):
-    """Your own function (completion, answer, **options) -> Verdict, True, False, or None for unknown."""
+    """Your own function (completion, answer, **options) -> Verdict, True, False, a score from 0 to 1, or None for unknown.
+
+    A score is the reward of the response; it counts as right where it is 1.
+    """
 
     name: Literal["python"] = "python"
     """Selects this verifier; "python:module.function" is short for it and its `function`."""
-    function: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
+    function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function."""
+    """Keyword arguments of the function; other keys of the section are put here too."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """What the function says.
 
         Raises:
-            LampoError: it cannot be imported, or returns something else.
+            LampoError: it cannot be imported, raises, or returns something else.
 
         >>> PythonOptions(function="operator.eq").verify("4", "4").status
         'right'
         """
-        match self.load()(completion, answer, **self.options):
+        given = {"completion": completion, "answer": answer}
+        match call_own(self.load(), f"The verifier {self.function}", given, self.options):
             case Verdict() as verdict:
                 return verdict
             case bool() as right:
                 return Verdict("right" if right else "wrong")
+            case int() | float() as score if 0 <= score <= 1:
+                return Verdict("right" if score == 1 else "wrong", score=float(score), graded=True)
+            case int() | float() as score:
+                raise LampoError(f"{self.function} returned {score}; a score must be from 0 to 1.")
             case None:
                 return Verdict("unknown", detail=f"{self.function} could not tell")
             case other:
                 raise LampoError(
-                    f"{self.function} returned a {type(other).__name__}; it must return a Verdict, True, False or None."
+                    f"{self.function} returned a {type(other).__name__}; it must return a Verdict, True, False, a number or None."
                 )
 
     def load(self) -> Any:
@@ -48,14 +56,7 @@ class PythonOptions(UnboundedVerifier):
         Raises:
             LampoError: it cannot be imported.
         """
-        module, _, name = self.function.rpartition(".")
-        try:
-            return getattr(import_module(module), name)
-        except Exception as error:
-            raise LampoError(
-                f"The verifier {self.function} cannot be imported: {type(error).__name__}: {error}. "
-                "Its module must be importable from where lampo runs, for example a file in this folder."
-            ) from None
+        return load_function(self.function, "the verifier")
 
     def prepare(self) -> None:
         """See `VerifierOptions.prepare`."""
@@ -65,6 +66,6 @@ class PythonOptions(UnboundedVerifier):
         """See `VerifierOptions.warm_up`: importing the function's module is not part of a verification's time."""
         self.load()
 
-    def commit(self, answer: str) -> None:
-        """See `VerifierOptions.commit`; how a response has to look is known to the function alone."""
+    def answer_text(self, answer: str) -> None:
+        """See `VerifierOptions.answer_text`; how a response has to look is known to the function alone."""
         return

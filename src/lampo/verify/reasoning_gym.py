@@ -49,8 +49,8 @@ class ReasoningGymOptions(UnboundedVerifier):
         score = min(1.0, max(0.0, float(_scorer(name)(given, entry))))
         return Verdict("right" if score == 1 else "wrong", given[:200], score=score)
 
-    def commit(self, answer: str) -> str | None:
-        """See `VerifierOptions.commit`; None where the data set gives no answer, but only scores them."""
+    def answer_text(self, answer: str) -> str | None:
+        """See `VerifierOptions.answer_text`; None where the data set gives no answer, but only scores them."""
         try:
             gold = read_entry(answer)[1].get("answer")
         except (ValueError, SyntaxError, TypeError, KeyError):

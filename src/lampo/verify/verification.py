@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..types import Problem, Rollout, Verdict
-from . import VerifierOptions, VerifierPool, deciding
+from . import VerifierOptions, VerifierPool, verifier_for
 
 
 class Verification:
@@ -25,20 +25,24 @@ class Verification:
     def begin(self, problem: int, member: int, rollout: Rollout) -> None:
         """Begin with one rollout: the index of its problem, and its index in the group."""
         asked = self._problems_P[problem]
-        self._futures[problem, member] = self._pool.submit(deciding(asked, self._chosen), rollout.text, asked.answer)
+        self._futures[problem, member] = self._pool.submit(
+            verifier_for(asked, self._chosen), rollout.text, asked.answer
+        )
 
-    def verdicts(self, rollouts_PG: Sequence[Sequence[Rollout]], *, hurry: bool = False) -> list[list[Verdict]]:
+    def verdicts(
+        self, rollouts_PG: Sequence[Sequence[Rollout]], *, drop_stragglers: bool = False
+    ) -> list[list[Verdict]]:
         """verdicts_PG, when all are there; what was not begun is begun now.
 
         Args:
             rollouts_PG: all rollouts.
-            hurry: give up those that will hardly come back, see `VerifierPool.collect`; else each has its whole time limit.
+            drop_stragglers: give up those that run far longer than the others did, see `VerifierPool.collect`.
         """
         for problem, rollouts_G in enumerate(rollouts_PG):
             for member, rollout in enumerate(rollouts_G):
                 if (problem, member) not in self._futures:
                     self.begin(problem, member, rollout)
-        if hurry:
+        if drop_stragglers:
             self._pool.collect(list(self._futures.values()))
         return [
             [self._futures[problem, member].result() for member in range(len(rollouts_G))]

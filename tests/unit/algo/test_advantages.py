@@ -161,7 +161,7 @@ def test_rloo_equals_the_formula() -> None:
 def test_infinite_temperature_gives_rloo(weight: Any, normalizer: Any, share_of_rloo: float) -> None:
     rewards_N, scores_N, group_ids_N = random_group(8)
     advantages_N = pairwise_advantages(
-        rewards_N, scores_N, group_ids_N, weight=weight, temperature=1e300, normalizer=normalizer
+        rewards_N, scores_N, group_ids_N, weight=weight, temperature=1e300, normalizer=normalizer, scale="none"
     )
     assert_close(advantages_N, share_of_rloo * rloo_advantages(rewards_N, group_ids_N))
 
@@ -185,22 +185,24 @@ def test_sum_under_policy_is_the_tanh_formula() -> None:
         float(rewards_N[i] - rewards_N[j]) * math.tanh(float(scores_N[i] - scores_N[j]) / (2 * tau))
         for i, j in itertools.combinations(range(8), 2)
     ) / (8 - 1)
-    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=tau)
+    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=tau, scale="none")
     assert float(advantages_N.sum()) == pytest.approx(expected, abs=1e-12)
     assert abs(expected) > 0.1
 
 
 def test_policy_is_half_of_rloo_and_a_push_that_both_of_a_pair_share() -> None:
     rewards_N, scores_N, group_ids_N = random_group(8)
-    terms_GG = pairwise_terms(rewards_N, scores_N)
-    shared_GG = terms_GG - pairwise_terms(rewards_N, scores_N, weight="uniform")
+    terms_of = partial(pairwise_terms, scale="none")
+    terms_GG = terms_of(rewards_N, scores_N)
+    shared_GG = terms_GG - terms_of(rewards_N, scores_N, weight="uniform")
     assert_close(shared_GG, shared_GG.T)
     agrees_GG = (rewards_N[:, None] - rewards_N) * (scores_N[:, None] - scores_N)
     assert torch.equal(shared_GG.sign(), agrees_GG.sign())
-    of_winner_GG = pairwise_terms(rewards_N, scores_N, weight="winner")
-    assert_close(of_winner_GG - pairwise_terms(rewards_N, scores_N, weight="uniform"), shared_GG.abs())
+    of_winner_GG = terms_of(rewards_N, scores_N, weight="winner")
+    assert_close(of_winner_GG - terms_of(rewards_N, scores_N, weight="uniform"), shared_GG.abs())
     half_N = 0.5 * rloo_advantages(rewards_N, group_ids_N)
-    assert_close(pairwise_advantages(rewards_N, scores_N, group_ids_N), half_N + shared_GG.sum(1) / (8 - 1))
+    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, scale="none")
+    assert_close(advantages_N, half_N + shared_GG.sum(1) / (8 - 1))
 
 
 def test_winner_is_policy_where_the_better_one_is_the_likelier() -> None:
@@ -234,7 +236,7 @@ def test_shift_and_scale(estimator: Estimator) -> None:
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_scaling_the_rewards_scales_the_advantages(weight: Any, normalizer: Any) -> None:
     rewards_N, scores_N, group_ids_N = random_group(8)
-    estimator = partial(pairwise_advantages, weight=weight, normalizer=normalizer)
+    estimator = partial(pairwise_advantages, weight=weight, normalizer=normalizer, scale="none")
     assert_close(estimator(3.0 * rewards_N, scores_N, group_ids_N), 3.0 * estimator(rewards_N, scores_N, group_ids_N))
 
 
@@ -323,6 +325,7 @@ def test_advantages_are_bounded_by_the_largest_gap(
         weight=weight,
         temperature=temperature,
         normalizer=normalizer,
+        scale="none",
     )
     for i, advantage in enumerate(advantages_N.tolist()):
         peers = [rewards[j] for j in range(len(rewards)) if group_ids[j] == group_ids[i] and valid[j]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from lampo.algo.advantages import concordance, group_statistics, pair_statistics, pairwise_advantages, sequence_scores
+from lampo.algo.advantages import concordance, group_statistics, pair_statistics, sequence_scores
 
 
 @pytest.mark.parametrize(("reduce", "expected"), [("mean", [(-1 - 2 - 6) / 3, -4, 0]), ("sum", [-1 - 2 - 6, -4, 0])])
@@ -76,17 +76,14 @@ def test_group_statistics() -> None:
 
 
 def test_pair_statistics() -> None:
-    rewards_N = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
     scores_N = torch.tensor([0.0, 1.0, 11.0, 0.0, 2.0, 5.0])
     group_ids_N = torch.tensor([0, 0, 0, 1, 1, 2])
-    fixed = pair_statistics(rewards_N, scores_N, group_ids_N, temperature=2.0)
+    fixed = pair_statistics(scores_N, group_ids_N, temperature=2.0)
     # |0 - 11| / 2 = 5.5 is saturated; |1 - 11| / 2 = 5 is not
-    assert fixed["share_saturated"] == 2 / (3 * 2 + 2 * 1)
-    assert fixed["mean_temperature"] == 2.0
-    advantages_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=2.0)
-    assert fixed["advantage_sum"] == float(advantages_N.sum())
+    assert fixed["saturation"] == 2 / (3 * 2 + 2 * 1)
+    assert fixed["temperature"] == 2.0
 
-    automatic = pair_statistics(rewards_N, scores_N, group_ids_N)
+    automatic = pair_statistics(scores_N, group_ids_N)
     expected = (math.sqrt((1**2 + 10**2 + 11**2) / 3) + 2.0) / 2
-    assert automatic["mean_temperature"] == pytest.approx(expected, rel=1e-6)
-    assert set(pair_statistics(rewards_N[:1], scores_N[:1], group_ids_N[:1]).values()) == {0}
+    assert automatic["temperature"] == pytest.approx(expected, rel=1e-6)
+    assert set(pair_statistics(scores_N[:1], group_ids_N[:1]).values()) == {0}

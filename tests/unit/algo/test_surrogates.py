@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from lampo.algo.objective import Loss, loss_denominator, merge_statistics, policy_loss
-from lampo.algo.registry import Surrogate
+from lampo.algo.registry import SURROGATES as REGISTERED
 from lampo.learner.batch import Batch, Row
 from lampo.types import MicroBatch
 
-SURROGATES = get_args(Surrogate)
+SURROGATES = tuple(REGISTERED)
 AGGREGATIONS = ("sequence", "token", "constant")
 every_surrogate = pytest.mark.parametrize("surrogate", SURROGATES)
 every_aggregation = pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -445,7 +445,10 @@ def test_gvpo_is_the_same_for_every_split_into_whole_groups(budget: int) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"surrogate": "ppo"}, "surrogate must be one of token, sequence, geometric, cispo, gvpo; not 'ppo'"),
+        (
+            {"surrogate": "ppo"},
+            "surrogate 'ppo' must be one of token, sequence, geometric, cispo, gvpo, or python:module.function",
+        ),
         ({"beta": -1.0}, "beta must be finite and not negative; not -1.0"),
         ({"beta": math.nan}, "beta must be finite and not negative; not nan"),
         ({"surrogate": "gvpo", "group_ids_N": None}, "gvpo compares the rows of a group: give group_ids_N"),

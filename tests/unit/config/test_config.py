@@ -43,7 +43,7 @@ def test_1e_minus_6_is_a_number(recipe: Path) -> None:
         ("task.digit=1", r"task\.digit is not a setting; did you mean task\.digits\?"),
         ("advantage.temprature=1", r"advantage\.temprature is not a setting; did you mean advantage\.temperature\?"),
         ("advantage.name=ppo", r"advantage\.name is 'ppo', but known are 'pairwise', 'grpo', 'rloo'"),
-        ("optimizer.betas=[0.9, 1.0]", r"optimizer\.betas\.1: .*less than 1.*given: 1"),
+        ("optimizer.betas=[0.9, 1.0]", r"optimizer\.betas\[1\]: .*less than 1.*given: 1"),
         ("sampling.accuracy_range=[20, 80]", r"sampling\.accuracy_range: .*two shares from 0 to 1"),
         ("sampling.accuracy_range=[0.8, 0.2]", r"sampling\.accuracy_range: .*the smaller one first"),
         ("sampling.group_size=1", r"sampling\.group_size: .*greater than 1.*given: 1"),
@@ -85,7 +85,7 @@ def test_a_pretrained_model_takes_the_place_of_one_from_scratch(recipe: Path) ->
 def test_what_is_printed_is_a_recipe_that_gives_the_same_configuration(
     recipe: Path, tmp_path: Path, write: object
 ) -> None:
-    config = load_config(recipe, ["model.lora.rank=4", "run.trackers=[tensorboard]", "rewards.rouge_l=0.2"])
+    config = load_config(recipe, ["model.lora.rank=4", "run.trackers=[tensorboard]", "rewards.rouge_l.weight=0.2"])
     copy = tmp_path / "copy.yaml"
     copy.write_text(write(config))  # pyright: ignore
     assert load_config(copy) == config

@@ -16,7 +16,7 @@ from lampo.learner.answer_likelihood import answer_begins, answer_likelihoods, r
 from lampo.learner.batch import collate
 from lampo.learner.spread_filter import SpreadFilter, reward_std
 from lampo.model.policy import Policy
-from lampo.rewards.score import RewardOptions, score
+from lampo.rewards import LikelihoodReward, RougeLReward, VerifierReward, score
 from lampo.types import Group, LampoError, Likelihood, Problem, Reward, Rollout, Verdict
 
 PROBLEM = Problem("0", "7+5=", "12", reference="7+5=12")
@@ -80,17 +80,17 @@ def test_credit_for_the_reasoning_alone(policy: Policy) -> None:
     likelihoods = [Likelihood(0.75, 4), Likelihood(0.5, 1), Likelihood(0.0, 0)]
     both = [
         estimate_advantages(
-            [score(PROBLEM, rollouts, verdicts, RewardOptions(likelihood_credit=credit), 64, likelihoods)],
+            [score(PROBLEM, rollouts, verdicts, [LikelihoodReward(credit=credit)], 64, likelihoods)],
             GrpoOptions(name="grpo"),
         )
         for credit in ("response", "reasoning")
     ]
-    assert both[0].token_advantages_N is None
-    assert both[1].token_advantages_N is not None
+    assert both[0].by_token_N is None
+    assert both[1].by_token_N is not None
     assert both[1].advantages_N.equal(both[0].advantages_N)
     a, b, _ = both[0].advantages_N.tolist()
     expected = [[a] * 4 + [0] * 3, [b, 0, 0, 0], [0, 0, 0]]  # the answer and the end have none
-    assert [row_T.tolist() for row_T in both[1].token_advantages_N] == expected
+    assert [row_T.tolist() for row_T in both[1].by_token_N] == expected
 
 
 class Words:
@@ -137,13 +137,12 @@ def test_answers_without_a_likelihood_are_refused_before_the_start(policy: Polic
 def test_likelihoods_stand_in_the_place_of_correctness_and_make_every_row_valid(policy: Policy) -> None:
     rollouts = [rollout(policy, text) for text in ("7+5=12", "7+5=13", "7+5=12")]
     verdicts = [Verdict(status) for status in ("right", "wrong", "unknown")]
-    options = RewardOptions(source="likelihood", rouge_l=0.6)
+    options = [VerifierReward(weight=0), LikelihoodReward(), RougeLReward(weight=0.6)]
     likelihoods = [Likelihood(value, 4) for value in (0.25, 0.5, 0.75)]
     rewards = score(PROBLEM, rollouts, verdicts, options, 64, likelihoods).rewards_G
     assert [reward.total for reward in rewards] == pytest.approx([0.25 + 0.6, 0.5 + 0.6 * 5 / 6, 0.75 + 0.6])
-    assert [reward.correctness for reward in rewards] == [1.0, 0.0, None]
     assert all(reward.valid for reward in rewards)
-    assert [reward.valid for reward in score(PROBLEM, rollouts, verdicts, RewardOptions(), 64).rewards_G] == [
+    assert [reward.valid for reward in score(PROBLEM, rollouts, verdicts, [VerifierReward()], 64).rewards_G] == [
         True,
         True,
         False,
@@ -156,7 +155,7 @@ def group(rewards: list[float | None]) -> Group:
         PROBLEM,
         tuple(Rollout(one.long(), one.long(), -one, True, "") for _ in rewards),
         tuple(Verdict("unknown" if reward is None else "right") for reward in rewards),
-        tuple(Reward(None, None, math.nan) if r is None else Reward(1.0, None, r, likelihood=r) for r in rewards),
+        tuple(Reward({}, math.nan) if r is None else Reward({}, r) for r in rewards),
     )
 
 
@@ -198,7 +197,7 @@ def test_groups_left_out_get_no_advantage_and_are_not_counted() -> None:
     assert estimate.advantages_N[[0, 1, 4, 5]].ne(0).all()
     whole = estimate_advantages([groups[0], groups[2]], GrpoOptions(name="grpo"))
     assert estimate.advantages_N[[0, 1, 4, 5]].equal(whole.advantages_N)
-    batch = collate(groups, estimate.weights_N, keep_all=True, left_out=estimate.left_out)
+    batch = collate(groups, estimate.token_advantages, keep_all=True, left_out=estimate.left_out)
     assert batch.num_rows == len(batch.rows) == 4
 
 
@@ -222,10 +221,10 @@ def test_what_belongs_to_a_method_goes_with_it() -> None:
         "task": {"name": "arithmetic"},
     }
     rlpr = parse_config(recipe, "a recipe")
-    assert rlpr.rewards.source == "likelihood"
+    assert rlpr.rewarded_by(LikelihoodReward)
     assert rlpr.spread_filter == SpreadFilterOptions()
     prime = parse_config(recipe, "a recipe", ["method=prime"])
-    assert (prime.rewards.source, prime.spread_filter) == ("verifier", None)
+    assert (prime.rewarded_by(VerifierReward), prime.spread_filter) == (True, None)
     assert prime.sampling.accuracy_range == (0.2, 0.8)
-    grpo = parse_config(prime.model_dump(mode="json"), "a recipe", ["method=grpo"])
+    grpo = parse_config(recipe, "a recipe", ["method=grpo"])
     assert (grpo.sampling.resample, grpo.sampling.accuracy_range) == (0, (0.0, 1.0))

@@ -20,7 +20,7 @@ def group(rollouts: list[Rollout], valid: list[bool]) -> Group:
         problem=Problem(id="p", prompt="?", answer="1"),
         rollouts_G=tuple(rollouts),
         verdicts_G=tuple(Verdict("right" if ok else "unknown") for ok in valid),
-        rewards_G=tuple(Reward(1.0, None, 1.0) if ok else Reward(None, None, float("nan")) for ok in valid),
+        rewards_G=tuple(Reward({}, 1.0) if ok else Reward({}, float("nan")) for ok in valid),
     )
 
 

@@ -119,7 +119,7 @@ def toy_group(number: int, *, unknown: bool = False) -> Group:
         rollouts.append(Rollout(torch.tensor([8, 9]), ids, torch.full((len(ids),), -1.0), True, ""))
         none = unknown and member == 0
         verdicts.append(Verdict("unknown" if none else "right" if member % 2 else "wrong"))
-        rewards.append(Reward(None, None, NAN) if none else Reward(float(member % 2), None, float(member % 2)))
+        rewards.append(Reward({}, NAN) if none else Reward({}, float(member % 2)))
     return Group(Problem(str(number), "?", "1"), tuple(rollouts), tuple(verdicts), tuple(rewards))
 
 
@@ -146,17 +146,14 @@ def test_the_cross_entropy_falls_on_outcomes_that_can_be_told() -> None:
     assert sum(sums[1::2]) > sum(sums[::2])  # the right ones are every second
 
 
-def test_token_rewards_are_those_before_the_step_or_after_it() -> None:
+def test_token_rewards_are_those_before_the_step() -> None:
     groups = [toy_group(1), toy_group(2)]
     before, _ = process_rewards().learn(groups, 1)
     assert all(rewards_T.abs().max() < 1e-6 for rewards_T in before)
-    single, double = process_rewards(), process_rewards(double_forward=True)
-    after, _ = double.learn(groups, 1)
-    single.learn(groups, 1)
-    second, _ = single.learn(groups, 2)
-    assert all(a.abs().max() > 1e-4 for a in after)
-    for a, b in zip(after, second, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    process = process_rewards()
+    process.learn(groups, 1)
+    second, _ = process.learn(groups, 2)
+    assert all(rewards_T.abs().max() > 1e-4 for rewards_T in second)
 
 
 def test_micro_batches_change_nothing_and_unknown_rollouts_are_passed_over() -> None:
@@ -175,7 +172,7 @@ def test_micro_batches_change_nothing_and_unknown_rollouts_are_passed_over() -> 
             group.problem,
             group.rollouts_G,
             (Verdict("unknown"),) * 4,
-            (Reward(None, None, NAN),) * 4,
+            (Reward({}, NAN),) * 4,
         )
         for group in groups
     ]
@@ -199,11 +196,11 @@ def test_the_estimate_holds_one_advantage_a_token_and_their_mean() -> None:
     groups = [toy_group(1), toy_group(2)]
     token_rewards = [torch.randn(len(rollout.completion_ids)) for group in groups for rollout in group.rollouts_G]
     estimate = estimate_advantages(groups, PrimeOptions(name="prime"), token_rewards=token_rewards, left_out={1})
-    assert estimate.token_advantages_N is not None
-    assert estimate.weights_N is estimate.token_advantages_N
-    assert [len(row_T) for row_T in estimate.token_advantages_N] == [len(row_T) for row_T in token_rewards]
+    assert estimate.by_token_N is not None
+    assert estimate.token_advantages is estimate.by_token_N
+    assert [len(row_T) for row_T in estimate.by_token_N] == [len(row_T) for row_T in token_rewards]
     assert estimate.advantages_N.tolist() == pytest.approx(
-        [float(row_T.mean()) for row_T in estimate.token_advantages_N], abs=1e-6
+        [float(row_T.mean()) for row_T in estimate.by_token_N], abs=1e-6
     )
     assert estimate.advantages_N[:4].ne(0).all()
     assert estimate.advantages_N[4:].eq(0).all()  # left out

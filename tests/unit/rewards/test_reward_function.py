@@ -2,8 +2,8 @@
 
 import pytest
 
+from lampo.rewards import reward_function
 from lampo.types import LampoError
-from lampo.verify import reward_function
 
 
 def test_texts_and_chats_right_wrong_and_unknown() -> None:
@@ -22,9 +22,43 @@ def test_what_hangs_is_left_out() -> None:
 
 
 def test_mistakes_are_told_before_training() -> None:
-    with pytest.raises(LampoError, match="cannot be imported"):
+    with pytest.raises(LampoError, match="There is no module 'no'"):
         reward_function("python:no.such.function")
-    with pytest.raises(LampoError, match="Known: numeric"):
+    with pytest.raises(LampoError, match="no verifier or reward 'numerc'. Known: numeric"):
         reward_function("numerc")
     with pytest.raises(KeyError, match="no column 'answer'"):
         reward_function("numeric")(completions=["4"], target=["4"])
+
+
+def test_trls_column_of_solutions_is_known_and_a_worked_solution_is_read() -> None:
+    reward = reward_function("math")
+    assert reward(completions=[r"\boxed{4}", r"\boxed{5}"], solution=[r"Two and two: $\boxed{4}$.", "4"]) == [1.0, 0.0]
+    with pytest.raises(KeyError, match="no column 'answer' or 'solution'"):
+        reward(completions=["4"], gold=["4"])
+
+
+def test_a_batch_without_any_answer_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    reward = reward_function("math")
+    for _ in range(2):
+        assert reward(completions=["It may be 4", "who knows"], answer=["4", "4"]) == [0.0, 0.0]
+    (record,) = caplog.records
+    assert "None of 2 completions commits to an answer that the verifier math can see" in record.getMessage()
+    assert "last_number=True" in record.getMessage()
+
+
+def test_a_text_is_rewarded_by_its_form_and_its_overlap() -> None:
+    reward = reward_function("format", pattern="<think>.*</think>.+")
+    assert reward(completions=["<think>a</think>4", [{"role": "assistant", "content": "4"}]]) == [1.0, 0.0]
+    assert reward_function("rouge_l")(completions=["2+2=4", "x"], reference=["2+2=4", "y"]) == [1.0, 0.0]
+    with pytest.raises(LampoError, match="The reward 'format' cannot be set up: pattern"):
+        reward_function("format")
+
+
+def test_a_score_is_the_reward(caplog: pytest.LogCaptureFixture) -> None:
+    reward = reward_function("python:tests.helpers.own_functions.closeness")
+    assert reward(completions=["4", "9", "four"], answer=["4", "4", "4"]) == [1.0, 0.5, None]
+    assert reward(completions=["four"], answer=["4"]) == [None]
+    assert (
+        "Every verdict of 1 is unknown: The verifier tests.helpers.own_functions.closeness failed. ValueError"
+        in caplog.text
+    )

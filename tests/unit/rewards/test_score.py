@@ -1,15 +1,16 @@
 import math
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lampo.rewards.score
-from lampo.rewards.score import RewardOptions, reasoning_trace, rouge_l, rouge_tokens, score
+from lampo.rewards import RougeLReward, VerifierReward, reasoning_trace, rouge_l, rouge_tokens, score
 from lampo.types import Problem, Rollout
 from lampo.verify import NumericOptions, judge
 
+ROUGE_L = sys.modules["lampo.rewards.rouge_l"]  # the package has the function under the module's name
 PROBLEM = Problem("0", "7+5=", "12", reference="7+5=12")
 
 
@@ -18,10 +19,14 @@ def rollout(text):
     return Rollout(one.long(), one.long(), -one, finished=True, text=text)
 
 
-def rewards_of(texts, options, problem=PROBLEM):
+def rewards_of(texts, *others, problem=PROBLEM):
     rollouts = [rollout(text) for text in texts]
     return score(
-        problem, rollouts, [judge(NumericOptions(), text, problem.answer) for text in texts], options, 64
+        problem,
+        rollouts,
+        [judge(NumericOptions(), text, problem.answer) for text in texts],
+        [VerifierReward(), *others],
+        64,
     ).rewards_G
 
 
@@ -77,51 +82,53 @@ def test_reasoning_trace(text, trace):
 
 
 def test_total_is_correctness_plus_coefficient_times_rouge():
-    right, wrong = rewards_of(["7+5=12", "7+5=1"], RewardOptions(rouge_l=0.5))
-    assert (right.correctness, right.rouge_l, right.total) == (1.0, 1.0, 1.0 + 0.5 * 1.0)
-    assert (wrong.correctness, wrong.rouge_l) == (0.0, 2 * 5 / (5 + 6))
+    right, wrong = rewards_of(["7+5=12", "7+5=1"], RougeLReward(weight=0.5))
+    assert (right.parts, right.total) == ({"verifier": 1.0, "rouge_l": 1.0}, 1.0 + 0.5 * 1.0)
+    assert wrong.parts == {"verifier": 0.0, "rouge_l": 2 * 5 / (5 + 6)}
     assert wrong.total == 0.5 * (2 * 5 / (5 + 6))
 
 
 def test_unknown_is_masked_and_not_zero():
     verdict = judge(NumericOptions(), "12", "twelve")
-    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], [verdict], RewardOptions(rouge_l=1.0), 64)
+    group = score(Problem("0", "?", "twelve", "12"), [rollout("12")], [verdict], [VerifierReward(), RougeLReward()], 64)
     (reward,) = group.rewards_G
     assert group.verdicts_G[0].status == "unknown"
-    assert reward.correctness is None
+    assert reward.parts["verifier"] is None
     assert not reward.valid
     assert math.isnan(reward.total)
 
 
 def test_rouge_is_never_computed_at_coefficient_zero(monkeypatch):
-    monkeypatch.setattr(lampo.rewards.score, "rouge_tokens", None)
-    assert [reward.rouge_l for reward in rewards_of(["12", "13"], RewardOptions())] == [None, None]
+    monkeypatch.setattr(ROUGE_L, "rouge_tokens", None)
+    assert [reward.parts for reward in rewards_of(["12", "13"], RougeLReward(weight=0))] == [
+        {"verifier": 1.0},
+        {"verifier": 0.0},
+    ]
 
 
 def test_without_reference_rouge_adds_nothing():
-    (reward,) = rewards_of(["12"], RewardOptions(rouge_l=0.5), Problem("0", "7+5=", "12"))
-    assert (reward.rouge_l, reward.total) == (None, 1.0)
+    (reward,) = rewards_of(["12"], RougeLReward(weight=0.5), problem=Problem("0", "7+5=", "12"))
+    assert (reward.parts["rouge_l"], reward.total) == (None, 1.0)
 
 
 def test_reference_tokens_are_computed_once(monkeypatch):
     seen = []
-    monkeypatch.setattr(lampo.rewards.score, "rouge_tokens", lambda text: seen.append(text) or list(text))
-    rewards_of(["1", "2", "3"], RewardOptions(rouge_l=1.0))
+    monkeypatch.setattr(ROUGE_L, "rouge_tokens", lambda text: seen.append(text) or list(text))
+    rewards_of(["1", "2", "3"], RougeLReward())
     assert seen == ["7+5=12", "1", "2", "3"]
 
 
 def test_scope_chooses_the_compared_text():
     text = "<think>7+5=12</think>The answer is twelve: 12"
-    (response,) = rewards_of([text], RewardOptions(rouge_l=1.0))
-    (trace,) = rewards_of([text], RewardOptions(rouge_l=1.0, rouge_scope="trace"))
-    (no_trace,) = rewards_of(["7+5=12"], RewardOptions(rouge_l=1.0, rouge_scope="trace"))
-    assert response.rouge_l is not None
-    assert 0 < response.rouge_l < 1
-    assert (trace.rouge_l, trace.total) == (1.0, 2.0)
-    assert (no_trace.rouge_l, no_trace.total) == (0.0, 1.0)
+    (response,) = rewards_of([text], RougeLReward())
+    (trace,) = rewards_of([text], RougeLReward(scope="trace"))
+    (no_trace,) = rewards_of(["7+5=12"], RougeLReward(scope="trace"))
+    assert 0 < response.parts["rouge_l"] < 1
+    assert (trace.parts["rouge_l"], trace.total) == (1.0, 2.0)
+    assert (no_trace.parts["rouge_l"], no_trace.total) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("coefficient", [-0.1, math.nan, math.inf])
-def test_coefficients_that_make_no_sense_are_refused(coefficient):
-    with pytest.raises(ValueError, match="rouge_l"):
-        RewardOptions(rouge_l=coefficient)
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_weights_that_make_no_sense_are_refused(weight):
+    with pytest.raises(ValueError, match="weight"):
+        RougeLReward(weight=weight)

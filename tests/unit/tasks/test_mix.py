@@ -11,7 +11,7 @@ from lampo.config.explain import describe_config, dump_config
 from lampo.config.load import load_config, parse_config
 from lampo.tasks import MixOptions
 from lampo.types import LampoError
-from lampo.verify import ExactOptions, MathOptions, NumericOptions, deciding
+from lampo.verify import ExactOptions, MathOptions, NumericOptions, verifier_for
 
 SUMS: dict[str, Any] = {"name": "arithmetic", "digits": 3, "num_train": 90, "num_heldout": 20}
 WORDS: dict[str, Any] = {"name": "word_arithmetic", "num_train": 100, "num_heldout": 10}
@@ -45,8 +45,8 @@ def test_a_part_brings_its_verifier_and_two_parts_of_one_task_keep_their_ids_apa
     assert len({problem.id for problem in problems}) == len(problems)
     for problem in problems:
         expected = MathOptions() if problem.id.startswith("mix/2/") else NumericOptions()
-        assert deciding(problem, None) == expected
-        assert deciding(problem, ExactOptions()) == ExactOptions()  # a recipe's own verifier wins
+        assert verifier_for(problem, None) == expected
+        assert verifier_for(problem, ExactOptions()) == ExactOptions()  # a recipe's own verifier wins
 
 
 def test_what_one_part_holds_out_no_other_trains_on(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:

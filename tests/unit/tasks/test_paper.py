@@ -276,7 +276,7 @@ def test_answers_that_cannot_be_right_are_reported(monkeypatch: pytest.MonkeyPat
     assert check_answers([Problem("0", "?", "{}", verifier=CodeOptions())], None, judged).num_uncheckable == 1
     slow = PythonOptions(function="operator.eq")
     with monkeypatch.context() as patch:
-        patch.setattr(PythonOptions, "commit", lambda _self, answer: answer)
+        patch.setattr(PythonOptions, "answer_text", lambda _self, answer: answer)
         many = [Problem(str(n), "?", str(n), verifier=slow) for n in range(2500)]
         check = check_answers(many, None, judged)
     assert (check.num_checked, check.failing) == (834, ())  # every third

@@ -67,7 +67,7 @@ def test_the_verifier_asks_the_scorer(legs: Problem) -> None:
         assert (verdict.status, verdict.extracted) == (status, extracted), completion
     marked = ReasoningGymOptions(marker="ANSWER:")
     assert judge(marked, f"ANSWER: 3? ANSWER: {gold}", legs.answer).status == "right"
-    assert judge(marked, marked.commit(legs.answer) or "", legs.answer).status == "right"
+    assert judge(marked, marked.answer_text(legs.answer) or "", legs.answer).status == "right"
     for answer in ("", "{", "7", json.dumps({"dataset": "leg_counting"})):
         assert judge(ReasoningGymOptions(), "<answer>1</answer>", answer).status == "unknown"
 
@@ -114,7 +114,7 @@ def test_the_scorer_of_a_data_set_is_made_once(legs: Problem, monkeypatch: pytes
     monkeypatch.setattr(gym, "get_score_answer_fn", lambda name: made.append(name) or make(name))
     _scorer.cache_clear()
     for _ in range(3):
-        answer = ReasoningGymOptions().commit(legs.answer)
+        answer = ReasoningGymOptions().answer_text(legs.answer)
         assert answer is not None
         assert ReasoningGymOptions().verify(answer, legs.answer).status == "right"
     assert made == ["leg_counting"]

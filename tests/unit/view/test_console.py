@@ -10,7 +10,7 @@ ROWS = [SummaryRow("held-out accuracy", "25.0 % [20.0, 30.0]", "75.0 % [70.0, 80
 RECORD = {
     "stage": "train",
     "reward/total": 0.5,
-    "reward/correctness": 0.25,
+    "reward/verifier": 0.25,
     "loss/value": 0.125,
     "time/tokens_per_s": 4321.0,
 }

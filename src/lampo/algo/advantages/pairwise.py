@@ -88,7 +88,7 @@ def pairwise_advantages(
     weight: Weight = "policy",
     temperature: float | Literal["auto"] = "auto",
     normalizer: Normalizer = "peers",
-    scale: Scale = "none",
+    scale: Scale = "group_std",
 ) -> Tensor:
     r"""The Pairwise Decomposed Advantage: reward gaps to the peers, each weighted by a confidence.
 
@@ -122,7 +122,8 @@ def pairwise_advantages(
             root mean square of s_i - s_j over the pairs i != j (that is sqrt(2) times the unbiased standard deviation),
             and at least 1e-6.
         normalizer: divide by the number of peers, or by the sum of the weights.
-        scale: group_std divides by the group's reward std + 1e-4, the very number `grpo_advantages` divides by.
+        scale: group_std, the default, divides by the group's reward std + 1e-4, the very number `grpo_advantages` divides by; none
+            does not. All measurements of this project but one ablation were made with it.
 
     Returns:
         (N,) advantages, float64 where an input is float64 and else float32.
@@ -141,9 +142,9 @@ def pairwise_advantages(
 
     >>> rewards_N, scores_N = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([-1.0, -3.0, -0.5])
     >>> group_ids_N = torch.tensor([4, 4, 4])
-    >>> pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=1.0)
+    >>> pairwise_advantages(rewards_N, scores_N, group_ids_N, temperature=1.0, scale="none")
     tensor([ 0.6292, -0.0596, -0.3112])
-    >>> pairwise_advantages(rewards_N, scores_N, group_ids_N, weight="uniform")  # half of RLOO
+    >>> pairwise_advantages(rewards_N, scores_N, group_ids_N, weight="uniform", scale="none")  # half of RLOO
     tensor([ 0.5000, -0.2500, -0.2500])
     """
     check_options(weight, temperature, normalizer, scale)
@@ -174,7 +175,7 @@ def pairwise_terms(
     weight: Weight = "policy",
     temperature: float | Literal["auto"] = "auto",
     normalizer: Normalizer = "peers",
-    scale: Scale = "none",
+    scale: Scale = "group_std",
 ) -> Tensor:
     r"""What every ordered pair of one group contributes: the advantages of `pairwise_advantages`, taken apart.
 
@@ -197,7 +198,7 @@ def pairwise_terms(
     Raises:
         ValueError: as `pairwise_advantages`.
 
-    >>> pairwise_terms(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, -1.0]))
+    >>> pairwise_terms(torch.tensor([1.0, 0.0]), torch.tensor([-1.0, -1.0]), scale="none")
     tensor([[ 0.0000,  0.5000],
             [-0.5000,  0.0000]])
     """
@@ -216,62 +217,52 @@ def pairwise_terms(
 
 @torch.no_grad()
 def pair_statistics(
-    rewards_N: Tensor,
     scores_N: Tensor,
     group_ids_N: Tensor,
     *,
     valid_N: Tensor | None = None,
-    weight: Weight = "policy",
     temperature: float | Literal["auto"] = "auto",
-    normalizer: Normalizer = "peers",
-    scale: Scale = "none",
+    **_: object,
 ) -> dict[str, float]:
-    """What to watch about the comparisons of a step; the arguments are those of `pairwise_advantages`.
+    """What to watch about the comparisons of a step.
+
+    Args:
+        scores_N: (N,) scores; rows that are not valid may hold NaN.
+        group_ids_N: (N,) integers.
+        valid_N: (N,) bool; None means that every row is valid.
+        temperature: as in `pairwise_advantages`. Its other options change nothing here.
 
     Returns:
-        share_saturated: of the ordered pairs of different rollouts, the share with |s_i - s_j| / tau > 5, in [0, 1]:
+        saturation: of the ordered pairs of different rollouts, the share with |s_i - s_j| / tau > 5, in [0, 1]:
             there the weight is a step function, which for summed log-probs of long traces mostly compares lengths.
-        mean_temperature: tau averaged over the groups with a pair; 0 where there is none.
-        advantage_sum: the sum of all advantages, 0 but for rounding under most options: the push towards (or, if
-            negative, away from) everything that was sampled.
-        All are finite. The numbers about groups that need no scores are in `group_statistics`.
+        temperature: tau averaged over the groups with a pair; 0 where there is none.
+        Both are finite. The numbers about groups that need no scores are in `group_statistics`.
 
     Raises:
         ValueError: as `pairwise_advantages`.
 
-    >>> rewards_N, scores_N = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([-1.0, -1.0, -9.0])
-    >>> pair_statistics(rewards_N, scores_N, torch.zeros(3, dtype=torch.int64), weight="better", temperature=1.0)
-    {'share_saturated': 0.6666666666666666, 'mean_temperature': 1.0, 'advantage_sum': 0.0}
+    >>> scores_N = torch.tensor([-1.0, -1.0, -9.0])
+    >>> pair_statistics(scores_N, torch.zeros(3, dtype=torch.int64), temperature=1.0)
+    {'saturation': 0.6666666666666666, 'temperature': 1.0}
     """
-    advantages_N = pairwise_advantages(
-        rewards_N,
-        scores_N,
-        group_ids_N,
-        valid_N=valid_N,
-        weight=weight,
-        temperature=temperature,
-        normalizer=normalizer,
-        scale=scale,
-    )
-    valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
+    check_temperature(temperature)
+    valid_N, scores_N = check_rows(group_ids_N, valid_N, scores_N=scores_N)
     num_pairs = num_saturated = num_groups = 0
     mean_temperature = 0.0
     for rows_BG in groups_by_size(group_ids_N, valid_N):
         B, G = rows_BG.shape
         if G == 1:
             continue
-        rewards_BG, scores_BG = rewards_N[rows_BG], scores_N[rows_BG]
+        scores_BG = scores_N[rows_BG]
         for block in row_blocks(B, G):
-            margins_BIG, _ = pair_margins_and_gaps(rewards_BG, scores_BG, block, "policy", temperature)
-            num_saturated += int((margins_BIG.abs() > SATURATED_MARGIN).sum())
+            num_saturated += int((score_margins(scores_BG, block, temperature).abs() > SATURATED_MARGIN).sum())
         num_pairs += B * G * (G - 1)
         num_groups += B
         bucket_temperature = 4 * float((quarter_temperature(scores_BG, temperature) / B).sum())
         mean_temperature += (bucket_temperature - mean_temperature) * (B / num_groups)
     return {
-        "share_saturated": num_saturated / max(num_pairs, 1),
-        "mean_temperature": min(mean_temperature, sys.float_info.max),
-        "advantage_sum": float(advantages_N.sum()),
+        "saturation": num_saturated / max(num_pairs, 1),
+        "temperature": min(mean_temperature, sys.float_info.max),
     }
 
 
@@ -280,6 +271,11 @@ def check_options(weight: str, temperature: float | str, normalizer: str, scale:
     check_option("weight", weight, get_args(Weight))
     check_option("normalizer", normalizer, get_args(Normalizer))
     check_option("scale", scale, get_args(Scale))
+    check_temperature(temperature)
+
+
+def check_temperature(temperature: float | str) -> None:
+    """Raise a ValueError for what is no temperature."""
     if temperature != "auto" and (isinstance(temperature, str | bool) or not 0 < temperature < math.inf):
         raise ValueError(f'temperature must be "auto" or a finite positive number; not {temperature!r}')
 
@@ -311,16 +307,21 @@ def pair_margins_and_gaps(
     gaps_BIG = rewards_BG[:, block, None] - rewards_BG[:, None, :]
     if weight == "uniform":
         return torch.zeros_like(gaps_BIG), gaps_BIG
-    quarters_BG = scores_BG / 4
-    temperature_B11 = quarter_temperature(scores_BG, temperature)[:, :, None]
-    limit = torch.finfo(scores_BG.dtype).max
-    margins_BIG = ((quarters_BG[:, block, None] - quarters_BG[:, None, :]) / temperature_B11).clamp(-limit, limit)
+    margins_BIG = score_margins(scores_BG, block, temperature)
     if weight == "policy":
         return margins_BIG, gaps_BIG
     if weight == "winner":
         return gaps_BIG.sign() * margins_BIG.abs(), gaps_BIG
     better_margins_BIG = gaps_BIG.sign() * margins_BIG
     return (better_margins_BIG if weight == "better" else -better_margins_BIG), gaps_BIG
+
+
+def score_margins(scores_BG: Tensor, block: slice, temperature: float | Literal["auto"]) -> Tensor:
+    """(B, I, G) score gaps s_i - s_j over tau of rows i of a block against all rows j; finite whatever the scores."""
+    quarters_BG = scores_BG / 4
+    temperature_B11 = quarter_temperature(scores_BG, temperature)[:, :, None]
+    limit = torch.finfo(scores_BG.dtype).max
+    return ((quarters_BG[:, block, None] - quarters_BG[:, None, :]) / temperature_B11).clamp(-limit, limit)
 
 
 def reward_scale(rewards_BG: Tensor, scale: Scale) -> Tensor | float:

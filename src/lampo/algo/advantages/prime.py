@@ -12,7 +12,7 @@ from .rloo import rloo_advantages
 @torch.no_grad()
 def prime_advantages(
     token_rewards_NT: Tensor,
-    outcomes_N: Tensor,
+    rewards_N: Tensor,
     mask_NT: Tensor,
     group_ids_N: Tensor,
     *,
@@ -30,7 +30,7 @@ def prime_advantages(
 
     Args:
         token_rewards_NT: (N, T) rewards of the tokens; padding and rows that are not valid may hold anything, NaN included.
-        outcomes_N: (N,) rewards of the whole responses; rows that are not valid may hold NaN.
+        rewards_N: (N,) rewards of the whole responses; rows that are not valid may hold NaN.
         mask_NT: (N, T) True on the tokens of the completion.
         group_ids_N: (N,) integers, in any order; groups may differ in size.
         valid_N: (N,) bool; None means that every row is valid.
@@ -52,17 +52,15 @@ def prime_advantages(
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be from 0 to 1; not {gamma}")
-    if token_rewards_NT.dim() != 2 or token_rewards_NT.shape != mask_NT.shape or len(mask_NT) != len(outcomes_N):
+    if token_rewards_NT.dim() != 2 or token_rewards_NT.shape != mask_NT.shape or len(mask_NT) != len(rewards_N):
         raise ValueError(
-            "token_rewards_NT and mask_NT must have the same shape (N, T) and outcomes_N (N,), but the shapes are "
-            f"{tuple(token_rewards_NT.shape)}, {tuple(mask_NT.shape)} and {tuple(outcomes_N.shape)}"
+            "token_rewards_NT and mask_NT must have the same shape (N, T) and rewards_N (N,), but the shapes are "
+            f"{tuple(token_rewards_NT.shape)}, {tuple(mask_NT.shape)} and {tuple(rewards_N.shape)}"
         )
     mask_NT = mask_NT.bool()
     token_rewards_NT = torch.where(mask_NT, token_rewards_NT, 0.0)
     means_N = token_rewards_NT.sum(1) / mask_NT.sum(1).clamp(min=1)
-    valid_N, means_N, outcomes_N = check_rows(
-        group_ids_N, valid_N, rewards_token_mean_N=means_N, rewards_outcome_N=outcomes_N
-    )
+    valid_N, means_N, rewards_N = check_rows(group_ids_N, valid_N, rewards_token_mean_N=means_N, rewards_N=rewards_N)
     has_peer_N = estimate_by_group(torch.ones_like, group_ids_N, valid_N, means_N).bool()
     baselines_N = estimate_by_group(mean_of_others, group_ids_N, valid_N, means_N)
     counted_NT = mask_NT & has_peer_N[:, None]
@@ -72,7 +70,7 @@ def prime_advantages(
     for t in reversed(range(rewards_NT.shape[1])):
         following_N = rewards_NT[:, t] + gamma * following_N
         returns_NT[:, t] = following_N
-    outcome_advantages_N = rloo_advantages(outcomes_N, group_ids_N, valid_N=valid_N)
+    outcome_advantages_N = rloo_advantages(rewards_N, group_ids_N, valid_N=valid_N)
     return torch.where(counted_NT, returns_NT + outcome_advantages_N[:, None], 0.0)
 
 

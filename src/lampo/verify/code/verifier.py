@@ -130,8 +130,8 @@ class CodeOptions(UnboundedVerifier):
         """See `VerifierOptions.at_once`: only the lack of code is seen at once."""
         return self.verify(completion, answer) if last_code_block(completion) is None else None
 
-    def commit(self, answer: str) -> None:
-        """See `VerifierOptions.commit`; no solution is known."""
+    def answer_text(self, answer: str) -> None:
+        """See `VerifierOptions.answer_text`; no solution is known."""
         return
 
     def prepare(self) -> None:

@@ -71,8 +71,8 @@ class MathOptions(UnboundedVerifier):
         same = values[0] == values[1] or abs(values[0] - values[1]) <= Fraction(self.tolerance) * abs(values[0])
         return Verdict("right" if same else "wrong", _shorten(given))
 
-    def commit(self, answer: str) -> str:
-        r"""See `VerifierOptions.commit`: `\boxed{answer}`."""
+    def answer_text(self, answer: str) -> str:
+        r"""See `VerifierOptions.answer_text`: `\boxed{answer}`."""
         return rf"\boxed{{{_unwrapped(answer)}}}"
 
     def warm_up(self) -> None:

@@ -8,6 +8,7 @@ from it is cheap and safe, whatever threads, CUDA or asyncio loops the caller ha
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -110,9 +111,7 @@ class VerifierPool:
         except Exception as error:
             verdict = Verdict("unknown", detail=f"{type(error).__name__}: {error}")
         if verdict is not None:
-            future.set_result(
-                Verdict(verdict.status, verdict.extracted, verdict.detail, time.perf_counter() - begin, verdict.score)
-            )
+            future.set_result(dataclasses.replace(verdict, seconds=time.perf_counter() - begin))
             return future
         assert isinstance(verifier, UnboundedVerifier), "a bounded verifier always has a verdict"
         try:
@@ -183,7 +182,7 @@ class VerifierPool:
             numbers = frozenset(number for number, job in self._jobs.items() if job.future in waited_for)
             parent = self._parent
         if numbers and parent is not None:
-            self._send(parent, [pickle.dumps(("hurry", numbers))])
+            self._send(parent, [pickle.dumps(("drop_stragglers", numbers))])
         return [future.result() for future in futures]
 
     def _running(self) -> tuple[_Parent | None, str]:

@@ -195,7 +195,7 @@ class Supervisor:
                 if job.kind not in self._experience:
                     self._experience[job.kind] = self._prepare(job.kind)
                 self._jobs.append(job)
-            case "hurry":
+            case "drop_stragglers":
                 self._hurry(*given)
         return True
 

@@ -9,7 +9,7 @@ const SORTS = [["in order", null, 1], ["largest |advantage|", "advantage", -1], 
   ["longest", "length", -1]];
 const QUANTITIES = [["contribution", "contributions_GG"], ["weight", "weights_GG"], ["reward gap", "gaps_GG"]];
 const COLOURINGS = [["probability", "logprobs"], ["ratio", "ratios"], ["no colour", null]];
-const PARTS = { correctness: "correctness", rouge_l: "ROUGE-L F1" };
+const PARTS = { verifier: "verifier", rouge_l: "ROUGE-L F1" };
 const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "score", "advantage", "length", "finished", "pieces", "logprobs", "ratios"]);
 
 const $ = id => document.getElementById(id);
@@ -277,7 +277,8 @@ function responses(rollouts, rank) {
   };
   const cards = rank.map(at => {
     const rollout = rollouts[at], value = (name, written) => element("span", { class: "number" }, element("span", {}, `${name} `), written);
-    const extra = Object.entries(rollout).filter(([name, amount]) => !NOT_PARTS.has(name) && typeof amount === "number");
+    // runs before rewards had names kept their parts beside the other numbers
+    const extra = Object.entries(rollout.rewards || rollout).filter(([name, amount]) => (rollout.rewards || !NOT_PARTS.has(name)) && typeof amount === "number");
     const text = element("pre", { tabindex: 0, class: rollout.pieces ? "tokens" : "", "aria-label": `Text of response ${at + 1}` }, rollout.text);
     if (rollout.pieces) {
       text.rollout = rollout;

@@ -116,7 +116,7 @@ def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
             reason = f"The options of the run's estimator are not understood ({error.error_count()} of them)"
     else:
         reason = f"This run was trained with {name}" if name else "The settings of this run could not be read"
-    return PairwiseOptions(name="pairwise"), f"{reason}: the comparisons are those of LamPO with its default options."
+    return PairwiseOptions(), f"{reason}: the comparisons are those of LamPO with its default options."
 
 
 def _table(table_VV: Tensor, rows: Tensor, size: int) -> list[Numbers]:

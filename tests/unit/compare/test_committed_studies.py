@@ -1,0 +1,65 @@
+"""Every study in docs/results resolves to the configurations that its runs were made with: `tests/data/studies.json`, recorded then."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lampo.compare.study import load_study
+from lampo.config.methods import flat
+from lampo.config.schema import TrainConfig
+
+ROOT = Path(__file__).parents[3]
+RECORDED = json.loads((ROOT / "tests" / "data" / "studies.json").read_text())
+STUDIES = sorted(path.parent.name for path in (ROOT / "docs" / "results").glob("*/study.yaml"))
+
+LATER = {"run.imports"}
+"""Settings that came after the runs and change nothing of them."""
+GONE = {"advantage.double_forward": False}
+"""Settings that went, and the value that every run had."""
+UNTRAINED = "cot"
+"""It makes no update, so that nothing follows from its advantage."""
+
+
+def rewards_as_they_were(config: TrainConfig) -> dict[str, Any]:
+    """The rewards in the words of the recorded settings, when they were no list."""
+    parts = {reward.title: reward for reward in config.rewards}
+    rouge, overlong, likelihood = (parts.get(title) for title in ("rouge_l", "overlong", "likelihood"))
+    assert set(parts) <= {"verifier", "rouge_l", "overlong", "likelihood"}
+    assert parts["verifier"].weight == (0 if likelihood else 1)
+    return {
+        "rewards.source": "likelihood" if likelihood else "verifier",
+        "rewards.likelihood_credit": likelihood.credit if likelihood else "response",  # pyright: ignore
+        "rewards.rouge_l": rouge.weight if rouge else 0.0,
+        "rewards.rouge_scope": rouge.scope if rouge else "response",  # pyright: ignore
+        "rewards.overlong_penalty": overlong.weight if overlong else 0.0,
+        "rewards.overlong_share": overlong.share if overlong else 0.2,  # pyright: ignore
+    }
+
+
+def test_every_committed_study_is_recorded() -> None:
+    assert set(RECORDED["studies"]) <= set(STUDIES)
+
+
+@pytest.mark.parametrize("name", RECORDED["studies"])
+def test_a_committed_study_means_what_it_meant(name: str) -> None:
+    plan = load_study(ROOT / "docs" / "results" / name / "study.yaml")
+    study = RECORDED["studies"][name]
+    seen = set()
+    for run in plan.test({}):
+        key = f"{run.task}/{run.method}"
+        if key in seen:
+            continue
+        seen.add(key)
+        entry = next(entry for entry in plan.study.methods if entry.name == run.method)
+        config = plan.config_of(run.task, entry)
+        recorded = RECORDED["all"] | study["shared"] | study["runs"][key]
+        now = flat(config.model_dump(mode="json", exclude={"rewards"})) | rewards_as_they_were(config)
+        assert {key: value for key, value in recorded.items() if key not in now} == {
+            key: value for key, value in GONE.items() if key in recorded
+        }
+        differing = {key: (value, now[key]) for key, value in recorded.items() if key in now and now[key] != value}
+        assert differing == ({} if run.method != UNTRAINED else {"advantage.scale": ("none", "group_std")}), key
+        assert set(now) - set(recorded) == LATER
+    assert seen == set(study["runs"])
