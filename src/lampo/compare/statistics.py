@@ -7,16 +7,14 @@ brings of its own cancels. Intervals answer "what if other seeds had been drawn?
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluation.scores import wilson_interval
+from ..evaluation.scores import Array, bootstrap, wilson_interval
 
 RESAMPLES = 9999
 PERMUTATIONS = 2**14  # every pattern of signs, hence exact, up to 14 seeds
@@ -24,7 +22,6 @@ SEEDS_TO_RESAMPLE = 5  # resampling fewer can hardly leave their range, and the 
 SIGNIFICANT = 0.05
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +187,8 @@ def intervals(values_SM: Array) -> tuple[Array, Array] | None:
     low, high = varied_SM.mean(0) - half_M, varied_SM.mean(0) + half_M
     if n >= SEEDS_TO_RESAMPLE:
         level = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            interval = stats.bootstrap(
-                (varied_SM,),
-                np.mean,
-                n_resamples=RESAMPLES,
-                confidence_level=level,
-                method="BCa",
-                rng=np.random.default_rng(0),
-            ).confidence_interval
+        resampled = bootstrap(varied_SM, RESAMPLES, level=level)
         # BCa has no value where the correction leaves the resamples; Student's t stands there
-        low, high = (np.where(np.isfinite(a), a, b) for a, b in ((interval.low, low), (interval.high, high)))
+        low, high = (np.where(np.isfinite(a), a, b) for a, b in zip(resampled, (low, high), strict=True))
     low_M[varied_M], high_M[varied_M] = low, high
     return low_M, high_M
