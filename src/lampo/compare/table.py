@@ -132,8 +132,9 @@ def _seeds_in_words(seeds: tuple[int, ...]) -> str:
     >>> _seeds_in_words((0, 1, 2)), _seeds_in_words((0, 2)), _seeds_in_words((4,))
     ('3 seeds, 0 to 2', '2 seeds, 0, 2', '1 seed, 4')
     """
-    gapless = len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
-    listed = f"{seeds[0]} to {seeds[-1]}" if gapless else ", ".join(map(str, seeds))
+    first, last = min(seeds), max(seeds)
+    gapless = len(seeds) > 2 and seeds == tuple(range(first, last + 1))
+    listed = f"{first} to {last}" if gapless else ", ".join(map(str, seeds))
     return f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, {listed}"
 
 
