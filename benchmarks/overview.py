@@ -197,18 +197,22 @@ def write(results_of: Callable[[str], list[RunResult]]) -> None:
     comparisons = compare_pairs(results_of)
     (RESULTS / "overview").mkdir(exist_ok=True)
     write_file(RESULTS / "overview" / "comparison.md", overview(comparisons).encode())
+    print(overview(comparisons), f"page: {write_page(results_of)}", sep="\n")
+
+
+def write_page(results_of: Callable[[str], list[RunResult]]) -> Path:
+    """The page of all pairs, in runs/overview, and where it is."""
     folder = ROOT / "runs" / "overview"
     folder.mkdir(parents=True, exist_ok=True)
-    page = write_comparison(
+    return write_comparison(
         folder,
-        comparisons,
+        compare_pairs(results_of),
         pairs_of_methods(results_of),
         baseline="grpo",
         command="python benchmarks/overview.py",
         versions={"results": "docs/results/*/results.parquet"},
         study="\n".join(f"{row.label}: {row.lampo} and {row.grpo} of docs/results/{row.study}" for row in ROWS),
     )
-    print(overview(comparisons), f"page: {page}", sep="\n")
 
 
 def overview(comparisons: Sequence[Comparison]) -> str:

@@ -21,6 +21,7 @@ AXES: dict[Axis, str] = {
     "seconds": "seconds of training",
 }
 MARKED = ("better", "worse")
+CURVES = "On the test problems: means over seeds, with 95 % intervals where they are switched on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
         "words": in_words(comparison),
         "tables": tables(comparison),
         "curves": curves,
-        "curves_caption": f"On the test problems: means over seeds with 95 % intervals. {unequal_seeds(comparison)}".strip(),
+        "curves_caption": f"{CURVES} {unequal_seeds(comparison)}".strip(),
         "curves_in_words": "; ".join(
             f"{m.method} from {m.start.value:.1%} to {m.final.value:.1%}" for m in comparison.methods
         ),
@@ -311,7 +312,7 @@ def _tuning(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
 
 def _rows_figure(traces: Sequence[Trace], labels: Sequence[str]) -> Figure:
     """A row for each label from the top down, and a line at no difference."""
-    xaxis = {"zeroline": True, "zerolinewidth": 1.5, "showgrid": True, "tickformat": "+~f", "rangemode": "tozero"}
+    xaxis = {"zeroline": True, "zerolinewidth": 1.5, "showgrid": True, "tickformat": "~f", "rangemode": "tozero"}
     yaxis = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False}
     return figure(
         traces,
