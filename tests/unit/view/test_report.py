@@ -251,6 +251,14 @@ def test_what_does_not_move_is_said_and_not_drawn(run: Path):
     ]
 
 
+def test_an_accuracy_of_zero_is_no_card_and_one_that_does_not_move_is(run: Path):
+    zero = rewrite(run, evaluation(0, 0.0, 20.0), evaluation(5, 0.0, 12.0))
+    assert figures(zero) == []
+    assert "Zero throughout: held-out accuracy (sampled responses)." in zero.of("p")
+    (still,) = figures(rewrite(run, evaluation(0, 0.5, 20.0), evaluation(5, 0.5, 12.0)))
+    assert still["data"][1]["y"] == [0.5, 0.5]
+
+
 def test_the_page_opens_with_method_and_model_and_cards_that_say_what_good_is(run: Path):
     (run / "config.yaml").write_text("method: grpo\nmodel: {path: org/model, lora: {rank: 8}}\ntask: {name: sums}\n")
     page = Page(write_report(run))

@@ -330,15 +330,14 @@ def _curves(chart: Chart, records: Sequence[Record]) -> list[Curve]:
 
 
 def _why_flat(points: Points, chart: Chart) -> str | None:
-    """Why a curve shows nothing: it is zero, rounding noise, or one value. Measured accuracies are always shown."""
-    if chart.kind == "interval":
-        return None
+    """Why a curve shows nothing: it is zero, rounding noise, or one value."""
     values = [value for _, value in points]
     largest = max(abs(value) for value in values)
     if largest == 0:
         return "Zero throughout"
     if largest <= chart.noise:
         return "Rounding noise, which is zero"
+    # an accuracy that does not move is a finding, and has an interval
     if len(values) > 1 and chart.kind == "lines" and max(values) - min(values) <= FLAT * largest:
         return "Constant"
     return None
