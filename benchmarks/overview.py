@@ -1,17 +1,19 @@
-"""Does LamPO beat GRPO? The tables of README.md and docs/results/README.md, and a page, from the evaluations of all studies that asked.
+"""Does LamPO beat GRPO? The tables of docs/results, from the evaluations of all studies that asked.
 
     python benchmarks/overview.py             # from the results that are committed under docs/results
     python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores, and gsm8k on a GPU
 
-Prints the tables, and writes docs/results/overview: each of their rows as one task of a comparison.
+Writes comparison.md of every study, and docs/results/overview/comparison.md with all pairs of LamPO and GRPO. The page with their curves
+goes to runs/overview.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -22,10 +24,12 @@ from lampo.compare.page import write_comparison
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
 from lampo.compare.study import load_study
-from lampo.compare.table import NONE, p_value, points
+from lampo.compare.table import NONE, markdown, p_value, points, share
+from lampo.store.files import write_file
 from lampo.types import LampoError
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,7 @@ ROWS = (
 
 def read(study: str) -> list[RunResult]:
     """The results of a study that are committed."""
-    path = RESULTS / study / "results.parquet"
-    try:
-        return read_results(path)
-    except (OSError, ValueError) as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
-        raise LampoError(
-            f"Cannot read {path}: {reason}. Take it from git again, or run the studies with --anew."
-        ) from None
+    return read_results(RESULTS / study / "results.parquet")
 
 
 def make(study: str) -> list[RunResult]:
@@ -92,34 +89,52 @@ def pairs_of_methods(results_of: Callable[[str], list[RunResult]]) -> list[RunRe
     ]
 
 
-def accuracies(comparisons: tuple[Comparison, ...]) -> str:
-    """The table of README.md, as Markdown."""
-    lampos = [comparison.methods[1] for comparison in comparisons]
-    finals = corrected([method.final_difference for method in lampos])
-    areas = corrected([method.area_difference for method in lampos])
+def compare_pairs(results_of: Callable[[str], list[RunResult]]) -> list[Comparison]:
+    """The rows as comparisons of two methods; where a study's own table makes a row's claim, with the p that stands there.
+
+    The other rows are pairs that stand in no table of their study, and are tested alone.
+    """
+    of_study = cache(lambda study: compare_methods(results_of(study), baseline_of(study)))
+    comparisons = []
+    for row, comparison in zip(ROWS, compare_methods(pairs_of_methods(results_of), "grpo"), strict=True):
+        if row.grpo == baseline_of(row.study):
+            (told,) = (one for one in of_study(row.study) if row.task in (None, one.task))
+            (claimed,) = (method for method in told.methods if method.method == row.lampo)
+            grpo, lampo = comparison.methods
+            lampo = replace(lampo, final_difference=claimed.final_difference, area_difference=claimed.area_difference)
+            comparison = replace(comparison, methods=(grpo, lampo))
+        comparisons.append(comparison)
+    return comparisons
+
+
+@cache
+def baseline_of(study: str) -> str:
+    return load_study(RESULTS / study / "study.yaml").study.baseline
+
+
+def accuracies(comparisons: Sequence[Comparison], root: str = "..") -> str:
+    """LamPO minus GRPO in accuracy, as a Markdown table; `root` leads to the folders of the studies."""
     lines = [
         "| study | seeds | GRPO ends at | LamPO minus GRPO, at the end | ahead in | p | on average over training | p |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row, comparison, final, area in zip(ROWS, comparisons, finals, areas, strict=True):
+    for row, comparison in zip(ROWS, comparisons, strict=True):
+        grpo, lampo = comparison.methods
+        final, area = lampo.final_difference, lampo.area_difference
         assert final
         cells = (
-            f"[{row.label}](docs/results/{row.study}/README.md)",
+            f"[{row.label}]({root}/{row.study}/README.md)",
             f"{len(final.seeds)}",
-            f"{comparison.methods[0].final.value * 100:.1f} %",
-            *(
-                _difference(final),
-                f"{sum(difference > 0 for difference in final.differences)}",
-                p_value(final.p_corrected),
-            ),
-            *(_difference(area), p_value(area and area.p_corrected)),
+            share(grpo.final.value),
+            *(_difference(final), f"{sum(difference > 0 for difference in final.differences)}", p_value(final.p)),
+            *(_difference(area), p_value(area and area.p)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def speed_and_steadiness(comparisons: tuple[Comparison, ...]) -> str:
-    """The table of docs/results/README.md, as Markdown: LamPO minus GRPO in other measures of a run."""
+def speed_and_steadiness(comparisons: Sequence[Comparison]) -> str:
+    """LamPO minus GRPO in other measures of a run, as a Markdown table; no study's own table makes these claims."""
 
     def pairs(measure: Callable[[RunResult, Comparison], float | None]) -> list[Paired | None]:
         found = []
@@ -137,7 +152,7 @@ def speed_and_steadiness(comparisons: tuple[Comparison, ...]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row, *differences in zip(ROWS, *columns, strict=True):
-        cells = [part for pair in differences for part in (_difference(pair), p_value(pair and pair.p_corrected))]
+        cells = [part for pair in differences for part in (_difference(pair), p_value(pair and pair.p))]
         lines.append(f"| {' | '.join([row.label, *cells])} |")
     return "\n".join(lines)
 
@@ -154,11 +169,11 @@ def _pass_at_k(run: RunResult, _: Comparison) -> float | None:
 
 
 def _difference(pair: Paired | None) -> str:
-    """In points (hundredths), bold where p is small; it is corrected for the rows of the table (Benjamini and Hochberg)."""
+    """In points (hundredths), bold where p is small."""
     if pair is None:
         return NONE
     text = points(pair.difference)
-    return f"**{text}**" if pair.p_corrected is not None and pair.p_corrected < SIGNIFICANT else text
+    return f"**{text}**" if pair.p is not None and pair.p < SIGNIFICANT else text
 
 
 def main() -> None:
@@ -166,26 +181,61 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="run all studies, or go on with them, in runs/")
     anew = parser.parse_args().anew
     try:
-        write(pairs_of_methods(make if anew else read))
+        write(make if anew else read)
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on.")
     except (LampoError, OSError) as error:
         sys.exit(str(error))
 
 
-def write(results: list[RunResult]) -> None:
-    """Write the page and print the tables."""
+def write(results_of: Callable[[str], list[RunResult]]) -> None:
+    """Write the tables of every study and of all together, and the page of all together."""
+    results_of = cache(results_of)
+    for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
+        text = markdown(compare_methods(results_of(study), baseline_of(study)))
+        write_file(RESULTS / study / "comparison.md", text.encode())
+    comparisons = compare_pairs(results_of)
     (RESULTS / "overview").mkdir(exist_ok=True)
-    page = write_comparison(
-        RESULTS / "overview",
-        results,
+    write_file(RESULTS / "overview" / "comparison.md", overview(comparisons).encode())
+    print(overview(comparisons), f"page: {write_page(results_of)}", sep="\n")
+
+
+def write_page(results_of: Callable[[str], list[RunResult]]) -> Path:
+    """The page of all pairs, in runs/overview, and where it is."""
+    folder = ROOT / "runs" / "overview"
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_comparison(
+        folder,
+        compare_pairs(results_of),
+        pairs_of_methods(results_of),
         baseline="grpo",
         command="python benchmarks/overview.py",
-        versions={"versions": "on the page of each study"},
+        versions={"results": "docs/results/*/results.parquet"},
         study="\n".join(f"{row.label}: {row.lampo} and {row.grpo} of docs/results/{row.study}" for row in ROWS),
     )
-    comparisons = compare_methods(results, "grpo")
-    print(accuracies(comparisons), speed_and_steadiness(comparisons), f"page: {page}", sep="\n\n")
+
+
+def overview(comparisons: Sequence[Comparison]) -> str:
+    """docs/results/overview/comparison.md."""
+    return "\n\n".join(
+        (
+            "# LamPO minus GRPO in all studies",
+            "Each row is two methods that differ in the advantage alone. Differences are in points, paired by seed, with 95 % intervals "
+            "over seeds. Bold: p below 0.05.",
+            "## Accuracy",
+            "A row repeats the claim of its study's own table, with the p that stands there: corrected for the methods of that table "
+            "(Benjamini and Hochberg). " + _tested_alone(),
+            accuracies(comparisons),
+            "## Speed, steadiness, diversity",
+            "No study's own table makes these claims. p is corrected for the rows of this table.",
+            speed_and_steadiness(comparisons) + "\n",
+        )
+    )
+
+
+def _tested_alone() -> str:
+    alone = [f"“{row.label}”" for row in ROWS if row.grpo != baseline_of(row.study)]
+    return f"No study's table makes the claims of {', '.join(alone)}: these pairs are tested alone."
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/pairs.py docs/results/against_wrong
 
-Prints the differences as Markdown: in points, paired by seed, with 95 % intervals over seeds and p of the paired permutation test, which is
-not corrected for the number of comparisons. Then what each method gained in pass@k.
+Prints the differences as Markdown: in points, paired by seed, with 95 % intervals over seeds and p of the paired permutation test. Where
+the study's own table makes the claim, p is the one that stands there. Where it does not, "alone" is said: p is of this pair, not corrected.
+Then what each method gained in pass@k.
 """
 
 from __future__ import annotations
@@ -16,26 +17,32 @@ from pathlib import Path
 
 from lampo.compare.comparison import Comparison, MethodSummary, area_under_curve, compare_methods
 from lampo.compare.results import RunResult, read_results
-from lampo.compare.statistics import paired
+from lampo.compare.statistics import Paired, paired
+from lampo.compare.study import load_study
 from lampo.compare.table import NONE, p_value, points
+from lampo.types import LampoError
 
 Measure = Callable[[RunResult], float | None]
 
 
 def differences(comparison: Comparison) -> str:
     """The first method of a row minus the second."""
-    measures: dict[str, Measure] = {
-        "at the end": lambda run: run.points[-1].accuracy,
-        "over training": lambda run: area_under_curve(run.points, comparison.budget),
-        "most likely response": lambda run: run.points[-1].greedy,
-        "pass@k": lambda run: run.points[-1].pass_at_k,
+    measures: dict[str, tuple[Measure, str]] = {
+        "at the end": (lambda run: run.points[-1].accuracy, "final_difference"),
+        "over training": (lambda run: area_under_curve(run.points, comparison.budget), "area_difference"),
+        "most likely response": (lambda run: run.points[-1].greedy, "greedy_difference"),
+        "pass@k": (lambda run: run.points[-1].pass_at_k, ""),
     }
     lines = [
         f"| {comparison.task} | " + " | ".join(f"{name} | ahead | p" for name in measures) + " |",
         "|---" * (1 + 3 * len(measures)) + "|",
     ]
-    for ours, theirs in combinations(comparison.methods, 2):
-        cells = [cell for measure in measures.values() for cell in _difference(ours, theirs, measure)]
+    baseline, *others = comparison.methods
+    for ours, theirs in combinations([*others, baseline], 2):
+        cells = []
+        for measure, claim in measures.values():
+            made = getattr(ours, claim) if claim and theirs is baseline else None
+            cells += _cells(made or paired(_by_seed(ours, measure), _by_seed(theirs, measure)))
         lines.append(f"| {ours.method} minus {theirs.method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -44,38 +51,35 @@ def gains(comparison: Comparison) -> str:
     """Pass@k after training minus before, each method for itself."""
     lines = ["| pass@k, after minus before | points | up | p |", "|---|---|---|---|"]
     for method in comparison.methods:
-        cells = _difference(method, method, lambda run: run.points[-1].pass_at_k, lambda run: run.points[0].pass_at_k)
-        lines.append(f"| {method.method} | {' | '.join(cells)} |")
+        after, before = (_by_seed(method, lambda run, at=at: run.points[at].pass_at_k) for at in (-1, 0))
+        lines.append(f"| {method.method} | {' | '.join(_cells(paired(after, before)))} |")
     return "\n".join(lines)
 
 
-def _difference(
-    ours: MethodSummary, theirs: MethodSummary, measure: Measure, their_measure: Measure | None = None
-) -> tuple[str, str, str]:
-    left, right = (
-        {run.seed: value for run in method.runs if (value := of(run)) is not None}
-        for method, of in ((ours, measure), (theirs, their_measure or measure))
-    )
-    pair = paired(left, right)
+def _by_seed(method: MethodSummary, measure: Measure) -> dict[int, float]:
+    return {run.seed: value for run in method.runs if (value := measure(run)) is not None}
+
+
+def _cells(pair: Paired | None) -> tuple[str, str, str]:
     if pair is None:
         return NONE, NONE, NONE
     ahead = sum(difference > 0 for difference in pair.differences)
-    return points(pair.difference), f"{ahead} of {len(pair.seeds)}", p_value(pair.p)
+    p = f"{p_value(pair.p_alone)} alone" if pair.p is None else p_value(pair.p)
+    return points(pair.difference), f"{ahead} of {len(pair.seeds)}", p
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="folder with a results.parquet: docs/results/NAME or runs/NAME")
-    path = parser.parse_args().study / "results.parquet"
-    if not path.is_file():
-        sys.exit(f"There is no {path}. Name a study's folder, such as docs/results/addition.")
+    folder = parser.parse_args().study
     try:
-        results = [result for result in read_results(path) if result.phase == "test"]
-    except (OSError, ValueError) as error:
-        sys.exit(f"Cannot read {path}: {error}")
-    if not results:
-        sys.exit(f"{path} has no test runs.")
-    for comparison in compare_methods(results, results[0].method):
+        results = read_results(folder / "results.parquet")
+        comparisons = compare_methods(results, load_study(folder / "study.yaml").study.baseline)
+    except LampoError as error:
+        sys.exit(f"{error} Name a study's folder, such as docs/results/addition.")
+    if not any(comparison.methods for comparison in comparisons):
+        sys.exit(f"{folder} has no test runs.")
+    for comparison in comparisons:
         print(differences(comparison), gains(comparison), sep="\n\n", end="\n\n")
 
 

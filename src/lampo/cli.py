@@ -6,7 +6,6 @@ from . import process as environment  # noqa: F401  it must run before torch is 
 
 # isort: split
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -334,34 +333,24 @@ def verify(
 @app.command()
 def compare(
     study: Annotated[Path, typer.Argument(help="A study (YAML), see docs/compare.md.", show_default=False)],
-    only_report: Annotated[
-        bool, typer.Option("--only-report", help="Run nothing: compare what is finished by now.")
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Run nothing: write the page from the results.parquet beside the study file, or from the runs that ended by now.",
+        ),
     ] = False,
 ) -> None:
     """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
     from rich.console import Console
 
-    from .compare.command import compare as run_study
-    from .compare.command import finished_so_far, versions
-    from .compare.page import write_comparison
-    from .compare.study import load_study
+    from .compare.command import compare_study
 
-    plan, console = load_study(study), Console()
     try:
-        results = finished_so_far(plan) if only_report else run_study(plan, console)
+        compare_study(study, Console(), only_page=page)
     except KeyboardInterrupt:
         typer.echo(f"Stopped. Go on with: lampo compare {study}")
         raise typer.Exit(130) from None
-    page = write_comparison(
-        plan.folder,
-        results,
-        baseline=plan.study.baseline,
-        command=shlex.join(["lampo", "compare", str(study)]),
-        versions=versions(),
-        study=study.read_text(encoding="utf-8"),
-    )
-    typer.echo((plan.folder / "comparison.md").read_text(encoding="utf-8"))
-    typer.echo(f"page: {page}")
 
 
 @app.command()

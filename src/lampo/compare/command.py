@@ -1,8 +1,9 @@
-"""`lampo compare`: run a study, choose the learning rates, compare."""
+"""`lampo compare`: run a study, choose the learning rates, compare; or write the page of results that are there."""
 
 from __future__ import annotations
 
 import fcntl
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,64 @@ from rich.console import Console
 from ..store.files import write_file
 from ..types import LampoError
 from .collect import collect
-from .comparison import TunedMethod, tuned_methods
+from .comparison import TunedMethod, compare_methods, tuned_methods
+from .page import write_comparison
 from .progress import PhaseProgress
-from .results import Phase, RunResult, write_results
+from .results import Phase, RunResult, read_results, write_results
 from .schedule import crash_of, is_finished, run_all
-from .study import Plan, Planned, dump_study
+from .study import Plan, Planned, dump_study, load_study
+from .table import markdown
+
+RESULTS = "results.parquet"
+
+
+def compare_study(study: Path, console: Console, *, only_page: bool = False) -> None:
+    """The command: run the study unless only its page is wanted, write page and tables, and print the tables.
+
+    Both are written into the study's folder of runs, which is not committed.
+
+    Raises:
+        LampoError: as `compare` and `finished_results` say.
+        KeyboardInterrupt: the user stopped it; the same call goes on.
+    """
+    plan = load_study(study)
+    if only_page:
+        results, source = finished_results(plan, study.parent)
+        made_with = {"results": str(source)}
+    else:
+        results, made_with = compare(plan, console), versions()
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    comparisons = compare_methods(results, plan.study.baseline)
+    page = write_comparison(
+        plan.folder,
+        comparisons,
+        results,
+        baseline=plan.study.baseline,
+        command=shlex.join(["lampo", "compare", str(study)]),
+        versions=made_with,
+        study=study.read_text(encoding="utf-8"),
+    )
+    print(markdown(comparisons))
+    for what, value in made_with.items() if only_page else ():
+        print(f"{what}: {value}")
+    print(f"page: {page}")
+
+
+def finished_results(plan: Plan, beside: Path) -> tuple[list[RunResult], Path]:
+    """Results without running anything, and where they are from.
+
+    First the `results.parquet` beside the study file, as the studies of docs/results have it. Else the runs of the study that
+    ended, or what is left of them where only their results were kept.
+
+    Raises:
+        LampoError: there are none, or they cannot be read.
+    """
+    if (beside / RESULTS).is_file():
+        return read_results(beside / RESULTS), beside / RESULTS
+    kept = plan.folder / RESULTS
+    if kept.is_file() and not (plan.folder / "runs").is_dir():
+        return read_results(kept), kept
+    return finished_so_far(plan), kept
 
 
 def compare(plan: Plan, console: Console) -> list[RunResult]:
@@ -49,7 +103,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
             console.print(f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}")
         test, _ = _phase("comparison", plan.test(_rates(chosen)), plan, console)
         results += _results(test, "test")
-        write_results(plan.folder / "results.parquet", results)
+        write_results(plan.folder / RESULTS, results)
         return results
 
 
@@ -68,8 +122,10 @@ def finished_so_far(plan: Plan) -> list[RunResult]:
     decided = [run for run in test if (run.task, run.method) not in undecided]
     results += _results([run for run in decided if _has_ended(run)], "test")
     if not results:
-        raise LampoError(f"No run of the study in {plan.folder} has ended yet, so there is nothing to report.")
-    write_results(plan.folder / "results.parquet", results)
+        raise LampoError(
+            f"No run of the study in {plan.folder} has ended yet, so there is nothing to show. Run it: lampo compare STUDY.yaml"
+        )
+    write_results(plan.folder / RESULTS, results)
     return results
 
 

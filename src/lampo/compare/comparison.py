@@ -91,6 +91,11 @@ class MethodSummary:
     greedy_difference: Paired | None
     runs: tuple[RunResult, ...]
 
+    @property
+    def trained(self) -> bool:
+        """Whether any of its runs made an optimiser step."""
+        return any(run.points[-1].updates > 0 for run in self.runs)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -149,19 +154,17 @@ class Curve:
     high: tuple[float, ...] | None
 
 
-def compare_methods(
-    results: Sequence[RunResult], baseline: str, *, target: float | None = None
-) -> tuple[Comparison, ...]:
+def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Comparison, ...]:
     """Every task of a study, in the order of the results.
 
-    Runs of phase "test" are compared, runs of phase "tuning" say how the learning rates were chosen. The target accuracy,
-    unless given, is the baseline's mean start plus 90 % of its mean gain.
+    Runs of phase "test" are compared, runs of phase "tuning" say how the learning rates were chosen. The target accuracy
+    is the baseline's mean start plus 90 % of its mean gain.
 
     Raises:
         ValueError: a method has a seed twice on a task, or was tested there with several learning rates.
     """
     tasks = dict.fromkeys(result.task for result in results)
-    return tuple(_compare_task([r for r in results if r.task == task], baseline, target) for task in tasks)
+    return tuple(_compare_task([r for r in results if r.task == task], baseline) for task in tasks)
 
 
 def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
@@ -237,82 +240,24 @@ def collapsed(points: Sequence[Point]) -> bool:
     return accuracies[-1] < max(accuracies[0], max(accuracies) / 2)
 
 
-def _compare_task(results: Sequence[RunResult], baseline: str, target: float | None) -> Comparison:
+Measure = Callable[[RunResult], float | None]
+
+
+def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     tested = [result for result in results if result.phase == "test"]
     counted = _with_points(tested)
-    names = sorted(dict.fromkeys(run.method for run in counted), key=lambda name: name != baseline)
-    runs_of = {name: sorted((r for r in counted if r.method == name), key=lambda run: run.seed) for name in names}
-    for name, runs in runs_of.items():
-        if len({run.seed for run in runs}) < len(runs) or len({run.learning_rate for run in runs}) > 1:
-            raise ValueError(f"the test runs of {name} on {results[0].task} repeat a seed or differ in learning rate")
-    totals = [run.points[-1].rollouts for run in counted if run.status == "finished" and run.points[-1].rollouts]
-    budget = min(totals, default=max((run.points[-1].rollouts for run in counted), default=0))
-    if target is None and baseline in runs_of:
-        start, end = (float(np.mean([run.points[at].accuracy for run in runs_of[baseline]])) for at in (0, -1))
-        target = start + SHARE_OF_GAIN * (end - start) if end > start else None
-
-    measures: tuple[Callable[[RunResult], float | None], ...] = (
-        _final,
-        lambda run: area_under_curve(run.points, budget),
-        lambda run: run.points[-1].greedy,
-    )
-    finals, areas, greedies = (
-        {name: {run.seed: value for run in runs_of[name] if (value := of(run)) is not None} for name in names}
-        for of in measures
-    )
-    # a run that crashed was last asked fewer problems than the others at their ends
-    ends = [run.points[-1] for run in sorted(counted, key=lambda run: run.status == "crashed")]
-    problems, samples = (ends[0].problems, ends[0].samples) if ends else (0, 0)
-    others = [name for name in names if name != baseline]
-    final_differences, area_differences, greedy_differences = (
-        dict(zip(others, corrected([paired(of[name], of.get(baseline, {})) for name in others]), strict=True))
-        for of in (finals, areas, greedies)
-    )
+    runs_of = _runs_by_method(counted, baseline)
+    budget = _common_budget(counted)
+    target = _most_of_the_gain(runs_of[baseline]) if baseline in runs_of else None
+    problems, samples = _asked(counted)
+    differences = [
+        _beside_baseline(runs_of, baseline, measure) for measure in (_final, lambda run: _area(run, budget), _greedy)
+    ]
     methods = []
-    for name in names:
-        runs = runs_of[name]
-        num_crashed = sum(result.status == "crashed" for result in tested if result.method == name)
-        lasts = [run.points[-1] for run in runs if run.points[-1].samples == samples]
-        passes = [point.pass_at_k for point in lasts if point.pass_at_k is not None]
-        reached = [
-            rollouts for run in runs if target is not None and (rollouts := rollouts_to(run.points, target)) is not None
-        ]
-        methods.append(
-            MethodSummary(
-                method=name,
-                learning_rate=runs[0].learning_rate,
-                seeds=tuple(finals[name]),
-                finals=tuple(finals[name].values()),
-                start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
-                final=mean_over_seeds(list(finals[name].values()), 0.0, 1.0),
-                final_iqm=float(stats.trim_mean(list(finals[name].values()), 0.25)),
-                area=mean_over_seeds(list(areas[name].values()), 0.0, 1.0),
-                at_budget=mean_over_seeds(
-                    [float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run))) for run in runs], 0.0, 1.0
-                ),
-                pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
-                pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
-                greedy_start=_mean([run.points[0].greedy for run in runs]),
-                greedy_area=_mean([_greedy_area(run, budget) for run in runs]),
-                greedy=mean_over_seeds(list(greedies[name].values()), 0.0, 1.0) if greedies[name] else None,
-                reached=len(reached) / len(runs) if target is not None else None,
-                rollouts_to_target=float(np.median(reached)) if reached else None,
-                mean_drop=float(np.mean([largest_drop(run.points) for run in runs])),
-                worst_drop=max(largest_drop(run.points) for run in runs),
-                entropy_end=_mean([run.entropy_end for run in runs]),
-                gradient_spikes=_mean([run.gradient_spikes for run in runs]),
-                num_crashed=num_crashed,
-                num_collapsed=sum(collapsed(run.points) for run in runs),
-                num_uncounted=sum(result.method == name for result in tested) - len(runs),
-                length=float(np.mean([run.points[-1].length for run in runs])),
-                **{axis: _mean(_totals(runs, axis)) for axis in ("rollouts", "tokens", "updates", "seconds")},
-                final_difference=final_differences.get(name),
-                area_difference=area_differences.get(name),
-                greedy_difference=greedy_differences.get(name),
-                runs=tuple(runs),
-            )
-        )
-    uncounted = [run for run in tested if run.method not in runs_of]
+    for name, runs in runs_of.items():
+        of_method = [result for result in tested if result.method == name]
+        beside = [of.get(name) for of in differences]
+        methods.append(_summary(runs, of_method, budget, target, samples, *beside))
     return Comparison(
         task=results[0].task,
         baseline=baseline,
@@ -322,12 +267,105 @@ def _compare_task(results: Sequence[RunResult], baseline: str, target: float | N
         samples=samples,
         methods=tuple(methods),
         tuning=tuned_methods(results),
-        lost=tuple(
-            (name, len(errors), errors[0])
-            for name in dict.fromkeys(run.method for run in uncounted)
-            if (errors := [run.error for run in uncounted if run.method == name])
-        ),
+        lost=_lost([run for run in tested if run.method not in runs_of]),
     )
+
+
+def _runs_by_method(counted: Sequence[RunResult], baseline: str) -> dict[str, list[RunResult]]:
+    """The runs of each method in the order of seeds, the baseline's first."""
+    names = sorted(dict.fromkeys(run.method for run in counted), key=lambda name: name != baseline)
+    runs_of = {name: sorted((r for r in counted if r.method == name), key=lambda run: run.seed) for name in names}
+    for name, runs in runs_of.items():
+        if len({run.seed for run in runs}) < len(runs) or len({run.learning_rate for run in runs}) > 1:
+            raise ValueError(f"the test runs of {name} on {runs[0].task} repeat a seed or differ in learning rate")
+    return runs_of
+
+
+def _common_budget(counted: Sequence[RunResult]) -> int:
+    totals = [run.points[-1].rollouts for run in counted if run.status == "finished" and run.points[-1].rollouts]
+    return min(totals, default=max((run.points[-1].rollouts for run in counted), default=0))
+
+
+def _most_of_the_gain(baseline_runs: Sequence[RunResult]) -> float | None:
+    start, end = (float(np.mean([run.points[at].accuracy for run in baseline_runs])) for at in (0, -1))
+    return start + SHARE_OF_GAIN * (end - start) if end > start else None
+
+
+def _asked(counted: Sequence[RunResult]) -> tuple[int, int]:
+    """Problems, and samples of each, at the end; a run that crashed was last asked fewer than the others."""
+    ends = [run.points[-1] for run in sorted(counted, key=lambda run: run.status == "crashed")]
+    return (ends[0].problems, ends[0].samples) if ends else (0, 0)
+
+
+def _beside_baseline(runs_of: dict[str, list[RunResult]], baseline: str, measure: Measure) -> dict[str, Paired | None]:
+    """Each other method beside the baseline: a column of a table, for whose rows p is corrected."""
+    values = {name: _by_seed(runs, measure) for name, runs in runs_of.items()}
+    others = [name for name in runs_of if name != baseline]
+    pairs = corrected([paired(values[name], values.get(baseline, {})) for name in others])
+    return dict(zip(others, pairs, strict=True))
+
+
+def _by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[int, float]:
+    return {run.seed: value for run in runs if (value := measure(run)) is not None}
+
+
+def _summary(
+    runs: Sequence[RunResult],
+    of_method: Sequence[RunResult],
+    budget: int,
+    target: float | None,
+    samples: int,
+    final_difference: Paired | None,
+    area_difference: Paired | None,
+    greedy_difference: Paired | None,
+) -> MethodSummary:
+    """One method from its runs that count, and from all of them, those without any evaluation included."""
+    finals, areas = [_final(run) for run in runs], [_area(run, budget) for run in runs]
+    greedies = list(_by_seed(runs, _greedy).values())
+    at_budget = [float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run))) for run in runs]
+    passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
+    reached = [
+        rollouts for run in runs if target is not None and (rollouts := rollouts_to(run.points, target)) is not None
+    ]
+    drops = [largest_drop(run.points) for run in runs]
+    return MethodSummary(
+        method=runs[0].method,
+        learning_rate=runs[0].learning_rate,
+        seeds=tuple(run.seed for run in runs),
+        finals=tuple(finals),
+        start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
+        final=mean_over_seeds(finals, 0.0, 1.0),
+        final_iqm=float(stats.trim_mean(finals, 0.25)),
+        area=mean_over_seeds(areas, 0.0, 1.0),
+        at_budget=mean_over_seeds(at_budget, 0.0, 1.0),
+        pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
+        pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
+        greedy_start=_mean([run.points[0].greedy for run in runs]),
+        greedy_area=_mean([_greedy_area(run, budget) for run in runs]),
+        greedy=mean_over_seeds(greedies, 0.0, 1.0) if greedies else None,
+        reached=len(reached) / len(runs) if target is not None else None,
+        rollouts_to_target=float(np.median(reached)) if reached else None,
+        mean_drop=float(np.mean(drops)),
+        worst_drop=max(drops),
+        entropy_end=_mean([run.entropy_end for run in runs]),
+        gradient_spikes=_mean([run.gradient_spikes for run in runs]),
+        num_crashed=sum(result.status == "crashed" for result in of_method),
+        num_collapsed=sum(collapsed(run.points) for run in runs),
+        num_uncounted=len(of_method) - len(runs),
+        length=float(np.mean([run.points[-1].length for run in runs])),
+        **{axis: _mean(_totals(runs, axis)) for axis in ("rollouts", "tokens", "updates", "seconds")},
+        final_difference=final_difference,
+        area_difference=area_difference,
+        greedy_difference=greedy_difference,
+        runs=tuple(runs),
+    )
+
+
+def _lost(uncounted: Sequence[RunResult]) -> tuple[tuple[str, int, str], ...]:
+    errors: dict[str, list[str]] = {}
+    for run in uncounted:
+        errors.setdefault(run.method, []).append(run.error)
+    return tuple((name, len(told), told[0]) for name, told in errors.items())
 
 
 def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
@@ -339,6 +377,14 @@ def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
 
 def _final(run: RunResult) -> float:
     return run.points[-1].accuracy
+
+
+def _area(run: RunResult, budget: int) -> float:
+    return area_under_curve(run.points, budget)
+
+
+def _greedy(run: RunResult) -> float | None:
+    return run.points[-1].greedy
 
 
 def _greedy_area(run: RunResult, budget: int) -> float | None:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import plotly.graph_objects as go
-
 from ..store.files import write_file
-from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
-from .comparison import Axis, Comparison, MethodSummary, compare_methods, learning_curve
+from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
+from .comparison import Axis, Comparison, Curve, MethodSummary, learning_curve
 from .results import RunResult
-from .table import HOW_TO_READ, in_words, markdown, p_value, percent, points, rate, tables
+from .table import HOW_TO_READ, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27
 AXES: dict[Axis, str] = {
@@ -23,6 +21,7 @@ AXES: dict[Axis, str] = {
     "seconds": "seconds of training",
 }
 MARKED = ("better", "worse")
+CURVES = "On the test problems: means over seeds, with 95 % intervals where they are switched on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +45,13 @@ class Look:
 
 def write_comparison(
     folder: Path,
-    results: list[RunResult],
+    comparisons: Sequence[Comparison],
+    results: Sequence[RunResult],
     *,
     baseline: str,
     command: str,
     versions: dict[str, str],
     study: str,
-    target: float | None = None,
 ) -> Path:
     """Write `comparison.md` and `comparison.html` into the folder and return the page's path.
 
@@ -61,14 +60,13 @@ def write_comparison(
 
     Args:
         folder: that of the study; its name is the page's title.
-        results: all runs, of all phases and tasks; more may still be missing.
+        comparisons: of all tasks.
+        results: what they are made of: all runs, of all phases and tasks; more may still be missing.
         baseline: the method the others are compared with.
         command: that makes the study.
-        versions: of the programs that took part.
+        versions: of the programs that took part, or where the results are from.
         study: text of the study file.
-        target: accuracy for the rollouts-to-target measure, instead of 90 % of the baseline's gain.
     """
-    comparisons = compare_methods(results, baseline, target=target)
     looks = _looks([result.method for result in results], baseline)
     page = render(
         "compare/page.html.j2",
@@ -78,6 +76,7 @@ def write_comparison(
         looks=looks,
         axes=AXES,
         forest=_forest(comparisons, looks),
+        forest_seeds=_seeds_a_row([method for comparison in comparisons for method in _compared(comparison)]),
         tasks=[_task(comparison, looks) for comparison in comparisons],
         how_to_read=HOW_TO_READ,
         command=command,
@@ -123,12 +122,14 @@ def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
         charts.append(_seed_by_seed(comparison, looks))
     if any(len(tuned.trials) > 1 for tuned in comparison.tuning):
         charts.append(_tuning(comparison, looks))
-    curves = {axis: _curves(comparison, axis, looks) for axis in get_args(Axis)} if comparison.methods else None
+    trained = any(method.trained for method in comparison.methods)
+    curves = {axis: _curves(comparison, axis, looks) for axis in get_args(Axis)} if trained else None
     return {
         "name": comparison.task,
         "words": in_words(comparison),
         "tables": tables(comparison),
         "curves": curves,
+        "curves_caption": f"{CURVES} {unequal_seeds(comparison)}".strip(),
         "curves_in_words": "; ".join(
             f"{m.method} from {m.start.value:.1%} to {m.final.value:.1%}" for m in comparison.methods
         ),
@@ -139,50 +140,55 @@ def _task(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
 # Charts --------------------------------------------------------------------------------------------------------------
 
 
-def _curves(comparison: Comparison, axis: Axis, looks: dict[str, Look]) -> dict[str, Any]:
+def _curves(comparison: Comparison, axis: Axis, looks: dict[str, Look]) -> Figure:
     """Learning curves at equal cost: bands of intervals, lines, and each name at the end of its line."""
     curves = {method.method: learning_curve(method.runs, axis) for method in comparison.methods}
-    figure = go.Figure()
-    for name, curve in curves.items():
-        if curve.low and curve.high:
-            band = go.Scatter(
-                x=curve.x + curve.x[::-1], y=_short(curve.high + curve.low[::-1]), fill="toself", mode="none"
-            )
-            band.update(fillcolor=looks[name].transparent(0.13), hoverinfo="skip", showlegend=False)
-            figure.add_trace(band.update(meta={"method": name, "part": "interval"}))
-    for name, curve in curves.items():
-        bounds = zip(curve.low or [None] * len(curve.x), curve.high or [None] * len(curve.x), strict=True)
-        intervals = ["" if low is None or high is None else f"[{low:.1%}, {high:.1%}]" for low, high in bounds]
-        line = go.Scatter(x=curve.x, y=_short(curve.mean), mode="lines+markers", name=name, customdata=intervals)
-        line.update(line=_line(looks[name]), marker={"size": 5, "color": looks[name].colour})
-        line.update(
-            hovertemplate=f"%{{x:,.0f}} {AXES[axis]}<br>%{{y:.1%}} %{{customdata}}<extra>%{{fullData.name}}</extra>"
-        )
-        figure.add_trace(line.update(meta={"method": name, "part": "line"}))
-
     ends = [value for curve in curves.values() for value in (*curve.mean, *(curve.low or ()), *(curve.high or ()))]
     low, high = min(ends), max(ends)
     low, high = low - 0.04 * (high - low or 0.1), high + 0.04 * (high - low or 0.1)
-    for name, curve in curves.items():  # the page moves the names to the right edge, and apart
-        label = go.Scatter(x=[curve.x[-1]] * 2, y=_short([curve.mean[-1]] * 2), mode="lines+text", cliponaxis=False)
-        label.update(text=["", f"<b>{_escaped(name)}</b>"], textposition="middle right", hoverinfo="skip")
-        label.update(textfont={"color": looks[name].colour})
-        label.update(line={"color": looks[name].transparent(0.45), "width": 1, "dash": "dot"})
-        figure.add_trace(label.update(meta={"method": name, "part": "label"}))
-    style(figure, CURVE_HEIGHT)
-    figure.update_layout(
+    traces = [
+        *(_band(name, curve, looks[name]) for name, curve in curves.items()),
+        *(_mean_line(name, curve, looks[name], axis) for name, curve in curves.items()),
+        *(_label(name, curve, looks[name]) for name, curve in curves.items()),
+    ]
+    return figure(
+        [trace for trace in traces if trace],
+        CURVE_HEIGHT,
         showlegend=False,
         hovermode="closest",
         margin={"r": 16 + 7.4 * max(len(name) for name in curves)},
-        xaxis={"title": {"text": AXES[axis], "standoff": 6}, "tickformat": "~s"},
+        xaxis={"title": {"text": AXES[axis], "standoff": 6}, "tickformat": ",d" if axis == "seconds" else "~s"},
         yaxis={"range": [low, high], "tickformat": "~%"},
     )
-    if axis == "seconds":
-        figure.update_xaxes(tickformat=",d")
-    return figure.to_plotly_json()
 
 
-def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> dict[str, Any] | None:
+def _band(name: str, curve: Curve, look: Look) -> Trace | None:
+    if not curve.low or not curve.high:
+        return None
+    x, y = curve.x + curve.x[::-1], curve.high + curve.low[::-1]
+    band = scatter(x, y, "none", fill="toself", fillcolor=look.transparent(0.13), hoverinfo="skip", showlegend=False)
+    return band | _part(name, "interval")
+
+
+def _mean_line(name: str, curve: Curve, look: Look, axis: Axis) -> Trace:
+    bounds = zip(curve.low or [None] * len(curve.x), curve.high or [None] * len(curve.x), strict=True)
+    intervals = ["" if low is None or high is None else f"[{low:.1%}, {high:.1%}]" for low, high in bounds]
+    line = scatter(curve.x, curve.mean, "lines+markers", name=name, customdata=intervals, line=_line(look))
+    line["marker"] = {"size": 5, "color": look.colour}
+    line["hovertemplate"] = f"%{{x:,.0f}} {AXES[axis]}<br>%{{y:.1%}} %{{customdata}}<extra>%{{fullData.name}}</extra>"
+    return line | _part(name, "line")
+
+
+def _label(name: str, curve: Curve, look: Look) -> Trace:
+    """The method's name at the end of its line; the page moves the names to the right edge, and apart."""
+    label = scatter([curve.x[-1]] * 2, [curve.mean[-1]] * 2, "lines+text", cliponaxis=False, hoverinfo="skip")
+    label |= {"text": ["", f"<b>{_escaped(name)}</b>"], "textposition": "middle right"}
+    label |= {"textfont": {"color": look.colour}}
+    label |= {"line": {"color": look.transparent(0.45), "width": 1, "dash": "dot"}}
+    return label | _part(name, "label")
+
+
+def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> Figure | None:
     """The mean paired difference of each method and task, with its interval; filled where the verdict is clear."""
     rows: list[tuple[str, MethodSummary | None]] = []
     for comparison in comparisons:
@@ -194,113 +200,128 @@ def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> dict[s
             rows += [(_escaped(method.method), method) for method in compared]
     if not rows:
         return None
-    figure = go.Figure()
-    for row, (_, method) in enumerate(rows):
-        pair = method and method.final_difference
-        if not method or not pair:
-            continue
-        mean, look = pair.difference, looks[method.method]
-        texts = [
-            f"{points(mean)} points over {len(pair.seeds)} seeds<br>",
-            f"corrected p {p_value(pair.p_corrected)}: ",
-        ]
-        dot = go.Scatter(x=[_points(mean.value)], y=[row], mode="markers", name=method.method)
-        dot.update(hovertemplate=f"{''.join(texts)}{pair.verdict}<extra>%{{fullData.name}}</extra>")
-        dot.update(marker=_marker(look, "circle" if pair.verdict in MARKED else "circle-open", 10))
-        if mean.low is not None and mean.high is not None:
-            plus, minus = [_points(mean.high - mean.value)], [_points(mean.value - mean.low)]
-            bar = {"type": "data", "symmetric": False, "array": plus, "arrayminus": minus}
-            dot.update(error_x=bar | {"color": look.colour, "thickness": 2, "width": 5})
-        figure.add_trace(dot.update(meta={"method": method.method, "part": "row"}))
-    _rows_style(figure, [label for label, _ in rows])
-    return figure.to_plotly_json()
+    traces = [_difference(row, method, looks[method.method]) for row, (_, method) in enumerate(rows) if method]
+    return _rows_figure(traces, [label for label, _ in rows])
+
+
+def _difference(row: int, method: MethodSummary, look: Look) -> Trace:
+    pair = method.final_difference
+    assert pair
+    mean = pair.difference
+    dot = scatter([_points(mean.value)], [row], "markers", name=method.method)
+    dot["marker"] = _marker(look, "circle" if pair.verdict in MARKED else "circle-open", 10)
+    dot["hovertemplate"] = (
+        f"{points(mean)} points over {len(pair.seeds)} seeds<br>p {p_value(pair.p)}: {pair.verdict}"
+        "<extra>%{fullData.name}</extra>"
+    )
+    if mean.low is not None and mean.high is not None:
+        plus, minus = [_points(mean.high - mean.value)], [_points(mean.value - mean.low)]
+        bar = {"type": "data", "symmetric": False, "array": plus, "arrayminus": minus}
+        dot["error_x"] = bar | {"color": look.colour, "thickness": 2, "width": 5}
+    return dot | _part(method.method, "row")
 
 
 def _compared(comparison: Comparison) -> list[MethodSummary]:
     """Who stands beside the baseline in the charts of differences: without the untrained, whose distance would crowd out all others'."""
-    return [method for method in comparison.methods if method.final_difference and method.updates != 0]
+    return [method for method in comparison.methods if method.final_difference and method.trained]
+
+
+def _seeds_a_row(compared: Sequence[MethodSummary]) -> str:
+    """How many seeds the rows of a chart of differences have, where that differs."""
+    counts = sorted({len(method.final_difference.seeds) for method in compared if method.final_difference})
+    return f"A row is over the seeds that both methods have, {counts[0]} to {counts[-1]}." if len(counts) > 1 else ""
 
 
 def _seed_by_seed(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     """Every seed's difference to the baseline as a dot, and the mean as a bar."""
     (baseline,) = (method for method in comparison.methods if method.method == comparison.baseline)
     compared = _compared(comparison)
-    crashed = {
-        (run.method, run.seed) for method in comparison.methods for run in method.runs if run.status == "crashed"
-    }
-    figure = go.Figure()
-    for row, method in enumerate(compared):
-        pair, look = method.final_difference, looks[method.method]
-        assert pair
-        ours, theirs = (dict(zip(m.seeds, m.finals, strict=True)) for m in (method, baseline))
-        texts = []
-        for seed in pair.seeds:
-            lost = [name for name in (method.method, comparison.baseline) if (name, seed) in crashed]
-            note = f"<br>crashed: {_escaped(', '.join(lost))}" if lost else ""
-            texts.append(f"seed {seed}: {ours[seed]:.1%} against {theirs[seed]:.1%}{note}")
-        symbols = ["x" if (method.method, seed) in crashed else "circle" for seed in pair.seeds]
-        offsets = [row + 0.28 * (2 * (at % 3) / 2 - 1) for at in range(len(pair.seeds))]  # three lanes
-        dots = go.Scatter(x=[_points(d) for d in pair.differences], y=offsets, mode="markers", customdata=texts)
-        dots.update(marker=_marker(look, symbols, 8) | {"opacity": 0.75}, name=method.method)
-        dots.update(hovertemplate="%{x:+.1f} points<br>%{customdata}<extra>%{fullData.name}</extra>")
-        mean = go.Scatter(x=[_points(pair.difference.value)], y=[row], mode="markers", hoverinfo="skip")
-        mean.update(marker={"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": look.colour}})
-        figure.add_traces([trace.update(meta={"method": method.method, "part": "row"}) for trace in (mean, dots)])
-    _rows_style(figure, [_escaped(method.method) for method in compared])
-    figure.update_layout(height=_beside(len(compared)))
+    traces = [
+        trace for row, method in enumerate(compared) for trace in _seeds_of(row, method, baseline, looks[method.method])
+    ]
+    chart = _rows_figure(traces, [_escaped(method.method) for method in compared])
+    chart["layout"]["height"] = _beside(len(compared))
     better = [f"{m.method} ahead in {m.final_difference.improvement.value:.0%}" for m in compared if m.final_difference]
+    meaning = (
+        f"Final accuracy minus {comparison.baseline}'s, in points: a dot a seed, a bar the mean. A cross is a seed that "
+        f"crashed. {_seeds_a_row(compared)}"
+    )
     return {
         "title": "Seed by seed",
-        "meaning": f"Final accuracy minus {comparison.baseline}'s, in points: a dot a seed, a bar the mean. A cross is a "
-        "seed that crashed.",
+        "meaning": meaning.strip(),
         "in_words": f"Share of seeds: {'; '.join(better)}",
-        "figure": figure.to_plotly_json(),
+        "figure": chart,
     }
+
+
+def _seeds_of(row: int, method: MethodSummary, baseline: MethodSummary, look: Look) -> tuple[Trace, Trace]:
+    """The bar and the dots of one row."""
+    pair = method.final_difference
+    assert pair
+    ours, theirs = (dict(zip(m.seeds, m.finals, strict=True)) for m in (method, baseline))
+    crashed = {(run.method, run.seed) for run in (*method.runs, *baseline.runs) if run.status == "crashed"}
+    texts = []
+    for seed in pair.seeds:
+        lost = [name for name in (method.method, baseline.method) if (name, seed) in crashed]
+        note = f"<br>crashed: {_escaped(', '.join(lost))}" if lost else ""
+        texts.append(f"seed {seed}: {ours[seed]:.1%} against {theirs[seed]:.1%}{note}")
+    symbols = ["x" if (method.method, seed) in crashed else "circle" for seed in pair.seeds]
+    offsets = [row + 0.28 * (2 * (at % 3) / 2 - 1) for at in range(len(pair.seeds))]  # three lanes
+    dots = scatter([_points(d) for d in pair.differences], offsets, "markers", customdata=texts, name=method.method)
+    dots["marker"] = _marker(look, symbols, 8) | {"opacity": 0.75}
+    dots["hovertemplate"] = "%{x:+.1f} points<br>%{customdata}<extra>%{fullData.name}</extra>"
+    mean = scatter([_points(pair.difference.value)], [row], "markers", hoverinfo="skip")
+    mean["marker"] = {"symbol": "line-ns", "size": 22, "line": {"width": 3, "color": look.colour}}
+    return mean | _part(method.method, "row"), dots | _part(method.method, "row")
 
 
 def _tuning(comparison: Comparison, looks: dict[str, Look]) -> dict[str, Any]:
     """Validation accuracy over the learning rate, the winner ringed."""
-    figure = go.Figure()
+    traces = []
     for tuned in comparison.tuning:
-        look, name = looks[tuned.method], tuned.method
-        rates = [trial.learning_rate for trial in tuned.trials]
+        look, part = looks[tuned.method], _part(tuned.method, "line")
         values = [trial.accuracy.value for trial in tuned.trials]
         texts = [f"learning rate {rate(t.learning_rate)}<br>{percent(t.accuracy)}" for t in tuned.trials]
-        curve = go.Scatter(x=rates, y=_short(values), mode="lines+markers", name=name, customdata=texts)
-        curve.update(line=_line(look) | {"width": 2}, marker={"size": 5, "color": look.colour})
-        curve.update(hovertemplate="%{customdata}<extra>%{fullData.name}</extra>")
-        best = go.Scatter(x=[tuned.learning_rate], y=_short([max(values)]), mode="markers", hoverinfo="skip")
-        best.update(marker=_marker(look, "circle-open", 13))
-        figure.add_traces([trace.update(meta={"method": name, "part": "line"}) for trace in (curve, best)])
+        rates = [trial.learning_rate for trial in tuned.trials]
+        curve = scatter(rates, values, "lines+markers", name=tuned.method, customdata=texts)
+        curve |= {"line": _line(look) | {"width": 2}, "marker": {"size": 5, "color": look.colour}}
+        curve["hovertemplate"] = "%{customdata}<extra>%{fullData.name}</extra>"
+        best = scatter([tuned.learning_rate], [max(values)], "markers", hoverinfo="skip")
+        best["marker"] = _marker(look, "circle-open", 13)
+        traces += [curve | part, best | part]
     rates = sorted({trial.learning_rate for tuned in comparison.tuning for trial in tuned.trials})
-    style(figure, _beside(len(comparison.methods) - 1))
     axis = {"type": "log", "tickmode": "array", "tickvals": rates, "ticktext": [rate(value) for value in rates]}
-    figure.update_layout(
+    chart = figure(
+        traces,
+        _beside(len(comparison.methods) - 1),
         showlegend=False,
         hovermode="closest",
         xaxis=axis | {"title": {"text": "learning rate", "standoff": 6}},
         yaxis={"tickformat": "~%"},
     )
+    seeds = sorted({trial.accuracy.num_seeds for tuned in comparison.tuning for trial in tuned.trials})
+    unequal = f" A point is over {seeds[0]} to {seeds[-1]} seeds." if len(seeds) > 1 else ""
     won = [f"{tuned.method} {rate(tuned.learning_rate)}" for tuned in comparison.tuning]
     return {
         "title": "Tuning",
-        "meaning": "Mean accuracy on the validation problems at the end of training. The ring is the one that won.",
+        "meaning": f"Mean accuracy on the validation problems at the end of training. The ring is the one that won.{unequal}",
         "in_words": f"Best learning rates: {'; '.join(won)}",
-        "figure": figure.to_plotly_json(),
+        "figure": chart,
     }
 
 
-def _rows_style(figure: go.Figure, labels: Sequence[str]) -> None:
+def _rows_figure(traces: Sequence[Trace], labels: Sequence[str]) -> Figure:
     """A row for each label from the top down, and a line at no difference."""
-    style(figure, _height(len(labels)))
-    figure.update_layout(
+    xaxis = {"zeroline": True, "zerolinewidth": 1.5, "showgrid": True, "tickformat": "~f", "rangemode": "tozero"}
+    yaxis = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False}
+    return figure(
+        traces,
+        _height(len(labels)),
         showlegend=False,
         hovermode="closest",
-        xaxis={"zeroline": True, "zerolinewidth": 1.5, "showgrid": True, "tickformat": "+~f", "rangemode": "tozero"},
-        yaxis={"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels), "showgrid": False},
+        xaxis=xaxis | {"title": {"text": "percentage points", "standoff": 6}},
+        yaxis=yaxis | {"range": [len(labels) - 0.4, -0.6], "ticklabelstandoff": 8},
     )
-    figure.update_xaxes(title={"text": "percentage points", "standoff": 6})
-    figure.update_yaxes(range=[len(labels) - 0.4, -0.6], ticklabelstandoff=8)
 
 
 def _height(num_rows: int) -> int:
@@ -312,25 +333,22 @@ def _beside(num_rows: int) -> int:
     return max(250, _height(num_rows))
 
 
+def _part(method: str, part: str) -> Trace:
+    """What the page goes by when a method or a part of the chart is shown or hidden."""
+    return {"meta": {"method": method, "part": part}}
+
+
 def _line(look: Look) -> dict[str, Any]:
     return {"color": look.colour, "dash": look.dash, "width": look.width}
 
 
 def _marker(look: Look, symbol: str | list[str], size: int) -> dict[str, Any]:
-    return {
-        "symbol": symbol,
-        "size": size,
-        "color": look.colour,
-        "line": {"width": 2 if size > 8 else 0, "color": look.colour},
-    }
+    line = {"width": 2 if size > 8 else 0, "color": look.colour}
+    return {"symbol": symbol, "size": size, "color": look.colour, "line": line}
 
 
 def _points(share: float) -> float:
     return round(share * 100, 3)
-
-
-def _short(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.5g}") for value in values]
 
 
 def _escaped(name: str) -> str:

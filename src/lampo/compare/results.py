@@ -9,6 +9,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..types import LampoError
+
 Phase = Literal["tuning", "test"]
 
 
@@ -85,12 +87,15 @@ def read_results(path: Path) -> list[RunResult]:
     """What `write_results` wrote.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is no table of results, or lacks columns.
+        LampoError: there is no such file, it cannot be read, or it lacks columns.
     """
-    table = pq.read_table(path)
-    if missing := set(_SCHEMA.names) - {"greedy"} - set(table.column_names):  # older tables have no `greedy`
-        raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+    try:
+        table = pq.read_table(path)
+        if missing := set(_SCHEMA.names) - {"greedy"} - set(table.column_names):  # older tables have no `greedy`
+            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+    except (OSError, ValueError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
+        raise LampoError(f"Cannot read {path}: {reason}. Take it from git again, or run the study anew.") from None
     runs: dict[tuple[object, ...], tuple[dict[str, object], list[Point]]] = {}
     names = [field.name for field in fields(Point)]
     for row in table.to_pylist():

@@ -7,16 +7,14 @@ brings of its own cancels. Intervals answer "what if other seeds had been drawn?
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluation.scores import wilson_interval
+from ..evaluation.scores import Array, bootstrap, wilson_interval
 
 RESAMPLES = 9999
 PERMUTATIONS = 2**14  # every pattern of signs, hence exact, up to 14 seeds
@@ -24,7 +22,6 @@ SEEDS_TO_RESAMPLE = 5  # resampling fewer can hardly leave their range, and the 
 SIGNIFICANT = 0.05
 
 Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +43,17 @@ class Paired:
         differences: of each of them.
         difference: their mean.
         improvement: probability of improvement, the share of seeds where the method is ahead, a tie counting half.
-        p: of the paired permutation test, two-sided; None under two seeds.
-        p_corrected: by Benjamini and Hochberg over the methods of the task in this measure.
-        verdict: by `p_corrected`, not by the interval.
+        p_alone: of the paired permutation test, two-sided, as if nothing else had been compared; None under two seeds.
+        p: the same, corrected by Benjamini and Hochberg over the rows of the table that makes the claim.
+        verdict: by `p`, not by the interval.
     """
 
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     difference: OverSeeds
     improvement: OverSeeds
+    p_alone: float | None
     p: float | None
-    p_corrected: float | None
     verdict: Verdict
 
 
@@ -151,17 +148,17 @@ def paired(ours: dict[int, float], baseline: dict[int, float]) -> Paired | None:
 
 
 def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
-    """Benjamini and Hochberg over the methods of a task in one measure, and the verdicts.
+    """Benjamini and Hochberg over the rows of a table in one measure, and the verdicts.
 
     "Too few seeds" is said where no difference is shown and none could have been: even with all seeds on one side, which
     is p = 2^(1 - n), the corrected p would have stayed above 5 %.
     """
-    p_values = [pair.p for pair in pairs if pair and pair.p is not None]
+    p_values = [pair.p_alone for pair in pairs if pair and pair.p_alone is not None]
     adjusted = iter(stats.false_discovery_control(p_values).tolist()) if p_values else iter(())
     finished: list[Paired | None] = []
     position = 0
     for pair in pairs:
-        if pair is None or pair.p is None:
+        if pair is None or pair.p_alone is None:
             finished.append(pair)
             continue
         p = next(adjusted)
@@ -170,7 +167,7 @@ def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
         verdict: Verdict = "no difference shown" if possible else "too few seeds"
         if p < SIGNIFICANT:
             verdict = "better" if pair.difference.value > 0 else "worse"
-        finished.append(replace(pair, p_corrected=p, verdict=verdict))
+        finished.append(replace(pair, p=p, verdict=verdict))
         position += 1
     return finished
 
@@ -190,17 +187,8 @@ def intervals(values_SM: Array) -> tuple[Array, Array] | None:
     low, high = varied_SM.mean(0) - half_M, varied_SM.mean(0) + half_M
     if n >= SEEDS_TO_RESAMPLE:
         level = 1 - 2 * float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            interval = stats.bootstrap(
-                (varied_SM,),
-                np.mean,
-                n_resamples=RESAMPLES,
-                confidence_level=level,
-                method="BCa",
-                rng=np.random.default_rng(0),
-            ).confidence_interval
+        resampled = bootstrap(varied_SM, RESAMPLES, level=level)
         # BCa has no value where the correction leaves the resamples; Student's t stands there
-        low, high = (np.where(np.isfinite(a), a, b) for a, b in ((interval.low, low), (interval.high, high)))
+        low, high = (np.where(np.isfinite(a), a, b) for a, b in zip(resampled, (low, high), strict=True))
     low_M[varied_M], high_M[varied_M] = low, high
     return low_M, high_M

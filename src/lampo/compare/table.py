@@ -12,17 +12,18 @@ from .statistics import SIGNIFICANT, OverSeeds, Paired, seeds_needed
 NONE = "–"
 
 HOW_TO_READ = (
-    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds: what other seeds "
-    "would have brought. The problems are the same for all seeds and methods, and other problems are another question.",
-    "Differences are in percentage points and paired: a seed fixes the initial weights and the order of the problems, so a "
+    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals: what other seeds would have "
+    "brought on the same problems. Other problems are another question.",
+    "Differences are in percentage points and paired. A seed fixes the initial weights and the order of the problems, so a "
     "method is compared with the baseline seed by seed.",
     "Probability of improvement is the share of seeds where the method is ahead of the baseline, ties counting half.",
-    f"The verdict goes by the corrected p: below {SIGNIFICANT:g} it is better or worse. p is that of the paired permutation "
-    "test, corrected for the number of methods of the task (Benjamini and Hochberg), not for several tasks or measures. "
-    "“No difference shown” is not “equal”; “too few seeds” means that even with all seeds on one side nothing could have "
-    "been shown.",
+    "A row of a table is one claim and has one p, that of the paired permutation test. It is corrected once (Benjamini and "
+    "Hochberg), for the rows of its table. Another table that repeats the claim repeats its p.",
+    f"The verdict goes by p: below {SIGNIFICANT:g} it is better or worse. “No difference shown” is not “equal”. “Too few "
+    "seeds” means that even with all seeds on one side nothing could have been shown.",
     "A crashed seed counts with the last accuracy it reached, not as missing.",
 )
+NOTHING_TRAINED = "nothing trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,17 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 def in_words(comparison: Comparison) -> list[str]:
     """What came out, in a few sentences: the clear differences first."""
-    others = [method for method in comparison.methods if method.method != comparison.baseline]
-    lines = []
-    lines += [
+    others = [method for method in comparison.methods if method.method != comparison.baseline and method.trained]
+    untrained = [method.method for method in comparison.methods if not method.trained]
+    lines = [
         f"{name}: {count} of {count} crashed before the first evaluation: {error}."
         for name, count, error in comparison.lost
     ]
     if not comparison.methods:
         return lines or ["There are no test runs yet."]
-    if len(others) == len(comparison.methods):
+    if len(untrained) == len(comparison.methods):
+        return [*lines, "Nothing was trained: no run made an optimiser step, so there is nothing to compare."]
+    if all(method.method != comparison.baseline for method in comparison.methods):
         lines.append(f"The baseline {comparison.baseline} has no test runs here, so there is nothing to compare with.")
     for verdict in ("better", "worse"):
         for method in others:
@@ -72,7 +75,7 @@ def in_words(comparison: Comparison) -> list[str]:
             if pair and pair.verdict == verdict:
                 lines.append(
                     f"{method.method} is {verdict} than {comparison.baseline}: {points(pair.difference)} points over "
-                    f"{len(pair.seeds)} seeds, corrected p {p_value(pair.p_corrected)}."
+                    f"{len(pair.seeds)} seeds, p {p_value(pair.p)}."
                 )
     same, few = (
         ", ".join(
@@ -86,9 +89,11 @@ def in_words(comparison: Comparison) -> list[str]:
         lines.append(f"No difference to {comparison.baseline} shown: {same}.")
     if few:
         lines.append(
-            f"Too few seeds to show any difference to {comparison.baseline}: {few}. {seeds_needed(len(others))} "
+            f"Too few seeds to show any difference to {comparison.baseline}: {few}. {seeds_needed(len(comparison.methods) - 1)} "
             "seeds show a method that is ahead in all of them."
         )
+    if untrained:
+        lines.append(f"Nothing was trained with {', '.join(untrained)}: no optimiser step was made.")
     for method in comparison.methods:
         if method.num_crashed:
             missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
@@ -106,28 +111,47 @@ def tables(comparison: Comparison) -> list[Table]:
     passes = any(method.pass_at_k for method in comparison.methods)
     greedy = any(method.greedy for method in comparison.methods)
     wanted = [_diversity] * passes + [_most_likely] * greedy
-    makers = [headline, _efficiency, _stability, *wanted, _cost] if comparison.methods else []
+    makers = [_headline, _efficiency, _stability, *wanted, _cost] if comparison.methods else []
     return [make(comparison) for make in [*makers, *([_tuned] if comparison.tuning else [])]]
 
 
-def headline(comparison: Comparison) -> Table:
+def unequal_seeds(comparison: Comparison) -> str:
+    """Which methods have which seeds, where they differ; empty where all have the same."""
+    methods_of: dict[tuple[int, ...], list[str]] = {}
+    for method in comparison.methods:
+        methods_of.setdefault(method.seeds, []).append(method.method)
+    if len(methods_of) < 2:
+        return ""
+    told = "; ".join(f"{', '.join(names)}: {_seeds_in_words(seeds)}" for seeds, names in methods_of.items())
+    return f"Not all methods have the same seeds, so compare the differences and not the accuracies ({told})."
+
+
+def _seeds_in_words(seeds: tuple[int, ...]) -> str:
+    """Seeds, and how many.
+
+    >>> _seeds_in_words((0, 1, 2)), _seeds_in_words((0, 2)), _seeds_in_words((4,))
+    ('3 seeds, 0 to 2', '2 seeds, 0, 2', '1 seed, 4')
+    """
+    first, last = min(seeds), max(seeds)
+    gapless = len(seeds) > 2 and seeds == tuple(range(first, last + 1))
+    listed = f"{first} to {last}" if gapless else ", ".join(map(str, seeds))
+    return f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, {listed}"
+
+
+def _headline(comparison: Comparison) -> Table:
     """Final accuracy of every method, and beside the baseline."""
-    seeds = {method.seeds for method in comparison.methods}
-    unequal = (
-        " Not all methods have the same seeds: compare the differences, not the accuracies." if len(seeds) > 1 else ""
-    )
+    samples = f"{comparison.samples} {'sample' if comparison.samples == 1 else 'samples'}"
     return _per_method(
         comparison,
         "Final accuracy",
-        f"On {comparison.problems:,} test problems, {comparison.samples} "
-        f"{'sample' if comparison.samples == 1 else 'samples'} each.{unequal}",
+        f"On {comparison.problems:,} test problems, {samples} each. {unequal_seeds(comparison)}".strip(),
         {
             "learning rate": lambda m: rate(m.learning_rate),
             "seeds": _seeds,
             "accuracy": lambda m: percent(m.final),
             f"minus {comparison.baseline}": lambda m: _difference(m.final_difference),
             "prob. of improvement": lambda m: m.final_difference and percent(m.final_difference.improvement, 0),
-            "corrected p": lambda m: m.final_difference and p_value(m.final_difference.p_corrected),
+            "p": lambda m: m.final_difference and p_value(m.final_difference.p),
             "verdict": lambda m: _verdict(m, comparison, m.final_difference),
         },
     )
@@ -138,7 +162,7 @@ def _efficiency(comparison: Comparison) -> Table:
         note = f"No target accuracy: {comparison.baseline} gained nothing."
     else:
         note = (
-            f"The target is {comparison.target * 100:.1f} %; the median is over the seeds that reach it, so read it "
+            f"The target is {share(comparison.target)}; the median is over the seeds that reach it, so read it "
             "together with their share."
         )
     return _per_method(
@@ -150,10 +174,10 @@ def _efficiency(comparison: Comparison) -> Table:
         {
             "over training": lambda m: percent(m.area),
             f"minus {comparison.baseline}": lambda m: _difference(m.area_difference),
-            "corrected p": lambda m: m.area_difference and p_value(m.area_difference.p_corrected),
+            "p": lambda m: m.area_difference and p_value(m.area_difference.p),
             "verdict": lambda m: _verdict(m, comparison, m.area_difference),
             f"at {comparison.budget:,} rollouts": lambda m: percent(m.at_budget),
-            "reach target": lambda m: None if m.reached is None else f"{m.reached * 100:.0f} %",
+            "reach target": lambda m: None if m.reached is None else share(m.reached, 0),
             "rollouts to target": lambda m: _count(m.rollouts_to_target),
         },
     )
@@ -172,9 +196,9 @@ def _stability(comparison: Comparison) -> Table:
             "collapsed": lambda m: _of(m.num_collapsed, m),
             "mean drop": lambda m: f"{m.mean_drop * 100:.1f}",
             "worst drop": lambda m: f"{m.worst_drop * 100:.1f}",
-            "gradient spikes": lambda m: None if m.gradient_spikes is None else f"{m.gradient_spikes * 100:.1f} %",
+            "gradient spikes": lambda m: _share(m.gradient_spikes),
             "entropy": lambda m: None if m.entropy_end is None else f"{m.entropy_end:.3f}",
-            "middle half": lambda m: f"{m.final_iqm * 100:.1f} %",
+            "middle half": lambda m: share(m.final_iqm),
         },
     )
 
@@ -217,14 +241,10 @@ def _most_likely(comparison: Comparison) -> Table:
             "over training": lambda m: _share(m.greedy_area),
             "after": lambda m: m.greedy and percent(m.greedy),
             f"minus {comparison.baseline}": lambda m: _difference(m.greedy_difference),
-            "corrected p": lambda m: m.greedy_difference and p_value(m.greedy_difference.p_corrected),
+            "p": lambda m: m.greedy_difference and p_value(m.greedy_difference.p),
             "verdict": lambda m: _verdict(m, comparison, m.greedy_difference),
         },
     )
-
-
-def _share(value: float | None) -> str | None:
-    return None if value is None else f"{value * 100:.1f} %"
 
 
 def _cost(comparison: Comparison) -> Table:
@@ -256,7 +276,7 @@ def _tuned(comparison: Comparison) -> Table:
         notes += [f"{crashed} crashed"] if crashed else []
         other = tested.get(tuned.method, tuned.learning_rate)
         notes += [f"tested with {rate(other)}"] if other != tuned.learning_rate else []
-        cells = [f"{of[lr].accuracy.value * 100:.1f} %" if lr in of else NONE for lr in rates]
+        cells = [share(of[lr].accuracy.value) if lr in of else NONE for lr in rates]
         seeds = "-".join(str(count) for count in (counts if len(counts) == 1 else (counts[0], counts[-1])))
         rows.append((tuned.method, *cells, seeds, rate(tuned.learning_rate), ", ".join(notes)))
     head = ("method", *(rate(lr) for lr in rates), "seeds each", "won", "note")
@@ -267,9 +287,22 @@ def _tuned(comparison: Comparison) -> Table:
 # Numbers -------------------------------------------------------------------------------------------------------------
 
 
+def share(value: float, digits: int = 1) -> str:
+    """A share in percent.
+
+    >>> share(0.6034), share(0.5, 0)
+    ('60.3 %', '50 %')
+    """
+    return f"{value * 100:.{digits}f} %"
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else share(value)
+
+
 def percent(mean: OverSeeds, digits: int = 1) -> str:
     """A share with its interval: 60.3 % [58.0, 63.2]."""
-    return f"{mean.value * 100:.{digits}f} % {_ends(mean, f'.{digits}f')}".strip()
+    return f"{share(mean.value, digits)} {_ends(mean, f'.{digits}f')}".strip()
 
 
 def points(mean: OverSeeds) -> str:
@@ -311,6 +344,8 @@ def _difference(pair: Paired | None) -> str | None:
 
 
 def _verdict(method: MethodSummary, comparison: Comparison, pair: Paired | None) -> str | None:
+    if not method.trained:
+        return NOTHING_TRAINED
     return "baseline" if method.method == comparison.baseline else pair and pair.verdict
 
 

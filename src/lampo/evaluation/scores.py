@@ -7,16 +7,21 @@ responses. To resample responses would answer another question and be far too na
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import Verdict
 
 RESAMPLES = 4999
 Z = 1.96
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def mean_over_problems(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(set(values)) == 1:
         return Estimate(mean, *wilson_interval(min(1.0, max(0.0, mean)), len(values)), len(values))
-    low, high = _bootstrap(values)
+    low, high = _problem_bootstrap(values)
     return Estimate(mean, max(0.0, low), min(1.0, high), len(values))
 
 
@@ -127,21 +132,38 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
         reach = wilson_interval(0.0, n)[1]  # no difference was seen in n problems: as wide as for none of n
         low, high = max(-1.0, mean - reach), min(1.0, mean + reach)
     else:
-        low, high = _bootstrap(differences)
+        low, high = _problem_bootstrap(differences)
     return Difference(
         Estimate(mean, low, high, n), sum(value > 0 for value in differences), sum(value < 0 for value in differences)
     )
 
 
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    from scipy import stats  # a second to import, and only evaluations ask for it
-
-    array = np.asarray(values, dtype=float)
+def _problem_bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    array_N1 = np.asarray(values, dtype=float)[:, None]
     for method in ("BCa", "percentile"):  # BCa has no value where leaving one out changes nothing
-        with np.errstate(all="ignore"):
-            interval = stats.bootstrap(
-                (array,), np.mean, n_resamples=RESAMPLES, method=method, rng=np.random.default_rng(0)
-            ).confidence_interval
-        if math.isfinite(interval.low) and math.isfinite(interval.high):
+        low, high = (float(end[0]) for end in bootstrap(array_N1, RESAMPLES, method=method))
+        if math.isfinite(low) and math.isfinite(high):
             break
-    return float(interval.low), float(interval.high)
+    return low, high
+
+
+def bootstrap(
+    values_NM: Array, resamples: int, *, level: float = 0.95, method: Literal["BCa", "percentile"] = "BCa"
+) -> tuple[Array, Array]:
+    """Ends of the intervals of the means of columns, by resampling rows; not finite where the method has no value.
+
+    The draws have a fixed seed, so the same values always have the same interval.
+    """
+    from scipy import stats  # a second to import, and only evaluations and comparisons ask for it
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            (values_NM,),
+            np.mean,
+            n_resamples=resamples,
+            confidence_level=level,
+            method=method,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return np.asarray(interval.low), np.asarray(interval.high)

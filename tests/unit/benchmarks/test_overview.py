@@ -5,29 +5,53 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import overview, pairs
-from benchmarks.overview import RESULTS, ROWS, accuracies, pairs_of_methods, read, speed_and_steadiness
-from lampo.compare.comparison import compare_methods
+from benchmarks.overview import RESULTS, ROWS, accuracies, baseline_of, compare_pairs, read, speed_and_steadiness
+from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.results import read_results
-from lampo.compare.table import points
+from lampo.compare.table import markdown, points
 from lampo.types import LampoError
 
 README = RESULTS.parents[1] / "README.md"
 
 
-def test_the_tables_in_the_text_are_what_the_committed_results_give():
-    comparisons = compare_methods(pairs_of_methods(read), "grpo")
+@pytest.fixture(scope="module")
+def comparisons() -> list[Comparison]:
+    return compare_pairs(read)
+
+
+def test_the_committed_tables_are_what_the_committed_results_give(comparisons: list[Comparison]):
     assert [comparison.task for comparison in comparisons] == [row.label for row in ROWS]
     assert all([method.method for method in comparison.methods] == ["grpo", "lampo"] for comparison in comparisons)
-    assert accuracies(comparisons) in README.read_text(encoding="utf-8")
+    assert (RESULTS / "overview" / "comparison.md").read_text(encoding="utf-8") == overview.overview(comparisons)
     assert speed_and_steadiness(comparisons) in (RESULTS / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if "](docs/results/" in line]
+    rows = [line for line in rows if line.startswith("| [") and line.count(" | ") == 7]
+    assert set(rows) <= set(accuracies(comparisons, "docs/results").splitlines())
+
+
+@pytest.mark.parametrize("study", ["gsm8k", "smollm2", "rouge_l"])
+def test_the_committed_tables_of_a_study_are_what_its_results_give(study: str):
+    text = markdown(compare_methods(read(study), baseline_of(study)))
+    assert (RESULTS / study / "comparison.md").read_text(encoding="utf-8") == text
+
+
+def test_a_claim_has_the_same_p_in_every_table(comparisons: list[Comparison]):
+    shown = accuracies(comparisons).splitlines()[2].split(" | ")
+    text = (RESULTS / "addition" / "comparison.md").read_text(encoding="utf-8")
+    final, area = (line.split(" | ") for line in text.splitlines() if line.startswith("| lampo ") and "better" in line)
+    assert (shown[5], shown[7].removesuffix(" |")) == (final[-2].strip(), area[3].strip())
+    (addition,) = compare_methods(read("addition"), "grpo")
+    (row,) = (line.split(" | ") for line in pairs.differences(addition).splitlines() if "| lampo minus grpo " in line)
+    assert (row[3], row[6]) == (shown[5], shown[7].removesuffix(" |"))
+    assert row[12].endswith(" alone |")  # no table of the study compares pass@k
 
 
 def test_any_two_methods_of_a_study_beside_each_other():
     results = read_results(RESULTS / "misconception" / "results.parquet")
-    (comparison,) = compare_methods(results, "lampo-winner")
+    (comparison,) = compare_methods(results, "grpo")
     rows = [line.split(" | ") for line in pairs.differences(comparison).splitlines()]
     (row,) = (row for row in rows if row[0] == "| lampo minus grpo")
-    (lampo,) = (method for method in compare_methods(results, "grpo")[0].methods if method.method == "lampo")
+    (lampo,) = (method for method in comparison.methods if method.method == "lampo")
     assert lampo.final_difference
     assert lampo.area_difference
     assert row[1] == points(lampo.final_difference.difference)

@@ -3,8 +3,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 
+from lampo.compare.comparison import compare_methods
 from lampo.compare.page import _looks, write_comparison
 from lampo.compare.results import Point, RunResult
 
@@ -43,12 +45,23 @@ def folder(tmp_path: Path) -> Path:
 
 def write(folder: Path, results: list[RunResult]) -> Path:
     return write_comparison(
-        folder, results, baseline="grpo", command="lampo compare 'a b.yaml'", versions={"torch": "2.13.0"}, study=STUDY
+        folder,
+        compare_methods(results, "grpo"),
+        results,
+        baseline="grpo",
+        command="lampo compare 'a b.yaml'",
+        versions={"torch": "2.13.0"},
+        study=STUDY,
     )
 
 
 def figures(page: Page) -> list[dict]:
-    return [json.loads(script) for script in page.of("script") if script.startswith("{")]
+    """The charts of a page, each of which plotly knows every property of."""
+    found = [json.loads(script) for script in page.of("script") if script.startswith("{")]
+    for figure in found:
+        for one in [figure] if "data" in figure else figure.values():
+            go.Figure(one)
+    return found
 
 
 def test_both_files_are_whole_and_load_nothing(folder: Path, results: list[RunResult]):
@@ -147,6 +160,42 @@ def test_every_seed_is_a_dot_and_a_crashed_one_a_cross(folder: Path, results: li
     assert dots["lampo"]["marker"]["symbol"] == ["circle", "x", *["circle"] * 5]
     assert dots["lampo"]["customdata"][1] == "seed 1: 30.0% against 50.1%<br>crashed: lampo"
     assert tuning["layout"]["xaxis"]["ticktext"] == ["1e-6", "1e-5"]
+
+
+def test_the_page_starts_with_the_chart(folder: Path, results: list[RunResult]):
+    page = Page(write(folder, results))
+    assert page.of("h2")[:2] == ["Difference in final accuracy to grpo", "In short"]
+
+
+def test_a_chart_of_methods_with_different_seeds_says_so_itself(folder: Path, results: list[RunResult]):
+    equal = Page(write(folder, results)).of("figcaption")
+    assert not any("seeds, 0 to" in caption or "both methods have" in caption for caption in equal)
+    fewer = [run for run in results if run.phase == "test" and (run.method != "lampo" or run.seed < 3)]
+    forest, curves, seeds, *_ = Page(write(folder, fewer)).of("figcaption")
+    assert forest.endswith("A row is over the seeds that both methods have, 3 to 7.")
+    assert seeds.endswith("A row is over the seeds that both methods have, 3 to 7.")
+    assert curves.endswith(f"(grpo, {HOSTILE}: 7 seeds, 0 to 6; lampo: 3 seeds, 0 to 2).")
+
+
+def test_where_nothing_was_trained_the_page_says_so_and_draws_nothing(folder: Path, results: list[RunResult]):
+    tested = [result for result in results if result.phase == "test"]
+    still = [replace(result, points=tuple(replace(point, updates=0) for point in result.points)) for result in tested]
+    page = Page(write(folder, still))
+    assert figures(page) == []
+    assert page.of("button") == []
+    assert sum(line.startswith("Nothing was trained: ") for line in page.of("li")) == 2
+
+
+def test_a_claim_has_one_p(folder: Path, results: list[RunResult]):
+    forest, *_ = figures(Page(write(folder, results)))
+    shown = [trace["hovertemplate"] for trace in forest["data"] if trace["meta"]["method"] == "lampo"][-1]
+    text = (folder / "comparison.md").read_text()
+    *_, p, _ = next(line for line in text.split("## products")[1].splitlines() if line.startswith("| lampo")).split(
+        " | "
+    )
+    assert p.strip() == "0.031"  # 2 / 2^7, for two methods
+    assert "p 0.031: better" in shown
+    assert "lampo is better than grpo: +10.0 [+10.0, +10.0] points over 7 seeds, p 0.031." in text
 
 
 def test_up_to_sixteen_methods_look_different_and_the_baseline_stands_apart():

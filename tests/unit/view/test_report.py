@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
@@ -11,6 +12,7 @@ from lampo.store.metrics import read_metrics, summary
 from lampo.store.rollouts import read_groups, rollout_steps
 from lampo.types import LampoError
 from lampo.view.report.page import (
+    CARDS,
     POINTS_A_CURVE,
     TEXT_HEAD,
     _extremes,
@@ -42,7 +44,7 @@ def train(step: int) -> dict:
         "reward/total": step / 10,
         "reward/correctness": step / 10,
         "rollouts/tokens": 1000,
-        "loss/entropy": float("nan") if step == 2 else 0.5,
+        "loss/entropy": float("nan") if step == 2 else 0.5 - step / 100,
         "time/sample": 2.0,
         "time/total": 3.0,
     }
@@ -179,7 +181,7 @@ def test_rewards_of_a_likelihood_count_without_a_verdict(run: Path):
             json.dumps({"step": 5, "problem": {"id": "p1", "prompt": "?", "answer": "4"}, "rollouts": rollouts}) + "\n"
         )
     page = Page(write_report(run))
-    assert page.of("pre")[-2:] == ["apt", "dull"]
+    assert [text for text in page.of("pre") if text in ("apt", "dull")] == ["apt", "dull"]
     assert page.of("strong")[-2:] == ["Best", "Worst"]
 
 
@@ -187,18 +189,98 @@ def test_curves_without_data_are_left_out_and_bad_values_skipped(run: Path):
     page = Page(write_report(run))
     titles = [heading for heading in page.of("h3") if not heading.startswith("Step")]
     assert titles == ["Held-out accuracy", "Reward", "Entropy", "Time a step"]
-    scripts = page.of("script")
-    figures = [json.loads(script) for script in scripts if script.startswith("{")]
-    assert [trace["name"] for trace in figures[1]["data"]] == ["total", "correctness"]
-    assert figures[2]["data"][0]["x"] == [1, 3, 4, 5]  # the entropy of step 2 is not a number
-    assert figures[0]["data"][1]["y"] == [0.25, 0.75]
+    accuracy, reward, entropy, _ = figures(page)
+    assert [trace["name"] for trace in reward["data"]] == ["total"]  # correctness is all of it
+    assert entropy["data"][0]["x"] == [1, 3, 4, 5]  # the entropy of step 2 is not a number
+    assert accuracy["data"][1]["y"] == [0.25, 0.75]
+
+
+def figures(page: Page) -> list[dict]:
+    """The charts of a page, each of which plotly knows every property of."""
+    found = [json.loads(script) for script in page.of("script") if script.startswith("{")]
+    for figure in found:
+        go.Figure(figure)
+    return found
+
+
+def rewrite(run: Path, *records: dict) -> Page:
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return Page(write_report(run))
+
+
+def test_parts_of_the_reward_are_drawn_whatever_their_names(run: Path):
+    parts = {"reward/verifier": 0.3, "reward/rouge_l": 0.2, "reward/mine.brevity": -0.1}
+    page = rewrite(run, *(train(step) | {name: value * step for name, value in parts.items()} for step in range(1, 6)))
+    reward, *_ = figures(page)
+    assert [trace["name"] for trace in reward["data"]] == ["total", "verifier", "rouge_l", "mine.brevity"]
+    assert len({trace["line"]["color"] for trace in reward["data"]}) == 4
+
+
+def test_the_parts_of_a_rollouts_reward_are_shown_whatever_their_names(run: Path):
+    rollouts = [rollout("right", 1.5, "new") | {"rewards": {"verifier": 1.0, "mine": 0.5, "format": None}}]
+    line = {"step": 5, "problem": {"id": "p1", "prompt": "?", "answer": "4"}, "rollouts": rollouts}
+    with gzip.open(run / "rollouts" / "000005.jsonl.gz", "wt") as file:
+        file.write(json.dumps(line) + "\n")
+    spans = Page(write_report(run)).of("span")
+    names = [span for span in spans if span in ("reward", "verifier", "mine", "format", "correctness")]
+    assert names[-3:] == ["reward", "verifier", "mine"]
+
+
+def test_what_does_not_move_is_said_and_not_drawn(run: Path):
+    still = {
+        "rollouts/length_mean": 33.0,
+        "rollouts/truncated": 0.0,
+        "loss/clip_fraction_low": 0.0,
+        "optimizer/gradient_norm": 1.0,
+    }
+    noise = [{"loss/kl_old": 3e-9 * step, "loss/kl_ref": 0.01 * step} for step in range(1, 6)]
+    page = rewrite(run, *(train(step) | still | noise[step - 1] for step in range(1, 6)))
+    titles = [heading for heading in page.of("h3") if not heading.startswith("Step")]
+    assert titles == ["Reward", "Entropy", "KL divergence", "Time a step"]
+    (kl,) = (figure for figure in figures(page) if figure["data"][-1]["name"] == "reference")
+    assert [trace["name"] for trace in kl["data"]] == ["reference"]
+    said = [
+        line
+        for line in page.of("p")
+        if line.partition(":")[0] in ("Zero throughout", "Constant", "Rounding noise, which is zero")
+    ]
+    assert said == [
+        "Constant: completion length (mean) 33, gradient norm 1.",
+        "Zero throughout: cut and unknown (cut), clipped tokens (below).",
+        "Rounding noise, which is zero: KL divergence (sampling policy).",
+    ]
+
+
+def test_an_accuracy_of_zero_is_no_card_and_one_that_does_not_move_is(run: Path):
+    zero = rewrite(run, evaluation(0, 0.0, 20.0), evaluation(5, 0.0, 12.0))
+    assert figures(zero) == []
+    assert "Zero throughout: held-out accuracy (sampled responses)." in zero.of("p")
+    (still,) = figures(rewrite(run, evaluation(0, 0.5, 20.0), evaluation(5, 0.5, 12.0)))
+    assert still["data"][1]["y"] == [0.5, 0.5]
+
+
+def test_the_page_opens_with_method_and_model_and_cards_that_say_what_good_is(run: Path):
+    (run / "config.yaml").write_text("method: grpo\nmodel: {path: org/model, lora: {rank: 8}}\ntask: {name: sums}\n")
+    page = Page(write_report(run))
+    assert page.of("dd")[:3] == ["grpo", "org/model, LoRA", "sums"]
+    assert page.of("h2") == ["More curves", "What the model wrote", "How it was made"]
+    assert ("details", "class", "fold") in page.attributes
+    assert [text for text in page.of("strong") if text.startswith("Good: ")] == [
+        card.good for card in CARDS if card.title in ("Held-out accuracy", "Reward", "Entropy")
+    ]
+
+
+def test_a_run_without_an_optimiser_step_says_that_nothing_was_trained(run: Path):
+    said = "Nothing was trained: the run has made no optimiser step."
+    assert said in rewrite(run, evaluation(0, 0.25, 20.0)).of("p")
+    assert said not in rewrite(run, train(1) | {"optimizer/gradient_norm": 0.5}).of("p")
 
 
 def test_the_most_likely_response_is_drawn_with_its_own_interval(run: Path):
     greedy = {"evaluation/greedy/accuracy": 0.5, "evaluation/greedy/low": 0.3, "evaluation/greedy/high": 0.7}
     records = [evaluation(0, 0.25, 20.0) | greedy, evaluation(5, 0.75, 12.0) | greedy]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (figure,) = (json.loads(script) for script in Page(write_report(run)).of("script") if script.startswith("{"))
+    (figure,) = figures(Page(write_report(run)))
     of_samples, samples, of_greedy, most_likely = figure["data"]
     assert (samples["name"], most_likely["name"]) == ("sampled responses", "most likely response")
     assert most_likely["y"] == [0.5, 0.5]

@@ -1,4 +1,7 @@
-"""Write `report.html`: a run as one self-contained page that needs no network, in light and dark."""
+"""Write `report.html`: a run as one self-contained page that needs no network, in light and dark.
+
+It opens with what a practitioner reads first: the method, the model, accuracy before and after, and five cards. The rest is folded.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,23 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
-import plotly.graph_objects as go
+import yaml
 
 from ...store.files import write_file
 from ...store.metrics import read_metrics, summary
 from ...store.rollouts import Record, read_groups, rollout_steps
-from ..charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, render, style
+from ..charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
 
 POINTS_A_CURVE = 400  # a longer run is thinned to about this many
 ROWS_A_TABLE = 12
 GROUPS_A_STEP = 3
 TEXT_HEAD, TEXT_TAIL = 8_000, 4_000  # characters kept of a longer text: its beginning, and its end with the answer
+OLD_PARTS = ("correctness", "likelihood", "rouge_l", "overlong")  # of a reward, in shards that do not name them
+FLAT = 1e-6  # a range this small beside the value is no movement that anyone could see
 
 Points = list[tuple[int, float]]
 
@@ -37,17 +43,31 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One chart of the page; `unit` is a d3 and Python format alike."""
+    """One chart of the page.
+
+    Attributes:
+        meaning: what is drawn.
+        curves: the metrics of it.
+        good: what good looks like, in one line; charts that are folded away have none.
+        every: beside `curves`, all metrics whose names begin with this are drawn, under the rest of their names.
+        also: a share that is told in words: its mean over the last steps.
+        unit: a d3 and Python format alike.
+        noise: values up to this size are rounding errors.
+    """
 
     title: str
     meaning: str
     curves: tuple[Curve, ...]
+    good: str = ""
+    every: str = ""
+    also: Curve | None = None
     unit: str = ".3g"
     kind: Literal["lines", "stacked", "interval"] = "lines"
     stage: str = "train"
+    noise: float = 0.0
 
 
-CHARTS = (
+CARDS = (
     Chart(
         "Held-out accuracy",
         "On problems that are never trained on, with its 95\N{NO-BREAK SPACE}% interval. Step 0 is before training.",
@@ -55,45 +75,52 @@ CHARTS = (
             Curve("evaluation/accuracy", "sampled responses", BLUE),
             Curve("evaluation/greedy/accuracy", "most likely response", VERMILLION),
         ),
+        good="Good: it rises, and the last interval lies above the first.",
         unit=".1%",
         kind="interval",
         stage="evaluation",
     ),
     Chart(
         "Reward",
-        "Mean over the rollouts of a step, and its components.",
-        (
-            Curve("reward/total", "total", BLUE),
-            Curve("reward/correctness", "correctness", VERMILLION),
-            Curve("reward/likelihood", "likelihood", PURPLE),
-            Curve("reward/rouge_l", "ROUGE-L", GREEN),
-            Curve("reward/overlong", "overlong", GREY),
-        ),
+        "Mean over the rollouts of a step.",
+        (Curve("reward/total", "total", BLUE),),
+        good="Good: it rises together with the accuracy. Where it rises alone, suspect the reward.",
+        every="reward/",
     ),
     Chart(
-        "Entropy",
-        "Nats a token. A fall towards 0 means that the policy has stopped exploring.",
-        (Curve("loss/entropy", "entropy"),),
+        "Groups without a gradient",
+        "Share of groups whose rewards are all equal. They teach nothing.",
+        (Curve("advantage/groups_without_spread", "groups"),),
+        good="Good: well below 100 %. Near it the problems are too easy or too hard.",
+        unit=".1%",
     ),
     Chart(
         "Completion length",
         "Tokens a rollout.",
         (Curve("rollouts/length_mean", "mean", BLUE), Curve("rollouts/length_max", "longest", VERMILLION)),
+        good="Good: steady, or growing with the accuracy, and few rollouts are cut.",
+        also=Curve("rollouts/truncated", "Cut at the length limit"),
         unit=".4g",
     ),
     Chart(
-        "Unfinished and unknown",
+        "Entropy",
+        "Nats a token: how undecided the policy is.",
+        (Curve("loss/entropy", "entropy"),),
+        good="Good: it falls slowly. Near 0 the policy has stopped exploring.",
+    ),
+)
+
+MORE_CHARTS = (
+    Chart(
+        "Cut and unknown",
         "Share of rollouts cut at the length limit, and of those the verifier could not judge.",
         (Curve("rollouts/truncated", "cut", BLUE), Curve("rollouts/unknown", "unknown", VERMILLION)),
         unit=".1%",
     ),
     Chart(
-        "Without a gradient",
-        "Share of groups whose rewards are all equal, and of rows with an advantage of 0.",
-        (
-            Curve("advantage/groups_without_spread", "groups", BLUE),
-            Curve("advantage/rows_without_gradient", "rows", VERMILLION),
-        ),
+        "Rows without a gradient",
+        "Share of rollouts whose advantage is 0.",
+        (Curve("advantage/rows_without_gradient", "rows"),),
         unit=".1%",
     ),
     Chart(
@@ -116,9 +143,10 @@ CHARTS = (
         unit=".2%",
     ),
     Chart(
-        "Distance from other policies",
-        "KL divergence, in nats a token, from the policy that sampled and from the reference.",
+        "KL divergence",
+        "Nats a token, from the policy that sampled and from the reference.",
         (Curve("loss/kl_old", "sampling policy", BLUE), Curve("loss/kl_ref", "reference", VERMILLION)),
+        noise=1e-6,
     ),
     Chart("Gradient norm", "Before clipping.", (Curve("optimizer/gradient_norm", "norm"),)),
     Chart("Learning rate", "As scheduled.", (Curve("optimizer/learning_rate", "learning rate"),)),
@@ -135,7 +163,10 @@ CHARTS = (
         kind="stacked",
     ),
     Chart(
-        "Tokens per second", "Sampled tokens over the time of a step.", (Curve("time/tokens_per_s", "tokens/s"),), ".4g"
+        "Tokens per second",
+        "Sampled tokens over the time of a step.",
+        (Curve("time/tokens_per_s", "tokens/s"),),
+        unit=".4g",
     ),
     Chart(
         "Memory",
@@ -159,16 +190,21 @@ def write_report(run: Path) -> Path:
     rows = summary(metrics)
     manifest = _manifest(run)
     config = run / "config.yaml"
+    settings = config.read_text(encoding="utf-8") if config.is_file() else ""
+    cards, more = ([_drawn(chart, metrics) for chart in charts] for charts in (CARDS, MORE_CHARTS))
     page = render(
         "view/report/page.html.j2",
         name=run.resolve().name,
-        facts=_facts(metrics),
+        facts=[*_identity(yaml.safe_load(settings) or {}), *_size(metrics)],
+        nothing_trained=_nothing_trained(metrics),
         accuracy=next((row for row in rows if row.measure == "held-out accuracy"), None),
         rows=rows,
         command=manifest.pop("command", ""),
         manifest=manifest,
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
-        charts=list(_charts(metrics)),
+        config=settings,
+        cards=[chart.card for chart in cards if chart.card],
+        more=[chart.card for chart in more if chart.card],
+        undrawn=_in_groups([entry for chart in (*cards, *more) for entry in chart.undrawn]),
         steps=_sampled_rollouts(run),
     )
     path = run / "report.html"
@@ -194,7 +230,21 @@ def _manifest(run: Path) -> dict[str, str]:
     return dict(flatten(json.loads(path.read_text(encoding="utf-8")), ""))
 
 
-def _facts(metrics: Sequence[Record]) -> list[tuple[str, str]]:
+def _identity(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was trained with what: the method, the model and the task."""
+    model, task = settings.get("model") or {}, settings.get("task") or {}
+    advantage = settings.get("advantage") or {}
+    scratch = (model.get("config") or {}).get("model_type")
+    kind = model.get("path") or (f"{scratch} from scratch" if scratch else "")
+    facts = {
+        "method": settings.get("method") or advantage.get("name"),
+        "model": f"{kind}, LoRA" if kind and model.get("lora") else kind,
+        "task": task.get("name"),
+    }
+    return [(label, str(value)) for label, value in facts.items() if value]
+
+
+def _size(metrics: Sequence[Record]) -> list[tuple[str, str]]:
     """The size of the run in a few numbers."""
     train = [record for record in metrics if record["stage"] == "train"]
     seconds = sum(record.get("time/total", 0.0) for record in metrics)
@@ -203,37 +253,105 @@ def _facts(metrics: Sequence[Record]) -> list[tuple[str, str]]:
     return facts + ([("tokens sampled", f"{tokens:,.0f}")] if tokens else [])
 
 
+def _nothing_trained(metrics: Sequence[Record]) -> bool:
+    """Whether there is something to look at, and no optimiser step in it."""
+    trained = any("optimizer/gradient_norm" in record for record in metrics if record["stage"] == "train")
+    return bool(metrics) and not trained
+
+
 # Curves --------------------------------------------------------------------------------------------------------------
 
 
-def _charts(metrics: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """What the template needs of each chart that has data: its figure, and the same numbers as a table and in words."""
-    for chart in CHARTS:
-        records = [record for record in metrics if record["stage"] == chart.stage]
-        curves = {curve: points for curve in chart.curves if (points := _points(records, curve.key))}
-        if not curves:
-            continue
-        smooth = chart.kind == "lines" and chart.title != "Learning rate"
-        averages = {curve: _moving_average(points) if smooth else points for curve, points in curves.items()}
-        if chart.kind == "interval":
-            figure = _interval_figure(records, list(curves))
-        elif chart.kind == "stacked":
-            figure = _stacked_figure(records, list(curves))
-        else:
-            figure = _lines_figure(curves, averages)
-        _style(figure, chart, num_curves=len(curves))
-        changes = [
-            f"{curve.label} from {points[0][1]:{chart.unit}} to {points[-1][1]:{chart.unit}}"
-            for curve, points in averages.items()
-        ]
-        yield {
-            "title": chart.title,
-            "meaning": chart.meaning,
-            "in_words": f"{chart.title}: {'; '.join(changes)}",
-            "figure": figure.to_plotly_json(),
-            "labels": [curve.label for curve in curves],
-            "table": _table(list(averages.values()), chart.unit),
-        }
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What became of a chart.
+
+    Attributes:
+        card: for the template: the figure, and the same numbers as a table and in words. None without a curve to draw.
+        undrawn: why a curve is not drawn, and which.
+    """
+
+    card: dict[str, Any] | None
+    undrawn: tuple[tuple[str, str], ...] = ()
+
+
+def _drawn(chart: Chart, metrics: Sequence[Record]) -> Drawn:
+    """The chart with those of its curves that have data and move."""
+    records = [record for record in metrics if record["stage"] == chart.stage]
+    found = {curve: points for curve in _curves(chart, records) if (points := _points(records, curve.key))}
+    flat = {curve: reason for curve, points in found.items() if (reason := _why_flat(points, chart))}
+    curves = {curve: points for curve, points in found.items() if curve not in flat}
+    undrawn = tuple(
+        (reason, _full_name(chart, curve) + (f" {found[curve][0][1]:{chart.unit}}" if reason == "Constant" else ""))
+        for curve, reason in flat.items()
+    )
+    if not curves:
+        return Drawn(None, undrawn)
+    smooth = chart.kind == "lines" and chart.title != "Learning rate"
+    averages = {curve: _moving_average(points) if smooth else points for curve, points in curves.items()}
+    if chart.kind == "interval":
+        traces = _interval_traces(records, list(curves))
+    elif chart.kind == "stacked":
+        traces = _stacked_traces(records, list(curves))
+    else:
+        traces = _line_traces(curves, averages)
+    changes = [
+        f"{curve.label} from {points[0][1]:{chart.unit}} to {points[-1][1]:{chart.unit}}"
+        for curve, points in averages.items()
+    ]
+    card = {
+        "title": chart.title,
+        "meaning": chart.meaning + _also(chart, records),
+        "good": chart.good,
+        "in_words": f"{chart.title}: {'; '.join(changes)}",
+        "figure": _figure(traces, chart, num_curves=len(curves)),
+        "labels": [curve.label for curve in curves],
+        "table": _table(list(averages.values()), chart.unit),
+    }
+    return Drawn(card, undrawn)
+
+
+def _also(chart: Chart, records: Sequence[Record]) -> str:
+    points = _points(records, chart.also.key) if chart.also else []
+    return f" {chart.also.label}: {_moving_average(points)[-1][1]:.1%} at the end." if chart.also and points else ""
+
+
+def _curves(chart: Chart, records: Sequence[Record]) -> list[Curve]:
+    """Those that are named, and those found by `every`; a part of the reward that is all of it is left out."""
+    named = {curve.key: curve for curve in chart.curves}
+    if not chart.every:
+        return list(named.values())
+    colours = cycle((VERMILLION, GREEN, PURPLE, GREY))
+    keys = dict.fromkeys(key for record in records for key in record if key.startswith(chart.every))
+    whole = [_points(records, key) for key in named]
+    found = [key for key in keys if key not in named and _points(records, key) not in whole]
+    labels = (key.removeprefix(chart.every) for key in found)
+    return [*named.values(), *(Curve(*curve) for curve in zip(found, labels, colours, strict=False))]
+
+
+def _why_flat(points: Points, chart: Chart) -> str | None:
+    """Why a curve shows nothing: it is zero, rounding noise, or one value."""
+    values = [value for _, value in points]
+    largest = max(abs(value) for value in values)
+    if largest == 0:
+        return "Zero throughout"
+    if largest <= chart.noise:
+        return "Rounding noise, which is zero"
+    # an accuracy that does not move is a finding, and has an interval
+    if len(values) > 1 and chart.kind == "lines" and max(values) - min(values) <= FLAT * largest:
+        return "Constant"
+    return None
+
+
+def _full_name(chart: Chart, curve: Curve) -> str:
+    title = chart.title[0].lower() + chart.title[1:] if not chart.title.startswith("KL") else chart.title
+    return title if len(chart.curves) == 1 and not chart.every else f"{title} ({curve.label})"
+
+
+def _in_groups(undrawn: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The curves that are not drawn, by reason."""
+    reasons = dict.fromkeys(reason for reason, _ in undrawn)
+    return [(reason, ", ".join(name for why, name in undrawn if why == reason)) for reason in reasons]
 
 
 def _points(records: Sequence[Record], key: str) -> Points:
@@ -276,88 +394,72 @@ def _extremes(points: Points) -> Points:
     return kept
 
 
-def _coordinates(points: Points) -> dict[str, list[float]]:
-    return {"x": [step for step, _ in points], "y": [float(f"{value:.5g}") for _, value in points]}
-
-
-def _lines_figure(curves: dict[Curve, Points], averages: dict[Curve, Points]) -> go.Figure:
+def _line_traces(curves: dict[Curve, Points], averages: dict[Curve, Points]) -> list[Trace]:
     """Each metric as a thin line of what was measured under a stronger one of its moving average."""
-    figure = go.Figure()
+    traces = []
     for curve, points in curves.items():
         if averages[curve] != points:
-            line = {"color": curve.colour, "width": 1}
-            raw = go.Scatter(_coordinates(_extremes(points)), mode="lines", line=line, opacity=0.28)
-            figure.add_trace(raw.update(hoverinfo="skip", showlegend=False, legendgroup=curve.label))
+            raw = _trace(_extremes(points), "lines", curve, width=1, opacity=0.28)
+            traces.append(raw | {"hoverinfo": "skip", "showlegend": False})
     for curve, points in averages.items():
-        average = go.Scatter(
-            _coordinates(_thinned(points, POINTS_A_CURVE)), mode="lines" if len(points) > 1 else "markers"
-        )
-        line = {"color": curve.colour, "width": 2}
-        figure.add_trace(average.update(line=line, name=curve.label, legendgroup=curve.label))
-    return figure
+        mode = "lines" if len(points) > 1 else "markers"
+        traces.append(_trace(_thinned(points, POINTS_A_CURVE), mode, curve, width=2))
+    return traces
 
 
-def _interval_figure(records: Sequence[Record], curves: Sequence[Curve]) -> go.Figure:
+def _trace(points: Points, mode: str, curve: Curve, width: float, **properties: Any) -> Trace:
+    line = {"color": curve.colour, "width": width}
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    return scatter(steps, values, mode, line=line, name=curve.label, legendgroup=curve.label, **properties)
+
+
+def _interval_traces(records: Sequence[Record], curves: Sequence[Curve]) -> list[Trace]:
     """Estimates, each with the band of its 95 % interval."""
-    figure = go.Figure()
+    traces = []
     for curve in curves:
         measure = curve.key.rpartition("/")[0]
         bounded = _thinned(_points(records, curve.key), POINTS_A_CURVE)
         low, high = (dict(_points(records, f"{measure}/{bound}")) for bound in ("low", "high"))
         band = [step for step, _ in bounded if step in low and step in high]
         if band:
-            outline = go.Scatter(
-                x=band + band[::-1],
-                y=[high[step] for step in band] + [low[step] for step in reversed(band)],
-                mode="lines",
-                fill="toself",
-                fillcolor=curve.colour,
-                opacity=0.18,
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=curve.label,
-            )
-            figure.add_trace(outline)
+            outline = [(step, high[step]) for step in band] + [(step, low[step]) for step in reversed(band)]
+            filled = _trace(outline, "lines", curve, width=0, fill="toself", fillcolor=curve.colour, opacity=0.18)
+            traces.append(filled | {"hoverinfo": "skip", "showlegend": False})
         intervals = [f"[{low[step]:.1%}, {high[step]:.1%}]" if step in band else "" for step, _ in bounded]
         markers = {"size": 6 if len(bounded) <= 50 else 3, "color": curve.colour}
-        line = {"color": curve.colour, "width": 2}
-        estimate = go.Scatter(_coordinates(bounded), mode="lines+markers", line=line, marker=markers, name=curve.label)
-        estimate.update(customdata=intervals, hovertemplate="%{fullData.name}: %{y} %{customdata}<extra></extra>")
-        figure.add_trace(estimate.update(legendgroup=curve.label))
-    return figure
+        estimate = _trace(bounded, "lines+markers", curve, width=2, marker=markers, customdata=intervals)
+        traces.append(estimate | {"hovertemplate": "%{fullData.name}: %{y} %{customdata}<extra></extra>"})
+    return traces
 
 
-def _stacked_figure(records: Sequence[Record], curves: Sequence[Curve]) -> go.Figure:
+def _stacked_traces(records: Sequence[Record], curves: Sequence[Curve]) -> list[Trace]:
     """The means of stretches of steps, one on another; a step that did not do something spent no time on it."""
     size = math.ceil(len(records) / (POINTS_A_CURVE // 4))
     stretches = [records[start : start + size] for start in range(0, len(records), size)]
-    figure = go.Figure()
+    traces = []
     for curve in curves:
         means = [
             (stretch[len(stretch) // 2]["step"], sum(record.get(curve.key) or 0.0 for record in stretch) / len(stretch))
             for stretch in stretches
         ]
-        area = go.Scatter(
-            _coordinates(means), mode="lines", stackgroup="time", line={"color": curve.colour, "width": 0.5}
-        )
-        figure.add_trace(area.update(name=curve.label))
-    return figure
+        traces.append(_trace(means, "lines", curve, width=0.5, stackgroup="time"))
+    return traces
 
 
-def _style(figure: go.Figure, chart: Chart, num_curves: int) -> None:
+def _figure(traces: Sequence[Trace], chart: Chart, num_curves: int) -> Figure:
     share = chart.unit.endswith("%")
     legend = {"orientation": "h", "traceorder": "normal", "xref": "container", "yref": "container"}
-    style(figure)
-    figure.update_layout(
+    yaxis = {"hoverformat": chart.unit, "tickformat": "~%" if share else ""}
+    if chart.kind != "interval" and chart.title not in ("Warm-start loss", "Reward"):
+        yaxis["rangemode"] = "tozero"
+    return figure(
+        traces,
         hovermode="x unified",
         showlegend=num_curves > 1,
         legend=legend | {"x": 0, "y": 1, "yanchor": "top"},
         xaxis={"title": {"text": "step", "standoff": 6}, "hoverformat": ",d"},
-        yaxis={"hoverformat": chart.unit, "tickformat": "~%" if share else ""},
+        yaxis=yaxis,
     )
-    if chart.kind != "interval" and chart.title not in ("Warm-start loss", "Reward"):
-        figure.update_yaxes(rangemode="tozero")
 
 
 def _table(curves: Sequence[Points], unit: str) -> list[tuple[int, list[str]]]:
@@ -411,21 +513,19 @@ def _group(group: Record) -> dict[str, Any]:
 
 def _rollout(rollout: Record) -> dict[str, Any]:
     """One rollout as text: its verdict, the parts of its reward, and what the method made of it."""
+    parts = rollout.get("rewards") or {name: rollout.get(name) for name in OLD_PARTS}
     numbers = (
-        ("reward", "total", ".3f"),
-        ("correctness", "correctness", ".3g"),
-        ("likelihood", "likelihood", ".3f"),
-        ("ROUGE-L", "rouge_l", ".3f"),
-        ("overlong", "overlong", ".3f"),
-        ("score", "score", ".3f"),
-        ("advantage", "advantage", "+.3f"),
-        ("tokens", "length", ","),
+        ("reward", rollout.get("total"), ".3f"),
+        *((name, value, ".3g") for name, value in parts.items()),
+        ("score", rollout.get("score"), ".3f"),
+        ("advantage", rollout.get("advantage"), "+.3f"),
+        ("tokens", rollout.get("length"), ","),
     )
     return {
         "status": rollout["status"],
         "extracted": rollout.get("extracted"),
         "detail": rollout.get("detail") or "",
-        "numbers": [(label, f"{rollout[key]:{form}}") for label, key, form in numbers if rollout.get(key) is not None],
+        "numbers": [(label, f"{value:{form}}") for label, value, form in numbers if value is not None],
         "finished": rollout.get("finished", True),
         "text": _shortened(rollout["text"]),
     }
