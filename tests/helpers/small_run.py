@@ -13,8 +13,8 @@ from lampo.view.console import Progress
 TIMES = ("time/", "memory/")
 
 
-def small_config(folder: Path, **changes: Any) -> TrainConfig:
-    """Two-digit sums, a model of 15,000 parameters, 4 warm-start steps and 6 training steps; `section__key=value` changes it."""
+def small_config(folder: Path, *settings: str, **changes: Any) -> TrainConfig:
+    """Two-digit sums, a model of 15,000 parameters, 4 warm-start steps and 6 training steps; `section__key=value` changes it, and settings do."""
     values: dict[str, Any] = {
         "run": {"name": "small", "folder": str(folder), "threads": 1, "checkpoint_every": 2},
         "model": {
@@ -45,7 +45,7 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
         for section in sections:
             target = target.setdefault(section, {})
         target[key] = value
-    return parse_config(values, "the small recipe")
+    return parse_config(values, "the small recipe", settings)
 
 
 def run_to_end(config: TrainConfig) -> Path:

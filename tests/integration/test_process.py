@@ -102,15 +102,17 @@ def test_rlpr_saves_likelihoods_and_leaves_groups_out(uninterrupted: dict[str, P
     for record in records:
         assert record["rollouts/unknown"] == 0
         penalty = 0.1 * record["reward/overlong"]
-        assert record["reward/total"] == pytest.approx(record["reward/likelihood"] - penalty)
+        assert record["reward/total"] == pytest.approx(record["reward/likelihood"] + penalty)
         for group in read_groups(path, record["step"]):
             for rollout in group["rollouts"]:
-                assert rollout["total"] == pytest.approx(rollout["likelihood"] - 0.1 * rollout["overlong"])
+                assert rollout["total"] == pytest.approx(
+                    rollout["rewards"]["likelihood"] + 0.1 * rollout["rewards"]["overlong"]
+                )
 
 
 def test_prime_refuses_rewards_that_are_no_verdicts(tmp_path: Path) -> None:
     with pytest.raises(LampoError, match="learns from verdicts, so it needs the reward verifier"):
-        small_config(tmp_path, advantage={"name": "prime"}, rewards={"source": "likelihood"})
+        small_config(tmp_path, advantage={"name": "prime"}, rewards={"verifier": None, "likelihood": {}})
 
 
 def test_right_responses_have_the_larger_likelihood_rewards(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_an_own_function_and_its_limits(tmp_path: Path) -> None:
         (["--verifier", "numeric", "--set", "marker"], "write it as"),
         (["--verifier", "numeric", "--set", "limit=3"], "cannot be set up"),
         (["--verifier", "numeric", "--completion", "answers"], "no column 'answers' for the completion"),
-        (["--verifier", "python:no.such.module"], "cannot be imported"),
+        (["--verifier", "python:no.such.module"], "There is no module"),
     ],
 )
 def test_mistakes_are_explained(tmp_path: Path, arguments: list[str], message: str) -> None:

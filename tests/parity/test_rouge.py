@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from lampo.rewards.score import rouge_l, rouge_tokens
+from lampo.rewards import rouge_l, rouge_tokens
 
 rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
 

@@ -27,7 +27,7 @@ class ExactOptions(VerifierOptions):
             unknown if the answer is empty, wrong with nothing extracted if the response gives no text.
 
         >>> ExactOptions(marker="Answer:", ignore_case=True).verify("I think so. Answer: New  york ", "New York")
-        Verdict(status='right', extracted='New york', detail='', seconds=0.0, score=None)
+        Verdict(status='right', extracted='New york', detail='', seconds=0.0, score=None, graded=False)
         """
         gold = " ".join(answer.split())
         if not gold:

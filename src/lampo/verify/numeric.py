@@ -68,7 +68,7 @@ class NumericOptions(VerifierOptions):
             unknown if the answer is no number, wrong with nothing extracted if the response gives none.
 
         >>> NumericOptions().verify("7 * 12 = 84, that is $84.00.", "84")
-        Verdict(status='right', extracted='84.00', detail='', seconds=0.0, score=None)
+        Verdict(status='right', extracted='84.00', detail='', seconds=0.0, score=None, graded=False)
         >>> NumericOptions(marker="####").verify("It is 84.", "84").status
         'wrong'
         """

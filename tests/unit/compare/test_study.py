@@ -104,7 +104,7 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
     assert runs["short", "sharp", 0].training.steps == 7
     assert runs["short", "sharp", 0].advantage.temperature == 0.1  # pyright: ignore
     assert runs["long", "grpo", 0].task.digits == 4  # pyright: ignore
-    assert runs["long", "grpo", 0].loss.clip_high == 0.2  # the method's own, whatever the study says for all
+    assert runs["long", "grpo", 0].loss.clip_high == 0.5  # what the study says for all wins over the method's own
 
 
 @pytest.mark.parametrize(

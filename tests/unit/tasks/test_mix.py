@@ -94,5 +94,5 @@ def test_mix_refuses(parts: list[Any]) -> None:
 
 def test_a_mistake_in_a_part_is_named() -> None:
     task = {"name": "mix", "parts": [{"task": SUMS | {"digit": 2}}]}
-    with pytest.raises(LampoError, match=r"task\.parts\.0\.task\..*digit is not a setting"):
+    with pytest.raises(LampoError, match=r"task\.parts\[0\]\.task\..*digit is not a setting"):
         parse_config({"run": {"name": "x"}, "model": {"path": "nowhere"}, "task": task}, "here")

@@ -71,8 +71,8 @@ def test_a_killed_one_loses_no_neighbour(pool: VerifierPool) -> None:
     assert detail["spin"] == "took longer than 1 s and was stopped"
     assert detail["crash"] == "the verifier's process was killed by signal 11 (Segmentation fault)"
     assert detail["exit 3"] == "the verifier's process left with status 3"
-    assert detail["eat"].startswith("MemoryError")
-    assert detail["raise"] == "ValueError: no idea"
+    assert "MemoryError" in detail["eat"]
+    assert "failed. ValueError: no idea (" in detail["raise"]
     assert detail["leave"].startswith("SystemExit")
     assert detail["interrupt"].startswith("KeyboardInterrupt")
 
@@ -80,7 +80,7 @@ def test_a_killed_one_loses_no_neighbour(pool: VerifierPool) -> None:
 def test_memory_is_limited_for_each_verification(pool: VerifierPool) -> None:
     (verdict,) = pool.verify(own(timeout_s=60, memory_mib=256), ["eat-slowly"], ["4"])
     assert verdict.status == "unknown"
-    assert verdict.detail.startswith("MemoryError")
+    assert "MemoryError" in verdict.detail
     assert pool.verify(own(), ["4"], ["4"])[0].status == "right"
 
 
@@ -119,7 +119,7 @@ def test_what_a_function_may_return(pool: VerifierPool) -> None:
     verdicts = pool.verify(own(), ["none", "text", "score", "print"], ["4"] * 4)
     assert [verdict.status for verdict in verdicts] == ["unknown", "unknown", "wrong", "right"]
     assert verdicts[1].detail == (
-        f"LampoError: {FUNCTION} returned a str; it must return a Verdict, True, False or None."
+        f"{FUNCTION} returned a str; it must return a Verdict, True, False, a number or None."
     )
     assert verdicts[2].score == 0.25
     assert pool.verify(own(options={"prefix": "0"}), ["4"], ["04"])[0].status == "right"
@@ -358,7 +358,7 @@ def test_a_function_is_named_in_short_or_in_full_and_must_exist() -> None:
     assert short == PythonOptions(function=FUNCTION, timeout_s=2)
     verdict = judge(PythonOptions(function="no.such.function"), "", "")
     assert verdict.status == "unknown"
-    assert "cannot be imported: ModuleNotFoundError" in verdict.detail
+    assert "There is no module 'no' for the verifier no.such.function" in verdict.detail
 
 
 @pytest.mark.skipif(
