@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
+from ..messages import did_you_mean
 from ..options import Options
 from ..types import LampoError, Problem
 from . import TASKS
@@ -63,9 +63,7 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
     """
     options = TASKS.get(name)
     if options is None:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        guess = f" Did you mean {near[0]}?" if near else ""
-        raise LampoError(f"There is no benchmark {name!r}.{guess} Known: {', '.join(TASKS)}.")
+        raise LampoError(f"There is no benchmark {name!r}.{did_you_mean(name, TASKS)} Known: {', '.join(TASKS)}.")
     file, fields = data.get(name), options.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
     if required and not {"file", "heldout"} & fields.keys():
