@@ -213,7 +213,7 @@ def _converted(file: Path) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the work done
             if not target.is_dir():
                 logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
-                write_folder(target, lambda aside: _convert(file, aside))
+                write_folder(target, lambda folder: _convert(file, folder))
     except OSError as error:
         raise LampoError(
             f"Cannot write the converted checkpoint {target}: {error}. Set XDG_CACHE_HOME to a folder with room."

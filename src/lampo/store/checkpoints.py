@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .files import damage
+from .files import find_corruption
 
 Stage = Literal["warmstart", "train"]
 
+POSITION = "position.json"
+_OLD_POSITION = "place.json"
+"""Its name in checkpoints of version 0.1.0."""
 
 _NAME = re.compile(r"(warmstart|train)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """How far a run has come.
 
     Attributes:
@@ -32,34 +35,37 @@ class Place:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """Later places compare greater."""
+        """Later positions compare greater."""
         return (self.stage == "train", self.step)
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """The latest checkpoint whose checksums hold, and a line for every damaged one passed over."""
     complaints: list[str] = []
-    for path in reversed(_folders(folder)):
-        wrong = damage(path)
+    for path in reversed(checkpoint_folders(folder)):
+        wrong = find_corruption(path)
         if wrong is None:
             return path, complaints
         complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
     return None, complaints
 
 
-def read_place(checkpoint: Path) -> Place:
-    """Where the run stood when the checkpoint was written."""
-    return Place(**json.loads((checkpoint / "training" / "place.json").read_text()))
+def read_position(checkpoint: Path) -> Position:
+    """How far the run had come when the checkpoint was written."""
+    folder = checkpoint / "training"
+    file = folder / POSITION if (folder / POSITION).is_file() else folder / _OLD_POSITION
+    return Position(**json.loads(file.read_text()))
 
 
-def _folders(folder: Path) -> list[Path]:
+def checkpoint_folders(folder: Path) -> list[Path]:
     """Checkpoints in order; half-written ones have another name."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_order)
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=checkpoint_order)
 
 
-def _order(path: Path) -> tuple[bool, int]:
+def checkpoint_order(path: Path) -> tuple[bool, int]:
+    """What `checkpoint_folders` sorts by: later ones compare greater."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return (match[1] == "train", int(match[2]))

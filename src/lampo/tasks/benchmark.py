@@ -20,7 +20,7 @@ class ProblemColumns(Columns):
 
 
 class MathBenchmark(TaskOptions):
-    """A benchmark whose answers are compared as mathematics; each has a name and a place on the hub."""
+    """A benchmark whose answers are compared as mathematics; each has a name and an address on the hub."""
 
     path: str
     """Data set on the Hugging Face hub."""

@@ -31,7 +31,7 @@ from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
 from ..model.token_spans import Pieces
 from ..seeds import generator
-from ..store.checkpoints import Place, Stage, latest_checkpoint, read_place
+from ..store.checkpoints import Position, Stage, latest_checkpoint, read_position
 from ..store.files import write_file
 from ..store.rollouts import write_shard
 from ..types import Group, LampoError, Problem
@@ -47,7 +47,7 @@ class Run:
         self.path = path
         self.config = config
         self._checkpoint = checkpoint
-        self.place = Place("warmstart", 0, 0) if checkpoint is None else read_place(checkpoint)
+        self.position = Position("warmstart", 0, 0) if checkpoint is None else read_position(checkpoint)
         self._metrics = (path / "metrics.jsonl").open("ab")
 
     @classmethod
@@ -86,11 +86,11 @@ class Run:
         config = load_config(path / "config.yaml")
         checkpoint, complaints = latest_checkpoint(path / "checkpoints")
         run = cls(path, config, checkpoint)
-        run._metrics.truncate(run.place.metrics_bytes)
+        run._metrics.truncate(run.position.metrics_bytes)
         rollouts = path / "rollouts"
         rollouts.mkdir(exist_ok=True)
         for file in rollouts.glob("*.jsonl.gz"):
-            if run.place.stage == "warmstart" or int(file.name.split(".")[0]) > run.place.step:
+            if run.position.stage == "warmstart" or int(file.name.split(".")[0]) > run.position.step:
                 file.unlink()
         return run, complaints
 
@@ -101,13 +101,13 @@ class Run:
 
     def restore(self, optimizer: Optimizer, stage: Stage, companions: Mapping[str, Companion] | None = None) -> None:
         """Load the state of the optimiser and of the method's companions, if the run goes on inside this stage."""
-        if self._checkpoint is not None and self.place.stage == stage:
+        if self._checkpoint is not None and self.position.stage == stage:
             restore_checkpoint(self._checkpoint, optimizer, companions or {})
 
     def steps(self, stage: Stage, total: int) -> range:
         """The steps of a stage still to do, counted from 1."""
-        if self.place.stage == stage:
-            return range(self.place.step + 1, total + 1)
+        if self.position.stage == stage:
+            return range(self.position.step + 1, total + 1)
         return range(1, total + 1) if stage == "train" else range(0)
 
     def problems(
@@ -117,13 +117,13 @@ class Run:
 
         The further rounds of a step, where it has any, go through the problems in an order of their own.
         """
-        place = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
+        purpose = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
         chosen: list[Problem] = []
         orders: dict[int, list[int]] = {}
         for index in range((step - 1) * count, step * count):
             epoch, offset = divmod(index, len(problems))
             if epoch not in orders:
-                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *place, epoch))
+                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *purpose, epoch))
                 orders[epoch] = order.tolist()
             chosen.append(problems[orders[epoch][offset]])
         return chosen
@@ -146,7 +146,7 @@ class Run:
         """Write the rollouts of a training step; see `group_records`."""
         return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces, logprobs)))
 
-    def keep_aside(self, shard: Path) -> Path:
+    def keep_failed_step(self, shard: Path) -> Path:
         """A copy of a step's rollouts, in the run directory itself, where going on with the run does not undo it."""
         return Path(shutil.copyfile(shard, self.path / f"not-finite-{shard.name}"))
 
@@ -160,10 +160,10 @@ class Run:
     ) -> None:
         """Write a checkpoint; after it the run can go on from here."""
         os.fsync(self._metrics.fileno())
-        self.place = Place(stage, step, self._metrics.tell())
+        self.position = Position(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
             self.path / "checkpoints",
-            self.place,
+            self.position,
             policy,
             optimizer,
             companions or {},
