@@ -16,8 +16,10 @@ A later stage builds the next type and never edits an earlier one.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:  # verifiers run in processes of their own, which have no use for torch
     import torch
@@ -91,6 +93,7 @@ class Problem:
         reference: a worked solution, for the ROUGE-L reward; None where there is none.
         demonstration: what the warm start imitates; None means the reference.
         verifier: who decides what is right, where the problem has a verifier of its own; None leaves it to the recipe.
+        fields: the other columns of its row, by name, which your own reward function is given.
     """
 
     id: str
@@ -99,6 +102,7 @@ class Problem:
     reference: str | None = None
     demonstration: str | None = None
     verifier: Verifier | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.prompt:

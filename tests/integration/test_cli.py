@@ -112,7 +112,7 @@ def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: 
     assert "learning_rate: 2e-06" in capfd.readouterr().out
     assert lampo(monkeypatch, "tasks") == 0
     output = capfd.readouterr().out
-    assert all(name in output for name in ("arithmetic", "gsm8k", "jsonl", "word_arithmetic"))
+    assert all(name in output for name in ("arithmetic", "gsm8k", "files", "word_arithmetic"))
 
 
 def test_ctrl_c_in_the_shell(tmp_path: Path) -> None:

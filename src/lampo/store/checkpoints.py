@@ -14,7 +14,7 @@ Stage = Literal["warmstart", "train"]
 
 POSITION = "position.json"
 _OLD_POSITION = "place.json"
-"""Its name in checkpoints of version 0.1.0."""
+"""Its name in the checkpoints of older runs."""
 
 _NAME = re.compile(r"(warmstart|train)-(\d+)")
 

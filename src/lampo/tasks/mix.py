@@ -13,7 +13,7 @@ from ..options import Options
 from ..types import Problem
 from ..verify import AnyVerifier
 from .base import Task, TaskOptions
-from .files import drop_overlap
+from .columns import drop_overlap
 
 if TYPE_CHECKING:
     from . import AnyTask
