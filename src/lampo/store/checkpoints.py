@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..types import LampoError
 from .files import find_corruption
 
 Stage = Literal["warmstart", "train"]
@@ -48,6 +49,37 @@ def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
             return path, complaints
         complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
     return None, complaints
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory, and not a model."""
+    return (folder / "config.yaml").is_file() and not (folder / "config.json").exists()
+
+
+def model_folder(run: Path) -> Path:
+    """Where a run keeps its model at its end; a run that goes on deletes it with the next checkpoint."""
+    return run / "model"
+
+
+def model_of_run(run: Path) -> Path:
+    """The weights that a run directory stands for: the model it kept, else its latest whole checkpoint.
+
+    Raises:
+        LampoError: it has neither.
+    """
+    if model_folder(run).is_dir():
+        return model_folder(run)
+    checkpoint, complaints = latest_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        raise LampoError(
+            " ".join(
+                [
+                    f"The run {run} has no model yet: neither {model_folder(run).name}/ nor a whole checkpoint.",
+                    *complaints,
+                ]
+            )
+        )
+    return checkpoint
 
 
 def read_position(checkpoint: Path) -> Position:

@@ -25,8 +25,13 @@ def write_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(path: Path, fill: Callable[[Path], None], *, checksums: bool = True) -> None:
     """Have `fill` write a folder of another name, add checksums of its files, sync and rename; nothing is left if it fails.
+
+    Args:
+        path: the folder.
+        fill: writes the files into a folder that it is given.
+        checksums: without them, files may be edited later, and `find_corruption` cannot judge the folder.
 
     Raises:
         OSError: the disk is full or cannot be written.
@@ -36,8 +41,9 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     partial.mkdir(parents=True)
     try:
         fill(partial)
-        names = sorted(str(file.relative_to(partial)) for file in partial.rglob("*") if file.is_file())
-        (partial / MANIFEST).write_text(json.dumps({name: _digest(partial / name) for name in names}, indent=1))
+        if checksums:
+            names = sorted(str(file.relative_to(partial)) for file in partial.rglob("*") if file.is_file())
+            (partial / MANIFEST).write_text(json.dumps({name: _digest(partial / name) for name in names}, indent=1))
         for file in partial.rglob("*"):
             sync_folder(file)
         sync_folder(partial)
