@@ -6,7 +6,8 @@ runs/NAME/
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
   not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo
-  checkpoints/       train-000050: a Hugging Face folder
+  checkpoints/       train-000050: a Hugging Face folder, with the state of the optimiser
+  model/             the trained model with its card, once the run is at its end
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
 """
@@ -31,11 +32,12 @@ from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
 from ..model.token_spans import Pieces
 from ..seeds import generator
-from ..store.checkpoints import Position, Stage, latest_checkpoint, read_position
+from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
 from ..store.files import write_file
 from ..store.rollouts import write_shard
 from ..types import Group, LampoError, Problem
 from .checkpoint import Companion, restore_checkpoint, save_checkpoint
+from .extend import extended
 from .manifest import manifest
 from .rollout_records import group_records
 
@@ -47,7 +49,7 @@ class Run:
         self.path = path
         self.config = config
         self._checkpoint = checkpoint
-        self.position = Position("warmstart", 0, 0) if checkpoint is None else read_position(checkpoint)
+        self.position = _position(checkpoint)
         self._metrics = (path / "metrics.jsonl").open("ab")
 
     @classmethod
@@ -77,14 +79,30 @@ class Run:
             ) from None
 
     @classmethod
-    def resume(cls, path: Path) -> tuple[Run, list[str]]:
+    def resume(cls, path: Path, settings: Sequence[str] = ()) -> tuple[Run, list[str]]:
         """Go on with a run: the latest whole checkpoint, or the start; later metrics and rollouts are undone.
 
+        Args:
+            path: the run directory.
+            settings: `a.b=c`, written into its config.yaml; see `extended` for those that a run may change.
+
         Returns:
-            the run, and lines the user should read (damaged checkpoints).
+            the run, and lines the user should read (damaged checkpoints, what the settings change).
+
+        Raises:
+            LampoError: a setting may not change, or a run at its end has lost its checkpoints.
         """
         config = load_config(path / "config.yaml")
-        checkpoint, complaints = latest_checkpoint(path / "checkpoints")
+        checkpoint, notes = latest_checkpoint(path / "checkpoints")
+        if checkpoint is None and model_folder(path).is_dir():
+            raise LampoError(
+                " ".join([f"The run {path} is at its end and has no whole checkpoint to go on from.", *notes])
+                + f" Start a new run from its model: --set model.path={path}"
+            )
+        if settings:
+            config, changes = extended(path, settings, _position(checkpoint))
+            notes += changes
+            _record_settings(path, config, settings, checkpoint)
         run = cls(path, config, checkpoint)
         run._metrics.truncate(run.position.metrics_bytes)
         rollouts = path / "rollouts"
@@ -92,7 +110,7 @@ class Run:
         for file in rollouts.glob("*.jsonl.gz"):
             if run.position.stage == "warmstart" or int(file.name.split(".")[0]) > run.position.step:
                 file.unlink()
-        return run, complaints
+        return run, notes
 
     @property
     def weights(self) -> Path | None:
@@ -169,6 +187,8 @@ class Run:
             companions or {},
             keep=self.config.run.keep_checkpoints,
         )
+        if model_folder(self.path).exists():  # of an earlier end, which the run has gone beyond
+            shutil.rmtree(model_folder(self.path))
 
     def discard_unused(self) -> None:
         """Delete the directory of a run that failed before anything happened in it."""
@@ -180,6 +200,21 @@ class Run:
     def close(self) -> None:
         """Let go of the files."""
         self._metrics.close()
+
+
+def _position(checkpoint: Path | None) -> Position:
+    return Position("warmstart", 0, 0) if checkpoint is None else read_position(checkpoint)
+
+
+def _record_settings(path: Path, config: TrainConfig, settings: Sequence[str], checkpoint: Path | None) -> None:
+    """Write what the run goes on with into its config.yaml, and into manifest.json since when."""
+    started = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    now = manifest()
+    entry = {key: now[key] for key in ("command", "started", "versions")}
+    entry |= {"settings": list(settings), "after": checkpoint.name if checkpoint else None}
+    resumed = [*started.get("resumed", []), entry]
+    write_file(path / "manifest.json", json.dumps(started | {"resumed": resumed}, indent=1).encode())
+    write_file(path / "config.yaml", dump_config(config).encode())
 
 
 def find_run(folder: Path, name: str) -> Path | None:
