@@ -141,8 +141,11 @@ def test_a_refused_setting_changes_nothing(path: Path) -> None:
 def test_a_run_at_its_end_without_checkpoints_is_not_begun_anew(path: Path) -> None:
     shutil.rmtree(path / "checkpoints")
     metrics = (path / "metrics.jsonl").read_bytes()
-    with pytest.raises(LampoError, match=f"no whole checkpoint to go on from. Start a new run .*model.path={path}"):
+    with pytest.raises(LampoError, match=f"no checkpoint to go on from. Start a new run from .*model.path={path}"):
         Run.resume(path)
+    shutil.rmtree(path / "model")  # as in a study
+    with pytest.raises(LampoError, match="no checkpoint to go on from. Start a new run"):
+        Run.resume(path, ["training.steps=9"])
     assert (path / "metrics.jsonl").read_bytes() == metrics
 
 

@@ -34,6 +34,7 @@ from ..model.token_spans import Pieces
 from ..seeds import generator
 from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
 from ..store.files import write_file
+from ..store.metrics import read_metrics
 from ..store.rollouts import write_shard
 from ..types import Group, LampoError, Problem
 from .checkpoint import Companion, restore_checkpoint, save_checkpoint
@@ -94,11 +95,8 @@ class Run:
         """
         config = load_config(path / "config.yaml")
         checkpoint, notes = latest_checkpoint(path / "checkpoints")
-        if checkpoint is None and model_folder(path).is_dir():
-            raise LampoError(
-                " ".join([f"The run {path} is at its end and has no whole checkpoint to go on from.", *notes])
-                + f" Start a new run from its model: --set model.path={path}"
-            )
+        if checkpoint is None:
+            _refuse_to_lose(path, config, notes)
         if settings:
             config, changes = extended(path, settings, _position(checkpoint))
             notes += changes
@@ -204,6 +202,18 @@ class Run:
 
 def _position(checkpoint: Path | None) -> Position:
     return Position("warmstart", 0, 0) if checkpoint is None else read_position(checkpoint)
+
+
+def _refuse_to_lose(path: Path, config: TrainConfig, notes: Sequence[str]) -> None:
+    """A run at its end whose checkpoints were deleted, as a study's are, would begin anew and undo all that it measured."""
+    has_model = model_folder(path).is_dir()
+    deleted = not (path / "checkpoints").exists() and (path / "metrics.jsonl").is_file()
+    ends = {("evaluation", config.training.steps)} if config.training.steps > 0 else set()
+    if has_model or (deleted and ends & {(record["stage"], record["step"]) for record in read_metrics(path)}):
+        remedy = f"Start a new run from its model: --set model.path={path}" if has_model else "Start a new run."
+        raise LampoError(
+            " ".join([f"The run {path} is at its end and has no checkpoint to go on from.", *notes, remedy])
+        )
 
 
 def _record_settings(path: Path, config: TrainConfig, settings: Sequence[str], checkpoint: Path | None) -> None:
