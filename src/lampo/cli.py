@@ -54,30 +54,25 @@ def train(
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
     from .config.load import load_config
     from .process import prepare
-    from .store.metrics import read_metrics, summary
+    from .train.finish import finish
     from .train.loop import train as train_run
     from .train.run import Run
     from .train.session import Stopped
-    from .view.console import Progress, final_table
-    from .view.report.page import write_report
+    from .view.console import Progress
 
     if resume:
-        if settings:
-            raise LampoError(
-                "--resume goes on with the settings of the run itself; leave --set out, or start a new run."
-            )
         path = recipe if recipe.is_dir() else _newest(recipe)
-        prepare(load_config(path / "config.yaml"))
-        run, complaints = Run.resume(path)
+        run, notes = Run.resume(path, settings or [])
+        prepare(run.config)
     else:
         if recipe.is_dir():
             raise LampoError(f"{recipe} is a folder. To go on with a run: lampo train {recipe} --resume")
         config = load_config(recipe, settings or [])
         prepare(config)
-        run, complaints = Run.create(config), []
+        run, notes = Run.create(config), []
     with Progress(run.path.name) as progress:
-        for complaint in complaints:
-            progress.note(complaint)
+        for note in notes:
+            progress.note(note)
         try:
             train_run(run, progress)
         except Stopped as stopped:
@@ -86,7 +81,7 @@ def train(
         except OSError as error:
             saved = f"What was saved before is whole; go on with: lampo train {run.path} --resume"
             raise LampoError(f"{_reason(error)} {saved}") from None
-    final_table(summary(read_metrics(run.path)), write_report(run.path))
+    finish(run)
 
 
 @app.command("eval")

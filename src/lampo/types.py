@@ -106,7 +106,7 @@ class Problem:
         reference: a worked solution, for the ROUGE-L reward; None where there is none.
         demonstration: what the warm start imitates; None means the reference.
         verifier: who decides what is right, where the problem has a verifier of its own; None leaves it to the recipe.
-        fields: other columns of its row, for rewards of the user's own.
+        fields: the other columns of its row, by name, which your own reward function is given.
     """
 
     id: str
@@ -115,7 +115,7 @@ class Problem:
     reference: str | None = None
     demonstration: str | None = None
     verifier: Verifier | None = None
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.prompt:

@@ -55,8 +55,8 @@ def run_to_end(config: TrainConfig) -> Path:
     return run.path
 
 
-def resume(path: Path) -> list[str]:
-    run, complaints = Run.resume(path)
+def resume(path: Path, *settings: str) -> list[str]:
+    run, complaints = Run.resume(path, settings)
     with Progress(path.name) as progress:
         train(run, progress)
     return complaints

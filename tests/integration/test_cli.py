@@ -41,7 +41,18 @@ def test_train_then_eval(
     run = tmp_path / "runs" / "small"
     output = capfd.readouterr().out
     assert "held-out accuracy" in output
-    assert f"report: {run / 'report.html'}" in output
+    lines = output.splitlines()[-5:]
+    assert lines == [
+        f"model:    {run / 'model'}",
+        f"report:   {run / 'report.html'}",
+        f"rollouts: lampo inspect {run}",
+        f"measure:  lampo eval {run}",
+        f"train on: lampo train {run} --resume --set training.steps=4",
+    ]
+    assert lampo(monkeypatch, *lines[-1].split()[3:]) == 0  # as it is copied
+    output = capfd.readouterr().out
+    assert "training goes on from step 2 to step 4, not 2" in output
+    assert output.splitlines()[-1] == f"train on: lampo train {run} --resume --set training.steps=8"
     assert (run / "report.html").stat().st_size > 10_000
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["command"] == f"lampo train {recipe} --set training.steps=2"
@@ -71,7 +82,7 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
         (["train", "missing.yaml"], "Cannot read the recipe missing.yaml"),
         (["train", "{recipe}", "--set", "optimizer.lr=1"], "optimizer.lr is not a setting"),
         (["train", "{recipe}", "--resume"], "There is no run 'small'"),
-        (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "leave --set out"),
+        (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "There is no run 'small'"),
         (["train", "{folder}"], "To go on with a run: lampo train {folder} --resume"),
         (["config", "{foreign}"], "is not UTF-8 text"),
         (["verify", "{answers}", "--verifier", "exact", "--output", "no/folder/a.jsonl"], "error: No such file or directory"),
@@ -112,7 +123,7 @@ def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: 
     assert "learning_rate: 2e-06" in capfd.readouterr().out
     assert lampo(monkeypatch, "tasks") == 0
     output = capfd.readouterr().out
-    assert all(name in output for name in ("arithmetic", "gsm8k", "jsonl", "word_arithmetic"))
+    assert all(name in output for name in ("arithmetic", "gsm8k", "files", "word_arithmetic"))
 
 
 def test_ctrl_c_in_the_shell(tmp_path: Path) -> None:
@@ -170,4 +181,4 @@ def test_gpu_recipes_run_with_a_tiny_model_put_in(
     }
     settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
     assert lampo(monkeypatch, "train", RECIPES / f"{recipe_name}.yaml", *settings, *gsm8k_files(tmp_path)) == 0
-    assert "report: " in capfd.readouterr().out
+    assert "report:   " in capfd.readouterr().out

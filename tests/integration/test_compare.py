@@ -84,6 +84,7 @@ def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_pat
     assert compare(load_study(file), Console(quiet=True)) == results
     assert {path: path.stat().st_mtime_ns for path in plan.folder.rglob("metrics.jsonl")} == before
     assert not list(plan.folder.glob("runs/*/grpo*/checkpoints"))
+    assert not list(plan.folder.glob("runs/*/*/model"))
 
 
 def first_step(folder: Path, result: Any) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ def test_a_run_that_fell_back_keeps_what_it_saves(
     with pytest.raises(Stopped, match="Stopped after step 1 of the train stage, with a checkpoint"):
         resume(path)
     run, complaints = Run.resume(path)
-    assert (run.place.stage, run.place.step) == ("train", 1)
+    assert (run.position.stage, run.position.step) == ("train", 1)
     assert len(complaints) == 2
     run.close()
     resume(path)

@@ -142,7 +142,7 @@ def test_unverifiable_answers_are_masked_not_scored_zero(tmp_path: Path) -> None
         {"prompt": f"{i}+1=", "answer": "many" if i % 2 else str(i + 1), "reference": f"={i + 1}"} for i in range(40)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {"name": "jsonl", "train": str(data), "heldout_fraction": 0.3, "columns": {"reference": "reference"}}
+    task = {"name": "files", "train": str(data), "heldout_fraction": 0.3, "columns": {"reference": "reference"}}
     path = run_to_end(small_config(tmp_path, task=task))
     records = steps(path)
     assert any(0 < record["rollouts/unknown"] < 1 for record in records)
@@ -273,7 +273,7 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
     [
         ({"sampling__max_new_tokens": 64}, "the model's context holds only 64 tokens"),
         ({"sampling__max_new_tokens": 60}, r"\d+ prompts are too long for the model: problem 'arithmetic/"),
-        ({"task": {"name": "jsonl", "train": "missing.jsonl", "heldout_fraction": 0.5}}, r"missing\.jsonl"),
+        ({"task": {"name": "files", "train": "missing.jsonl", "heldout_fraction": 0.5}}, r"missing\.jsonl"),
         ({"model__device": "cuda:7"}, "model.device is 'cuda:7'"),
         ({"model": {"path": "no/such-model"}}, "Cannot load the model 'no/such-model'"),
         ({"model": {"path": "weights.gguf"}}, r"There is no GGUF file .*weights\.gguf"),
@@ -295,7 +295,7 @@ def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: di
 def test_rouge_l_without_anything_to_compare_with_is_refused(tmp_path: Path) -> None:
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(20)))
-    task = {"name": "jsonl", "train": str(problems), "heldout_fraction": 0.5}
+    task = {"name": "files", "train": str(problems), "heldout_fraction": 0.5}
     with pytest.raises(
         LampoError, match=r"reward rouge_l has the weight 0\.5, but no problem has a reference solution"
     ):

@@ -37,7 +37,8 @@ class ModelOptions(Options):
     """The policy: pretrained weights by `path`, or a `config` to start from scratch."""
 
     path: str | None = None
-    """Hub name, folder, `.gguf` file, or `package:MODULE/FILE.gguf` for a GGUF file inside an installed Python package."""
+    """Hub name, folder, `.gguf` file, or a run directory, which stands for its model.
+    `package:MODULE/FILE.gguf` is a GGUF file inside an installed Python package."""
     config: dict[str, Any] | None = None
     """A transformers configuration to start from scratch: `model_type` (qwen3, phi3, llama, ...) and its fields."""
     tokenizer: str | None = None

@@ -11,7 +11,7 @@ from ..config.schema import TrainConfig
 from ..model.policy import load_policy
 from ..process import prepare
 from ..rollout.build import native_sampler
-from ..store.checkpoints import latest_checkpoint
+from ..store.checkpoints import latest_checkpoint, model_of_run
 from ..store.files import write_file
 from ..tasks.load import load_benchmark
 from ..tasks.split import subset
@@ -182,10 +182,8 @@ def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, P
     if not place.is_dir():
         return load_config(place, settings), None
     config = load_config(place / "config.yaml", settings)
-    weights, complaints = latest_checkpoint(place / "checkpoints")
-    if weights is None:
-        raise LampoError(f"The run {place} has no checkpoint to evaluate. {' '.join(complaints)}")
-    return config, weights
+    weights, _ = latest_checkpoint(place / "checkpoints")
+    return config, weights or model_of_run(place)  # its checkpoints may have been deleted for room
 
 
 def _plain_model(model: str, settings: Sequence[str]) -> TrainConfig:

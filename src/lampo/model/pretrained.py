@@ -1,13 +1,14 @@
-"""Where a model's files come from: hub, folder, GGUF file, Python package, or nowhere (from scratch)."""
+"""Where a model's files come from: hub, folder, run directory, GGUF file, Python package, or nowhere (from scratch)."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import importlib.util
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -28,10 +29,14 @@ from transformers import (
 )
 
 from ..config.schema import ModelOptions
+from ..store.checkpoints import is_run, model_of_run
 from ..store.files import write_folder
 from ..types import LampoError
 
 logger = logging.getLogger("lampo")
+
+ADAPTERS = "adapter_config.json"
+"""What PEFT writes into a folder of adapters."""
 
 
 def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -42,15 +47,19 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
     """
     assert options.path is not None
     path = resolve_path(options.path)
+    model = _load_model(options, path, dtype)
+    return model, load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+
+
+def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrainedModel:
     attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=options.allow_remote_code, **attention
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
         raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
-    return model, load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
 
 
 def load_config(options: ModelOptions, path: str) -> PreTrainedConfig:
@@ -161,7 +170,14 @@ def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
 
 
 def resolve_path(path: str) -> str:
-    """A path that transformers can open: a GGUF file is turned into a checkpoint folder once; hub names pass through."""
+    """A path that transformers can open: hub names pass through.
+
+    A run directory stands for the model that it kept, else for its latest whole checkpoint. A GGUF file is turned into a
+    checkpoint folder once, and so are LoRA adapters, merged into their base.
+
+    Raises:
+        LampoError: the run has no model yet, the file or package is not there, or it cannot be read.
+    """
     if path.startswith("package:"):
         return str(_converted(_file_in_package(path)))
     if path.endswith(".gguf"):
@@ -169,7 +185,12 @@ def resolve_path(path: str) -> str:
         if not file.is_file():
             raise LampoError(f"There is no GGUF file {file.absolute()} (model.path).")
         return str(_converted(file))
-    return str(Path(path).expanduser())
+    folder = Path(path).expanduser()
+    if is_run(folder):
+        model = model_of_run(folder)
+        logger.info("%s is a run: taking its %s", path, model.relative_to(folder))
+        folder = model
+    return str(_merged(folder) if (folder / ADAPTERS).is_file() else folder)
 
 
 def _file_in_package(path: str) -> Path:
@@ -195,9 +216,7 @@ def cache_folder() -> Path:
 
 def _converted(file: Path) -> Path:
     """A bfloat16 checkpoint folder with the weights of a GGUF file, made once and named by the file's content."""
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    target = cache_folder() / f"{file.stem}-{digest}"
+    target = cache_folder() / f"{file.stem}-{_digest(file)}"
     if target.is_dir():
         return target
     if importlib.util.find_spec("gguf") is None:
@@ -207,13 +226,52 @@ def _converted(file: Path) -> Path:
             f"transformers {transformers.__version__} takes a GGUF file's beginning-of-sequence token for its end. "
             "Update it: pip install 'transformers>=5.18'"
         )
+    return _made_once(target, f"Converting {file.name} to a bfloat16 checkpoint", lambda folder: _convert(file, folder))
+
+
+def _merged(adapters: Path) -> Path:
+    """A float32 checkpoint folder of adapters added to their base, made once and named by the adapters' content.
+
+    Lower precision would round away what they add. Neither transformers nor vLLM loads adapters of adapters, so these must go.
+    """
+    base = json.loads((adapters / ADAPTERS).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise LampoError(
+            f"{adapters} holds LoRA adapters of a model from scratch, whose weights are in no folder (model.path). "
+            "Go on with its own run instead: lampo train RUN --resume --set training.steps=N."
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise LampoError(f"{adapters} holds LoRA adapters, which need PEFT. Install it with: pip install 'lampo[lora]'")
+    target = cache_folder() / f"merged-{_digest(adapters / 'adapter_model.safetensors', resolve_path(base))}"
+    return _made_once(target, f"Merging the LoRA adapters of {adapters}", lambda folder: _merge(base, adapters, folder))
+
+
+def _merge(base: str, adapters: Path, folder: Path) -> None:
+    from peft import PeftModel
+
+    model = _load_model(ModelOptions(path=base), resolve_path(base), torch.float32)
+    PeftModel.from_pretrained(model, str(adapters)).merge_and_unload().save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    AutoTokenizer.from_pretrained(adapters).save_pretrained(folder)
+
+
+def _digest(file: Path, *more: str) -> str:
+    """What names a folder in the cache: the content of a file, and what else decides."""
+    with file.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256")
+    for text in more:
+        content.update(text.encode())
+    return content.hexdigest()[:16]
+
+
+def _made_once(target: Path, what: str, fill: Callable[[Path], None]) -> Path:
+    """The folder of the cache, filled now if it is not there."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (target.parent / f".{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the work done
             if not target.is_dir():
-                logger.info("Converting %s to a bfloat16 checkpoint in %s (once).", file.name, target)
-                write_folder(target, lambda aside: _convert(file, aside))
+                logger.info("%s in %s (once).", what, target)
+                write_folder(target, fill)
     except OSError as error:
         raise LampoError(
             f"Cannot write the converted checkpoint {target}: {error}. Set XDG_CACHE_HOME to a folder with room."

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .files import damage
+from ..types import LampoError
+from .files import find_corruption
 
 Stage = Literal["warmstart", "train"]
 
+POSITION = "position.json"
+_OLD_POSITION = "place.json"
+"""Its name in the checkpoints of older runs."""
 
 _NAME = re.compile(r"(warmstart|train)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """How far a run has come.
 
     Attributes:
@@ -32,34 +36,68 @@ class Place:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """Later places compare greater."""
+        """Later positions compare greater."""
         return (self.stage == "train", self.step)
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     """The latest checkpoint whose checksums hold, and a line for every damaged one passed over."""
     complaints: list[str] = []
-    for path in reversed(_folders(folder)):
-        wrong = damage(path)
+    for path in reversed(checkpoint_folders(folder)):
+        wrong = find_corruption(path)
         if wrong is None:
             return path, complaints
         complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
     return None, complaints
 
 
-def read_place(checkpoint: Path) -> Place:
-    """Where the run stood when the checkpoint was written."""
-    return Place(**json.loads((checkpoint / "training" / "place.json").read_text()))
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory, and not a model."""
+    return (folder / "config.yaml").is_file() and not (folder / "config.json").exists()
 
 
-def _folders(folder: Path) -> list[Path]:
+def model_folder(run: Path) -> Path:
+    """Where a run keeps its model at its end; a run that goes on deletes it with the next checkpoint."""
+    return run / "model"
+
+
+def model_of_run(run: Path) -> Path:
+    """The weights that a run directory stands for: the model it kept, else its latest whole checkpoint.
+
+    Raises:
+        LampoError: it has neither.
+    """
+    if model_folder(run).is_dir():
+        return model_folder(run)
+    checkpoint, complaints = latest_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        raise LampoError(
+            " ".join(
+                [
+                    f"The run {run} has no model yet: neither {model_folder(run).name}/ nor a whole checkpoint.",
+                    *complaints,
+                ]
+            )
+        )
+    return checkpoint
+
+
+def read_position(checkpoint: Path) -> Position:
+    """How far the run had come when the checkpoint was written."""
+    folder = checkpoint / "training"
+    file = folder / POSITION if (folder / POSITION).is_file() else folder / _OLD_POSITION
+    return Position(**json.loads(file.read_text()))
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
     """Checkpoints in order; half-written ones have another name."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_order)
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=checkpoint_order)
 
 
-def _order(path: Path) -> tuple[bool, int]:
+def checkpoint_order(path: Path) -> tuple[bool, int]:
+    """What `checkpoint_folders` sorts by: later ones compare greater."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return (match[1] == "train", int(match[2]))

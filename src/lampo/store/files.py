@@ -15,44 +15,50 @@ MANIFEST = "checksums.json"
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write aside, sync, rename."""
-    aside = path.with_name(f".{path.name}.partial")
-    with aside.open("wb") as stream:
+    """Write beside the file, sync, rename."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-    aside.replace(path)
+    partial.replace(path)
     sync_folder(path.parent)
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write a folder aside, add checksums of all its files, sync and rename; nothing is left if it fails.
+def write_folder(path: Path, fill: Callable[[Path], None], *, checksums: bool = True) -> None:
+    """Have `fill` write a folder of another name, add checksums of its files, sync and rename; nothing is left if it fails.
+
+    Args:
+        path: the folder.
+        fill: writes the files into a folder that it is given.
+        checksums: without them, files may be edited later, and `find_corruption` cannot judge the folder.
 
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    aside = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        fill(aside)
-        names = sorted(str(file.relative_to(aside)) for file in aside.rglob("*") if file.is_file())
-        (aside / MANIFEST).write_text(json.dumps({name: _digest(aside / name) for name in names}, indent=1))
-        for file in aside.rglob("*"):
+        fill(partial)
+        if checksums:
+            names = sorted(str(file.relative_to(partial)) for file in partial.rglob("*") if file.is_file())
+            (partial / MANIFEST).write_text(json.dumps({name: _digest(partial / name) for name in names}, indent=1))
+        for file in partial.rglob("*"):
             sync_folder(file)
-        sync_folder(aside)
+        sync_folder(partial)
         if path.exists():
             shutil.rmtree(path)
-        aside.rename(path)
+        partial.rename(path)
         sync_folder(path.parent)
     except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, SafetensorError):
             raise OSError(str(error)) from error
         raise
 
 
-def damage(path: Path) -> str | None:
+def find_corruption(path: Path) -> str | None:
     """What is wrong with a folder that `write_folder` made, or None."""
     try:
         expected: dict[str, str] = json.loads((path / MANIFEST).read_text())

@@ -46,9 +46,9 @@ def write_shard(run: Path, step: int, groups: Sequence[Record]) -> Path:
     """Write the groups of a step, whole or not at all, and then their line of the index."""
     path = shard_path(run, step)
     lines = "".join(json.dumps(group, ensure_ascii=False) + "\n" for group in groups)
-    aside = path.with_suffix(".partial")
-    aside.write_bytes(gzip.compress(lines.encode(), compresslevel=3, mtime=0))
-    aside.replace(path)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(gzip.compress(lines.encode(), compresslevel=3, mtime=0))
+    partial.replace(path)
     _append(path.parent, [_IndexLine(step, _signature(path), [entry(group) for group in groups])])
     return path
 

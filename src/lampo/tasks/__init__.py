@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from .arithmetic import ArithmeticOptions, worked_solution
 from .base import Task, TaskOptions
 from .benchmark import Aime24Options, Aime25Options, Math500Options
 from .code import CodeTaskOptions
-from .files import Columns
+from .columns import Columns
 from .gpqa import GpqaDiamondOptions
 from .gsm8k import Gsm8kOptions
-from .jsonl import JsonlOptions
 from .math import MathTaskOptions
 from .mix import MixOptions, MixPart
 from .mixture_of_thoughts import MixtureOfThoughtsOptions
+from .own_files import FilesOptions
 from .reasoning_gym import ReasoningGymTaskOptions
 from .word_arithmetic import WordArithmeticOptions
+
+OLD_NAMES = {"jsonl": "files"}
+"""Earlier names of tasks, which recipes and commands may still use."""
+
+
+def _under_its_name(values: Any) -> Any:
+    """The section `task` of a recipe, with the task's name of today."""
+    if isinstance(values, Mapping) and values.get("name") in OLD_NAMES:
+        return {**values, "name": OLD_NAMES[values["name"]]}
+    return values
+
 
 AnyTask = Annotated[
     ArithmeticOptions
@@ -28,13 +40,14 @@ AnyTask = Annotated[
     | MixtureOfThoughtsOptions
     | CodeTaskOptions
     | ReasoningGymTaskOptions
-    | JsonlOptions
+    | FilesOptions
     | MixOptions
     | Math500Options
     | Aime24Options
     | Aime25Options
     | GpqaDiamondOptions,
     Field(discriminator="name"),
+    BeforeValidator(_under_its_name),
 ]
 """The section `task` of a recipe: a name, and the options of that task."""
 
@@ -49,7 +62,7 @@ TASKS: dict[str, type[TaskOptions]] = {
     "mixture_of_thoughts": MixtureOfThoughtsOptions,
     "code": CodeTaskOptions,
     "reasoning_gym": ReasoningGymTaskOptions,
-    "jsonl": JsonlOptions,
+    "files": FilesOptions,
     "mix": MixOptions,
     "math500": Math500Options,
     "aime24": Aime24Options,
@@ -66,9 +79,9 @@ __all__ = [
     "ArithmeticOptions",
     "CodeTaskOptions",
     "Columns",
+    "FilesOptions",
     "GpqaDiamondOptions",
     "Gsm8kOptions",
-    "JsonlOptions",
     "Math500Options",
     "MathTaskOptions",
     "MixOptions",

@@ -8,7 +8,7 @@ from typing import Literal
 from ..types import Problem
 from ..verify import MathOptions
 from .base import Task, TaskOptions
-from .files import Columns, to_problems
+from .columns import Columns, to_problems
 from .hub import rows_of
 
 
@@ -20,7 +20,7 @@ class ProblemColumns(Columns):
 
 
 class MathBenchmark(TaskOptions):
-    """A benchmark whose answers are compared as mathematics; each has a name and a place on the hub."""
+    """A benchmark whose answers are compared as mathematics; each has a name and an address on the hub."""
 
     path: str
     """Data set on the Hugging Face hub."""
@@ -29,7 +29,7 @@ class MathBenchmark(TaskOptions):
     split: str = "test"
     """Its split."""
     file: str | None = None
-    """Local file (.jsonl or .parquet), instead of the hub."""
+    """Local data, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     columns: ProblemColumns = ProblemColumns()
     """Names of the columns."""
 

@@ -32,7 +32,7 @@ class CodeTaskOptions(TaskOptions):
     split: str = "train"
     """Its split."""
     file: str | None = None
-    """Local file (.jsonl or .parquet) in one of these formats, instead of the hub."""
+    """Local data in one of these formats, instead of the hub: JSONL, Parquet, or a dataset folder."""
     num_train: int = Field(default=10_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
     num_heldout: int = Field(default=200, gt=0)
@@ -56,7 +56,7 @@ class CodeTaskOptions(TaskOptions):
         return Task(train, heldout)
 
     def _problems(self, source: str, dropped: Dropped) -> Iterator[Problem]:
-        advice = "Without a network, set task.file to a local .jsonl or .parquet file in one of the formats."
+        advice = "Without a network, set task.file to a local file (JSONL, Parquet) in one of the formats."
         rows = rows_of(self.file, self.path, self.config, self.split, advice=advice, stream=True)
         for number, row in dropped.watch(rows):
             read = _reader(row)

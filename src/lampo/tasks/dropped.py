@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from ..types import Problem
-from .files import prompt_key
+from .columns import prompt_key
 
 Item = TypeVar("Item")
 

@@ -1,67 +1,62 @@
-"""Problems from files: JSONL, Parquet and CSV rows, the columns that the recipe names, and errors that say where to look.
+"""Rows from files: CSV, JSONL, Parquet, and the folder of a Hugging Face data set.
 
-JSONL is read with the standard library and not through `datasets`, whose reader infers a type for each column and so
-changes answers: "2024-01-02" becomes a date, "07" beside 5 becomes 7, a long integer becomes a float. Nor does it know
-the number of a malformed line.
+They are read without `datasets`, whose reader infers a type for each column of text and so changes answers: "2024-01-02"
+becomes a date, "07" beside 5 becomes 7. Nor does it know the number of a malformed line.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import json
-import logging
-import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..options import Options
-from ..types import LampoError, Problem
-
-logger = logging.getLogger("lampo")
+from ..types import LampoError
+from .folders import ENDINGS, split_files
 
 Row = tuple[int, dict[str, Any]]
 """A line or row number, from 1, and the row's columns."""
 
 
-class Columns(Options):
-    """Which columns of a file hold what."""
-
-    prompt: str = "prompt"
-    """Column of the question, in plain text."""
-    answer: str = "answer"
-    """Column of the answer that the verifier compares with; text or a number."""
-    reference: str | None = None
-    """Column of a worked solution, for the ROUGE-L reward and the warm start. Unset: none."""
+def read_rows(path: str, splits: Sequence[str] = ()) -> list[Row]:
+    """Every row; see `iterate_rows`."""
+    return list(iterate_rows(path, splits))
 
 
-def read_rows(path: str) -> list[Row]:
-    """Every row of a JSONL, Parquet or CSV file; see `iterate_rows`."""
-    return list(iterate_rows(path))
+def iterate_rows(path: str, splits: Sequence[str] = ()) -> Iterator[Row]:
+    """The rows of a file or of the folder of a data set, read as far as they are asked for.
 
-
-def iterate_rows(path: str) -> Iterator[Row]:
-    """The rows of a JSONL, Parquet or CSV file, told apart by the name's ending; read as far as they are asked for.
+    Args:
+        path: a file with one of the endings of `ENDINGS`, or a folder.
+        splits: which split of a folder; the first of these that it has.
 
     Raises:
-        LampoError: the file is missing, cannot be read, has another ending, or a line of it is not a JSON object.
+        LampoError: nothing is there, it cannot be read, the folder has no such split, or a line is not a JSON object.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        what = "is a folder, not a file" if file.is_dir() else "does not exist"
-        raise LampoError(f"The file {file.absolute()} {what}. Check its path.")
+    location = Path(path).expanduser()
+    if location.is_dir():
+        rows = (row for file in split_files(location.absolute(), splits) for _, row in _rows_of_file(file))
+        yield from enumerate(rows, start=1)
+    elif location.is_file():
+        yield from _rows_of_file(location.absolute())
+    else:
+        raise LampoError(f"The file {location.absolute()} does not exist. Check its path.")
+
+
+def _rows_of_file(file: Path) -> Iterator[Row]:
     match file.suffix.lower():
         case ".jsonl" | ".ndjson" | ".json":
             yield from _read_lines(file)
         case ".parquet":
             yield from enumerate(_read_parquet(file), start=1)
-        case ".csv":
+        case ".arrow":
+            yield from enumerate(_read_arrow(file), start=1)
+        case ".csv" | ".tsv":
             yield from enumerate(_read_csv(file), start=1)
         case suffix:
-            raise LampoError(
-                f"{file.absolute()}: the ending {suffix!r} is none of .jsonl, .parquet and .csv; convert the file."
-            )
+            raise LampoError(f"{file}: the ending {suffix!r} is none of {', '.join(ENDINGS)}. Convert the file.")
 
 
 def _read_lines(file: Path) -> Iterator[Row]:
@@ -69,19 +64,19 @@ def _read_lines(file: Path) -> Iterator[Row]:
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, _read_line(line, f"{file.absolute()}, line {number}")
+                    yield number, _read_line(line, f"{file}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
-        raise LampoError(f"{file.absolute()}: not readable as UTF-8 text ({error}).") from None
+        raise LampoError(f"{file}: not readable as UTF-8 text ({error}).") from None
 
 
-def _read_line(line: str, place: str) -> dict[str, Any]:
+def _read_line(line: str, location: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise LampoError(f"{place}: not valid JSON ({error}). Mend or delete the line.") from None
+        raise LampoError(f"{location}: not valid JSON ({error}). Mend or delete the line.") from None
     if not isinstance(row, dict):
         raise LampoError(
-            f"{place}: holds a {type(row).__name__}, not an object. "
+            f"{location}: holds a {type(row).__name__}, not an object. "
             'JSONL has one object a line, such as {"prompt": "2+3=", "answer": "5"}.'
         )
     return row
@@ -96,93 +91,49 @@ def _read_parquet(file: Path) -> Iterator[dict[str, Any]]:
             for batch in table.iter_batches(batch_size=1000):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise LampoError(f"{file.absolute()}: not a readable Parquet file ({error}).") from None
+        raise LampoError(f"{file}: not a readable Parquet file ({error}).") from None
+
+
+def _read_arrow(file: Path) -> Iterator[dict[str, Any]]:
+    """A file of a data set as `Dataset.save_to_disk` writes it."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as batches:
+            for batch in batches:
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise LampoError(f"{file}: not a readable Arrow file ({error}).") from None
 
 
 def _read_csv(file: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(2**31 - 1)  # a reasoning model's trace is longer than the library's default
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            yield from csv.DictReader(stream, strict=True)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LampoError(f"{file.absolute()}: not a readable CSV file ({error}).") from None
+            delimiter = _delimiter(stream.readline())
+            stream.seek(0)
+            rows = csv.DictReader(stream, delimiter=delimiter, strict=True)
+            names = list(rows.fieldnames or ())
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise LampoError(f"{file}: two columns are named {twice!r}. Rename one of them.")
+            for number, row in enumerate(rows, start=1):
+                if surplus := row.pop(None, None):  # pyright: ignore[reportArgumentType, reportCallIssue]
+                    raise LampoError(
+                        f"{file}, row {number}: has {len(names) + len(surplus)} values for {len(names)} columns. "
+                        f"Put a value that holds {delimiter!r} in double quotes."
+                    )
+                yield row
+    except UnicodeDecodeError as error:
+        raise LampoError(f"{file}: not UTF-8 text ({error}). Save it as CSV in UTF-8.") from None
+    except (OSError, csv.Error) as error:
+        raise LampoError(f"{file}: not a readable CSV file ({error}).") from None
 
 
-def to_problems(rows: Sequence[Row], columns: Columns, *, source: str, id_prefix: str) -> list[Problem]:
-    """Rows with the named columns as problems; rows without a prompt or an answer are dropped, counted and reported.
+def _delimiter(header: str) -> str:
+    r"""What separates the columns: a comma, else a semicolon or a tab, as spreadsheets write where a comma stands in numbers.
 
-    Args:
-        rows: the rows with their numbers.
-        columns: names of the columns.
-        source: what to call the file in messages.
-        id_prefix: the problem's id is this, a slash and the row's number.
-
-    Raises:
-        LampoError: no rows, a column that no row has (lists those there, with the nearest name), a value of a type that
-            cannot be a prompt or an answer, or no row left.
+    >>> _delimiter("prompt,answer"), _delimiter('"a, b";answer'), _delimiter("prompt\tanswer"), _delimiter("prompt")
+    (',', ';', '\t', ',')
     """
-    if not rows:
-        raise LampoError(f"{source} is empty. It needs at least one row with a prompt and an answer.")
-    for role, name in columns.model_dump().items():
-        if name is not None:
-            require_columns(rows, [name], source, f"Set task.columns.{role} in the recipe.")
-    problems: list[Problem] = []
-    for number, row in rows:
-        prompt, answer, reference = (
-            _text(row.get(name) if name else None, f"{source}, row {number}, column {name!r}")
-            for name in (columns.prompt, columns.answer, columns.reference)
-        )
-        if prompt and answer:
-            problems.append(Problem(f"{id_prefix}/{number}", prompt, answer, reference or None))
-    if not problems:
-        raise LampoError(f"{source}: none of its {len(rows)} rows has both a prompt and an answer.")
-    if num_dropped := len(rows) - len(problems):
-        logger.warning("%s: left out %d of %d rows, without prompt or answer", source, num_dropped, len(rows))
-    return problems
-
-
-def drop_overlap(train: Sequence[Problem], heldout: Sequence[Problem], source: str) -> list[Problem]:
-    """The training problems whose prompts are not held out as well; how many were left out is reported, if any are left."""
-    measured = {prompt_key(problem.prompt) for problem in heldout}
-    kept = [problem for problem in train if prompt_key(problem.prompt) not in measured]
-    if (num_dropped := len(train) - len(kept)) and kept:  # the same file on both sides is a benchmark
-        logger.warning("%s: left out %d training problems that are held out as well", source, num_dropped)
-    return kept
-
-
-def prompt_key(prompt: str) -> str:
-    """The prompt with every run of white space as one space: what makes two problems the same."""
-    return " ".join(prompt.split())
-
-
-def require_columns(rows: Sequence[Row], names: Sequence[str], source: str, advice: str = "") -> None:
-    """Refuse rows that have no such column.
-
-    Raises:
-        LampoError: names the column, those there, and the nearest of them.
-    """
-    present = list(dict.fromkeys(name for _, row in rows for name in row))
-    for name in names:
-        if name not in present:
-            near = difflib.get_close_matches(name, present, n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise LampoError(f"{source} has no column {name!r}; it has: {', '.join(present)}.{guess} {advice}".rstrip())
-
-
-def _text(value: Any, place: str) -> str:
-    """A column's value as text; empty for null, NaN and white space."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value if value.strip() else ""
-        case bool():
-            pass
-        case int():
-            return str(value)
-        case float() if math.isnan(value):
-            return ""
-        case float():
-            return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-        case _:
-            pass
-    raise LampoError(f"{place}: holds a {type(value).__name__}, but text or a number is needed.")
+    bare = re.sub('"[^"]*"', "", header)
+    return next((mark for mark in ",;\t" if mark in bare), ",")

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from ..types import LampoError, Problem
 from ..verify import ChoiceOptions, lettered
 from .base import Task, TaskOptions
+from .columns import require_columns
 from .dropped import Dropped
-from .files import require_columns
 from .hub import rows_of
 
 QUESTION, RIGHT, RECORD, CANARY = "Question", "Correct Answer", "Record ID", "Canary String"
@@ -42,7 +42,7 @@ class GpqaDiamondOptions(TaskOptions):
         )
         rows = list(rows_of(self.file, self.path, "gpqa_diamond", "train", advice=advice))
         source = self.file or self.path
-        require_columns(rows, (QUESTION, RIGHT, *WRONG, RECORD, CANARY), source)
+        require_columns(rows, dict.fromkeys((QUESTION, RIGHT, *WRONG, RECORD, CANARY), ""), source)
         dropped = Dropped(source)
         problems = [problem for _, row in dropped.watch(rows) if (problem := _problem(row, dropped)) is not None]
         dropped.report()

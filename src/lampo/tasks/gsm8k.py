@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from ..types import Problem
 from .base import Task, TaskOptions
-from .files import Columns, drop_overlap, to_problems
+from .columns import Columns, drop_overlap, to_problems
 from .hub import rows_of
 
 MARKER = "####"
@@ -34,9 +34,9 @@ class Gsm8kOptions(TaskOptions):
     config: str = "main"
     """Its configuration."""
     train: str | None = None
-    """Local file to train on (.jsonl or .parquet), instead of the hub."""
+    """Local data to train on, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     heldout: str | None = None
-    """Local file to measure on; goes with `train`."""
+    """Local data to measure on; goes with `train`."""
     columns: Gsm8kColumns = Gsm8kColumns()
     """Names of the columns; with `reference`, the answer column needs no solution in it."""
 
@@ -58,7 +58,7 @@ class Gsm8kOptions(TaskOptions):
 
     def _side(self, file: str | None, split: str) -> list[Problem]:
         advice = (
-            "Without a network, set task.train and task.heldout to local .jsonl or .parquet files, "
+            "Without a network, set task.train and task.heldout to local files (CSV, JSONL, Parquet), "
             "and task.columns if their columns are not named question and answer."
         )
         rows = list(rows_of(file, self.path, self.config, split, advice=advice))

@@ -15,7 +15,7 @@ def rows_of(
     """The rows of a local file if there is one, else of a data set on the hub.
 
     Args:
-        file: a local .jsonl, .parquet or .csv file.
+        file: a local file or dataset folder; of a folder, the same split as on the hub.
         path, config, split: the data set on the hub.
         advice: what to do where the hub does not give it.
         stream: read rows as they are asked for, instead of downloading and holding all of them first.
@@ -23,7 +23,7 @@ def rows_of(
     Raises:
         LampoError: the file or the data set cannot be read.
     """
-    rows = iterate_rows(file) if file else _from_hub(path, config, split, advice, stream)
+    rows = iterate_rows(file, (split,)) if file else _from_hub(path, config, split, advice, stream)
     return rows if stream else list(rows)
 
 

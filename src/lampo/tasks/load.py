@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
+from ..messages import did_you_mean
 from ..options import Options
 from ..types import LampoError, Problem
-from . import TASKS
+from . import OLD_NAMES, TASKS
 from .base import Task, TaskOptions
 from .decontaminate import NGRAM, overlaps
-from .files import read_rows
+from .files import iterate_rows
 
 logger = logging.getLogger("lampo")
 
@@ -61,11 +61,9 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
     Raises:
         LampoError: there is no task of that name, it has no such file, or it cannot be read.
     """
-    options = TASKS.get(name)
+    options = TASKS.get(OLD_NAMES.get(name, name))
     if options is None:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        guess = f" Did you mean {near[0]}?" if near else ""
-        raise LampoError(f"There is no benchmark {name!r}.{guess} Known: {', '.join(TASKS)}.")
+        raise LampoError(f"There is no benchmark {name!r}.{did_you_mean(name, TASKS)} Known: {', '.join(TASKS)}.")
     file, fields = data.get(name), options.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
     if required and not {"file", "heldout"} & fields.keys():
@@ -88,6 +86,6 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
 def _usual_columns(file: str, options: type[TaskOptions]) -> dict[str, dict[str, str]]:
     """The column of the question, where the file calls it by another of the usual names than the data set itself."""
     expected = options.model_fields["columns"].default.prompt
-    present = next((row for _, row in read_rows(file)), {})
+    present = next((row for _, row in iterate_rows(file, ("test", "validation", "train"))), {})
     found = next((name for name in (expected, "problem", "question", "prompt") if name in present), expected)
     return {"columns": {"prompt": found}}

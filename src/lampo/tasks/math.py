@@ -13,8 +13,9 @@ from ..types import LampoError, Problem
 from ..verify import committed_answer
 from .base import Task, TaskOptions
 from .benchmark import ProblemColumns, with_math
+from .columns import drop_overlap, to_problems
 from .dropped import Dropped
-from .files import Row, drop_overlap, to_problems
+from .files import Row
 from .hub import rows_of
 
 SUBJECTS = (
@@ -36,9 +37,9 @@ class MathTaskOptions(TaskOptions):
     path: str = "EleutherAI/hendrycks_math"
     """Data set on the Hugging Face hub, with a configuration for each subject and splits train and test."""
     train: str | None = None
-    """Local file to train on (.jsonl or .parquet), instead of the hub."""
+    """Local data to train on, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     heldout: str | None = None
-    """Local file to measure on; goes with `train`."""
+    """Local data to measure on; goes with `train`."""
     levels: list[int] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Levels of difficulty to train on, from 1 to 5; a problem without a level is kept."""
     columns: ProblemColumns = ProblemColumns()
@@ -61,7 +62,7 @@ class MathTaskOptions(TaskOptions):
         return Task(drop_overlap(train, heldout, self.train or self.path), heldout)
 
     def _side(self, file: str | None, split: str, levels: Sequence[int]) -> list[Problem]:
-        advice = "Without a network, set task.train and task.heldout to local .jsonl or .parquet files."
+        advice = "Without a network, set task.train and task.heldout to local files (CSV, JSONL, Parquet)."
         subjects = [None] if file else list(SUBJECTS)
         rows = [row for subject in subjects for row in rows_of(file, self.path, subject, split, advice=advice)]
         source = file or f"{self.path} ({split})"

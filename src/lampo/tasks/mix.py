@@ -13,7 +13,7 @@ from ..options import Options
 from ..types import Problem
 from ..verify import AnyVerifier
 from .base import Task, TaskOptions
-from .files import drop_overlap
+from .columns import drop_overlap
 
 if TYPE_CHECKING:
     from . import AnyTask
@@ -87,8 +87,8 @@ def interleaved(parts: Sequence[Sequence[Problem]], weights: Sequence[float]) ->
     'a0 a1 b0 a2 a3 b1 b2 b3'
     """
     order = sorted(
-        ((place + 0.5) / weight, number, place)
+        ((index + 0.5) / weight, number, index)
         for number, (part, weight) in enumerate(zip(parts, weights, strict=True))
-        for place in range(len(part))
+        for index in range(len(part))
     )
-    return (parts[number][place] for _, number, place in order)
+    return (parts[number][index] for _, number, index in order)

@@ -16,8 +16,9 @@ from ..types import LampoError, Problem, Verifier
 from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, committed_text
 from ..verify.code.tests import UnusableTests, from_input_output
 from .base import Task, TaskOptions
+from .columns import require_columns
 from .dropped import Dropped
-from .files import Row, iterate_rows, require_columns
+from .files import Row, iterate_rows
 from .hub import rows_of
 from .split import alternate, split_candidates
 
@@ -46,7 +47,7 @@ class MixtureOfThoughtsOptions(TaskOptions):
     domains: list[Domain] = Field(default=["math", "science"], min_length=1)
     """Which of its domains, row by row in turn: math, science, code. The last needs the sandbox."""
     file: str | None = None
-    """Local file (.jsonl or .parquet) in the same format, instead of the hub; the column `source` tells the domain."""
+    """Local data in the same format, instead of the hub: CSV, JSONL, Parquet, or a dataset folder. The column `source` tells the domain."""
     num_train: int = Field(default=20_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
@@ -74,10 +75,10 @@ class MixtureOfThoughtsOptions(TaskOptions):
 
     def _rows(self) -> Iterator[tuple[Domain, Row]]:
         if self.file is not None:
-            for row in iterate_rows(self.file):
+            for row in iterate_rows(self.file, ("train",)):
                 yield SOURCES.get(row[1].get("source", ""), "math"), row
             return
-        advice = "Without a network, set task.file to a local .jsonl or .parquet file with a column `messages`."
+        advice = "Without a network, set task.file to a local file (JSONL, Parquet) with a column `messages`."
 
         def stream(domain: Domain) -> Iterator[tuple[Domain, Row]]:
             for row in rows_of(None, self.path, domain, "train", advice=advice, stream=True):
@@ -90,7 +91,7 @@ class MixtureOfThoughtsOptions(TaskOptions):
         checked: set[Domain] = set()
         for domain, (number, row) in rows:
             if domain not in checked:
-                require_columns([(number, row)], columns, source)
+                require_columns([(number, row)], dict.fromkeys(columns, ""), source)
                 checked.add(domain)
             if domain not in self.domains:
                 dropped.add(f"about {domain}")

@@ -71,9 +71,9 @@ def shuffled(size: int, random_numbers: random.Random) -> Iterator[int]:
     """
     moved: dict[int, int] = {}
     for last in range(size - 1, -1, -1):
-        place = random_numbers.randrange(last + 1)
-        yield moved.get(place, place)
-        moved[place] = moved.pop(last, last)
+        index = random_numbers.randrange(last + 1)
+        yield moved.get(index, index)
+        moved[index] = moved.pop(last, last)
 
 
 def alternate(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from ..learner.optimizer import Optimizer, load_optimizer, save_optimizer
 from ..model.policy import Policy
-from ..store.checkpoints import Place, _folders, _order
+from ..store.checkpoints import POSITION, Position, checkpoint_folders, checkpoint_order
 from ..store.files import write_folder
 from ..types import LampoError
 
@@ -29,7 +30,7 @@ class Companion(Protocol):
 
 def save_checkpoint(
     folder: Path,
-    place: Place,
+    position: Position,
     policy: Policy,
     optimizer: Optimizer | None,
     companions: Mapping[str, Companion],
@@ -40,27 +41,25 @@ def save_checkpoint(
 
     Later ones stay, until the run comes to their step: it went on from an earlier one because they are damaged.
 
-    The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the place in its
+    The weights lie in the folder itself (transformers and vLLM load it as it is), the optimiser's state and the position in its
     subfolder `training`, and each companion in a folder of its own below that. Schedule, order of problems and random numbers are
-    functions of the place and the seed.
+    functions of the position and the seed.
 
     Raises:
         LampoError: the disk is full or cannot be written.
     """
 
-    def fill(aside: Path) -> None:
-        policy.save(aside)
-        training = aside / "training"
+    def fill(partial: Path) -> None:
+        policy.save(partial)
+        training = partial / "training"
         training.mkdir()
         save_optimizer(training, optimizer)
         for name, companion in companions.items():
             (training / name).mkdir()
             companion.save(training / name)
-        (training / "place.json").write_text(
-            json.dumps({"stage": place.stage, "step": place.step, "metrics_bytes": place.metrics_bytes})
-        )
+        (training / POSITION).write_text(json.dumps(dataclasses.asdict(position)))
 
-    path = folder / f"{place.stage}-{place.step:06d}"
+    path = folder / f"{position.stage}-{position.step:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_folder(path, fill)
@@ -69,7 +68,7 @@ def save_checkpoint(
             f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole; "
             "make room and go on with --resume."
         ) from None
-    for old in [other for other in _folders(folder) if _order(other) <= place.order][:-keep]:
+    for old in [other for other in checkpoint_folders(folder) if checkpoint_order(other) <= position.order][:-keep]:
         shutil.rmtree(old)
     return path
 

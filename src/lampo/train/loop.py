@@ -72,7 +72,7 @@ def reinforce(session: Session) -> None:
             try:
                 record, logprobs = update(policy, optimizer, batch, config, step, reference)
             except NotFinite as error:
-                saved = run.keep_aside(run.save_groups(step, groups_P, estimate, policy.pieces))
+                saved = run.keep_failed_step(run.save_groups(step, groups_P, estimate, policy.pieces))
                 raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
         with stopwatch("score"):
             run.save_groups(step, groups_P, estimate, policy.pieces, logprobs)

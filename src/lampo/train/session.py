@@ -19,7 +19,7 @@ from ..rewards import LikelihoodReward, RougeLReward, VerifierReward
 from ..rollout.build import native_sampler
 from ..rollout.sampler import Sampler
 from ..store.checkpoints import Stage
-from ..store.files import damage, write_folder
+from ..store.files import find_corruption, write_folder
 from ..tasks.base import Task
 from ..tasks.check import check_answers
 from ..tasks.load import load_benchmark, load_task
@@ -105,11 +105,11 @@ def load_starting_policy(run: Run, policy: Policy) -> Policy:
         LampoError: it is missing or damaged, and the policy has moved on since.
     """
     folder = run.path / "reference"
-    wrong = damage(folder)
-    if wrong and run.place.stage == "train":
+    wrong = find_corruption(folder)
+    if wrong and run.position.stage == "train":
         raise LampoError(
             f"{folder}, the policy that reinforcement learning started from, cannot be used: {wrong}. It cannot be made again after step "
-            f"{run.place.step}: put it back from a copy, or start a new run."
+            f"{run.position.step}: put it back from a copy, or start a new run."
         )
     if wrong:
         write_folder(folder, policy.save)

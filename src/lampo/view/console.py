@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -149,8 +148,10 @@ class Progress:
         return Panel(Group(*lines), title=title, title_align="left", box=box.ROUNDED, border_style="dim")
 
 
-def final_table(rows: Sequence[SummaryRow], report: Path | None = None, console: Console | None = None) -> None:
-    """Print what changed from before to after training, and where the report lies."""
+def final_table(
+    rows: Sequence[SummaryRow], next_steps: Sequence[tuple[str, str]] = (), console: Console | None = None
+) -> None:
+    """Print what changed from before to after training, then a line a label: where things are, and what to type next."""
     console = console or Console(force_terminal=sys.stdout.isatty())
     if rows:
         style = (
@@ -166,8 +167,9 @@ def final_table(rows: Sequence[SummaryRow], report: Path | None = None, console:
             bold = "bold" if console.is_terminal and row is rows[0] else None
             table.add_row(*(Text(cell) for cell in (row.measure, row.before, row.after, row.change)), style=bold)
         console.print(table)
-    if report is not None:
-        console.out(f"report: {report}", highlight=False)
+    width = max((len(label) for label, _ in next_steps), default=0) + 2
+    for label, text in next_steps:
+        console.out(f"{label + ':':{width}}{text}", highlight=False)
 
 
 def _duration(seconds: float) -> str:

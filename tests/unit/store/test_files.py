@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from lampo.store.files import MANIFEST, damage, write_file, write_folder
+from lampo.store.files import MANIFEST, find_corruption, write_file, write_folder
 
 
 def fill(folder: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_folder_is_written_with_checksums(tmp_path: Path) -> None:
         "folder", "folder/checksums.json", "folder/inner", "folder/inner/state", "folder/weights",
     ]  # fmt: skip
     assert json.loads((tmp_path / "folder" / MANIFEST).read_text()).keys() == {"weights", "inner/state"}
-    assert damage(tmp_path / "folder") is None
+    assert find_corruption(tmp_path / "folder") is None
 
 
 def test_weights_that_do_not_fit_on_the_disk_are_an_error_of_the_disk(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_folder_whose_filling_fails_is_absent(tmp_path: Path, error: type[Base
     write_folder(tmp_path / "folder", fill)
     with pytest.raises(error):
         write_folder(tmp_path / "folder", fail)
-    assert damage(tmp_path / "folder") is None  # the one before is still whole
+    assert find_corruption(tmp_path / "folder") is None  # the one before is still whole
 
 
 def test_a_folder_whose_sync_fails_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_damage_is_found_and_named(tmp_path: Path, kind: str) -> None:
     write_folder(tmp_path / "folder", fill)
     spoil, says = DAMAGES[kind]
     spoil(tmp_path / "folder")
-    wrong = damage(tmp_path / "folder")
+    wrong = find_corruption(tmp_path / "folder")
     assert wrong is not None
     assert wrong.startswith(says)
 
@@ -141,10 +141,10 @@ def test_damage_is_found_and_named(tmp_path: Path, kind: str) -> None:
 def test_files_added_later_are_no_damage(tmp_path: Path) -> None:
     write_folder(tmp_path / "folder", fill)
     (tmp_path / "folder" / "notes.txt").touch()
-    assert damage(tmp_path / "folder") is None
+    assert find_corruption(tmp_path / "folder") is None
 
 
 def test_something_that_is_no_folder_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("file", "nowhere"):
-        assert (damage(tmp_path / name) or "").startswith("checksums.json cannot be read")
+        assert (find_corruption(tmp_path / name) or "").startswith("checksums.json cannot be read")

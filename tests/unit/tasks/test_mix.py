@@ -54,8 +54,8 @@ def test_what_one_part_holds_out_no_other_trains_on(tmp_path: Any, caplog: pytes
     (tmp_path / "all.jsonl").write_text("".join(lines))
     (tmp_path / "seen.jsonl").write_text("".join(lines[:4]))
     (tmp_path / "other.jsonl").write_text('{"prompt": "Another?", "answer": "1"}\n')
-    first = {"name": "jsonl", "train": f"{tmp_path}/all.jsonl", "heldout": f"{tmp_path}/other.jsonl"}
-    second = {"name": "jsonl", "train": f"{tmp_path}/other.jsonl", "heldout": f"{tmp_path}/seen.jsonl"}
+    first = {"name": "files", "train": f"{tmp_path}/all.jsonl", "heldout": f"{tmp_path}/other.jsonl"}
+    second = {"name": "files", "train": f"{tmp_path}/other.jsonl", "heldout": f"{tmp_path}/seen.jsonl"}
     task = mix({"task": first, "weight": 6}, {"task": second}).load()
     assert {problem.answer for problem in task.train} == {"4", "5", "6", "7", "8", "9"}
     assert "mix, part 1: left out 4 training problems" in caplog.text

@@ -111,7 +111,7 @@ def test_what_is_wrong_with_mixture_of_thoughts_is_said(tmp_path: Path) -> None:
     def load(row: dict[str, Any], **options: Any) -> None:
         MixtureOfThoughtsOptions(file=write(tmp_path / "x.jsonl", [row]), **options).load()
 
-    with pytest.raises(LampoError, match="no column 'messages'.*Did you mean 'message'"):
+    with pytest.raises(LampoError, match="no column 'messages'.*did you mean 'message'"):
         load({"message": "x"})
     with pytest.raises(LampoError, match="no column 'num_tokens'"):
         load({"messages": []}, max_tokens=5)
@@ -362,10 +362,10 @@ def test_benchmarks_by_name(tmp_path: Path) -> None:
     other = write(tmp_path / "g.jsonl", [{"problem": "2+3?", "answer": "5"}])
     assert load_benchmark("gsm8k", {"gsm8k": other})[0].prompt == "2+3?"
     assert len(load_benchmark("word_arithmetic", {})) == 188
-    assert [problem.answer for problem in load_benchmark("jsonl", {"jsonl": other})] == ["5"]
+    assert [problem.answer for problem in load_benchmark("files", {"files": other})] == ["5"]
     for name, data, message in (
         ("aime42", {}, "Did you mean aime2"),
-        ("jsonl", {}, "needs a file: --data jsonl=FILE"),
+        ("files", {}, "needs a file: --data files=FILE"),
         ("arithmetic", {"arithmetic": "x"}, "is generated"),
         ("mix", {}, "needs parts. Write a recipe"),
         ("mix", {"mix": file}, "needs parts. Write a recipe"),

@@ -1,5 +1,4 @@
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -16,9 +15,7 @@ from lampo.tasks import (
     TASKS,
     AnyTask,
     ArithmeticOptions,
-    Columns,
     Gsm8kOptions,
-    JsonlOptions,
     WordArithmeticOptions,
     worked_solution,
 )
@@ -208,138 +205,6 @@ def test_word_arithmetic_that_is_too_small_says_what_to_raise():
         WordArithmeticOptions(operations=["subtract"], largest=2).load()
 
 
-# The user's own files
-
-
-ROWS = [{"question": f"What is {number}?", "gold": number, "why": f"It is {number}."} for number in range(100)]
-COLUMNS = Columns(prompt="question", answer="gold", reference="why")
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_one_file_split_by_the_prompt(tmp_path, kind):
-    file = tmp_path / f"problems.{kind}"
-    if kind == "jsonl":
-        write_jsonl(file, ROWS)
-    else:
-        parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
-    task = JsonlOptions(train=str(file), heldout_fraction=0.3, columns=COLUMNS).load()
-    check_task(task)
-    assert 15 < len(task.heldout) < 45
-    assert len(task.train) + len(task.heldout) == 100
-    problem = task.train[0]
-    number = int(problem.id.rpartition("/")[2]) - 1  # rows count from 1
-    assert (problem.prompt, problem.answer) == (f"What is {number}?", str(number))
-    assert problem.reference == f"It is {number}."
-
-    again = tmp_path / "again.jsonl"  # the side does not depend on the other rows, their order, or repetition
-    write_jsonl(again, [*reversed(ROWS[:50]), *ROWS[:50]])
-    other = JsonlOptions(train=str(again), heldout_fraction=0.3, columns=COLUMNS).load()
-    assert {problem.prompt for problem in other.heldout} < {problem.prompt for problem in task.heldout}
-    assert {problem.prompt for problem in other.train} < {problem.prompt for problem in task.train}
-
-
-def test_two_files_never_overlap(tmp_path, caplog):
-    train = write_jsonl(tmp_path / "train.jsonl", [{"prompt": f"p {n}", "answer": "1"} for n in range(5)])
-    heldout = write_jsonl(tmp_path / "test.jsonl", [{"prompt": " p   3", "answer": "1"}])
-    task = JsonlOptions(train=train, heldout=heldout).load()
-    check_task(task)
-    assert [problem.prompt for problem in task.train] == ["p 0", "p 1", "p 2", "p 4"]
-    assert task.train[0].reference is None
-    assert "left out 1 training problems" in caplog.text
-
-
-def test_one_file_on_both_sides_is_a_benchmark(tmp_path):
-    file = write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"p {n}", "answer": "1"} for n in range(3)])
-    task = JsonlOptions(train=file, heldout=file).load()
-    assert (task.train, len(task.heldout)) == ([], 3)
-    with pytest.raises(LampoError, match="can only be evaluated on"):
-        task.for_training()
-    copy = write_jsonl(tmp_path / "b.jsonl", [{"prompt": f"p {n}", "answer": "1"} for n in range(3)])
-    with pytest.raises(LampoError, match="0 problems are left to train on"):
-        JsonlOptions(train=file, heldout=copy).load()
-
-
-def test_answers_stay_as_they_were_written(tmp_path):
-    answers = ["07", "2024-01-02", 5, 7.5, 5.0, 123456789012345678901234567890, "x", " 8 "]
-    file = write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"{n}", "answer": answer} for n, answer in enumerate(answers)])
-    other = write_jsonl(tmp_path / "b.jsonl", [{"prompt": "other", "answer": "1"}])
-    task = JsonlOptions(train=file, heldout=other).load()
-    assert [problem.answer for problem in task.train] == [
-        *("07", "2024-01-02", "5", "7.5", "5", "123456789012345678901234567890", "x", " 8 ")
-    ]
-
-
-def test_rows_without_prompt_or_answer_are_dropped_and_counted(tmp_path, caplog):
-    rows = [
-        {"prompt": "a", "answer": "1"},
-        {"prompt": " ", "answer": "1"},
-        {"prompt": "c", "answer": None},
-        {"prompt": "d"},
-    ]
-    file = write_jsonl(tmp_path / "a.jsonl", rows)
-    with (tmp_path / "a.jsonl").open("a") as stream:
-        stream.write('\n{"prompt": "e", "answer": NaN}\n')
-    other = write_jsonl(tmp_path / "b.jsonl", [{"prompt": "other", "answer": 0}])
-    with caplog.at_level(logging.WARNING, logger="lampo"):
-        task = JsonlOptions(train=file, heldout=other).load()
-    assert [problem.id for problem in task.train] == ["jsonl/train/1"]
-    assert task.heldout[0].answer == "0"
-    assert "left out 4 of 5 rows" in caplog.text
-
-
-def load_text(file, text, **columns):
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return JsonlOptions(train=str(file), heldout_fraction=0.5, columns=Columns(**columns)).load()
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "message"),
-    [
-        ("", {}, "is empty"),
-        ("\n \n", {}, "is empty"),
-        ('{"prompt": "a", "answer": "1"}\n\n{"prompt": \n', {}, "line 3: not valid JSON"),
-        ('["a", "1"]\n', {}, "line 1: holds a list, not an object"),
-        ('{"promt": "a", "answer": "1"}\n', {}, "no column 'prompt'; it has: promt, answer. Did you mean 'promt'?"),
-        ('{"prompt": "a", "answer": "1"}\n', {"reference": "why"}, "Set task.columns.reference"),
-        ('{"prompt": "a", "answer": null}\n', {}, "none of its 1 rows"),
-        ('{"prompt": "a", "answer": ["1"]}\n', {}, "row 1, column 'answer': holds a list"),
-        ('{"prompt": "a", "answer": true}\n', {}, "holds a bool"),
-        ('{"prompt": "a", "answer": "1"}\n', {}, "to train on and"),
-        (b'{"prompt": "\xff", "answer": "1"}\n', {}, "not readable as UTF-8"),
-        ("[" * 100_000, {}, "line 1: not valid JSON"),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_said(tmp_path, text, columns, message):
-    with pytest.raises(LampoError, match=re.escape(message)):
-        load_text(tmp_path / "file.jsonl", text, **columns)
-
-
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
-    rows = "".join(f'{{"prompt": "{n}\u2028", "answer": "1"}}\r\n' for n in range(20))
-    assert len(load_text(tmp_path / "file.jsonl", f"\ufeff{rows}").train) > 1
-
-
-def test_missing_and_strange_files_are_named_in_full(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder.jsonl").mkdir()
-    (tmp_path / "table.xlsx").write_text("")
-    (tmp_path / "broken.parquet").write_text("not parquet")
-    for name, message in {
-        "missing.jsonl": "does not exist",
-        "folder.jsonl": "is a folder",
-        "table.xlsx": "none of .jsonl, .parquet and .csv",
-        "broken.parquet": "not a readable Parquet file",
-    }.items():
-        with pytest.raises(LampoError, match=f"{re.escape(str(tmp_path / name))}.*{message}"):
-            JsonlOptions(train=name, heldout_fraction=0.5).load()
-
-
-def test_jsonl_wants_one_source_of_heldout_problems():
-    for options in ({}, {"heldout": "b", "heldout_fraction": 0.1}, {"heldout_fraction": 1.0}):
-        with pytest.raises(ValidationError, match="heldout_fraction"):
-            JsonlOptions(train="a", **options)
-
-
 # GSM8K
 
 
@@ -408,7 +273,7 @@ def test_gsm8k_whole():
 
 def test_every_task_is_found_by_its_name():
     required = {
-        "jsonl": {"train": "a", "heldout_fraction": 0.1},
+        "files": {"train": "a", "heldout_fraction": 0.1},
         "mix": {"parts": [{"task": {"name": "arithmetic"}}, {"task": {"name": "gsm8k"}, "weight": 2}]},
     }
     for name, options in TASKS.items():

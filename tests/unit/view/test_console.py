@@ -121,13 +121,14 @@ def test_an_exception_passes_through_and_the_terminal_is_given_back(error: type[
     assert output(terminal).rstrip().endswith(SHOW_CURSOR)
 
 
-def test_the_final_table_names_the_report(tmp_path):
+def test_the_final_table_is_followed_by_what_to_do_next():
+    long = f"/a/{'long/' * 40}report.html"  # longer than any terminal, and copied whole all the same
     for terminal in (True, False):
         target = console(terminal)
-        final_table(ROWS, tmp_path / "report.html", console=target)
+        final_table(ROWS, [("report", long), ("train on", "lampo train runs/x --resume")], console=target)
         text = output(target)
         assert "75.0 % [70.0, 80.0]" in text
-        assert text.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
+        assert text.splitlines()[-2:] == [f"report:   {long}", "train on: lampo train runs/x --resume"]
     empty = console(terminal=False)
     final_table([], console=empty)
     assert output(empty) == ""

@@ -1,4 +1,4 @@
-"""The user's own problems, from JSONL or Parquet files."""
+"""The user's own problems, from files."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from pydantic import Field, model_validator
 
 from ..types import LampoError
 from .base import Task, TaskOptions
-from .files import Columns, drop_overlap, prompt_key, read_rows, to_problems
+from .columns import Columns, drop_overlap, prompt_key, to_problems
+from .files import read_rows
 from .split import is_heldout
 
 
-class JsonlOptions(TaskOptions):
-    """Your own problems from JSONL or Parquet files: a prompt, an answer, and a reference solution if there is one."""
+class FilesOptions(TaskOptions):
+    """Your own problems, as CSV, JSONL, Parquet or a Hugging Face dataset folder: a prompt and an answer a row."""
 
-    name: Literal["jsonl"] = "jsonl"
+    name: Literal["files"] = "files"
     """Selects this task."""
     train: str
-    """File of the problems to train on (.jsonl or .parquet)."""
+    """Problems to train on: a CSV, JSONL or Parquet file, or a Hugging Face dataset folder, whose split `train` is taken."""
     heldout: str | None = None
-    """File of the problems to measure on."""
+    """Problems to measure on, likewise. Of a dataset folder the split `test` is taken, else `validation`."""
     heldout_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Without `heldout`: the share of `train` that is held out, chosen by a hash of the prompt's text."""
     columns: Columns = Columns()
-    """Names of the columns."""
+    """Names of the columns. The others are kept, and given to your own reward function by their names."""
 
     @model_validator(mode="after")
     def _one_heldout(self) -> Self:
@@ -36,11 +37,13 @@ class JsonlOptions(TaskOptions):
         """Read the files; a prompt that is in both is left out of training. One file on both sides is a benchmark.
 
         Raises:
-            LampoError: a file or column is missing, a line is malformed, or a side of two is empty.
+            LampoError: a file, split or column is missing, a line is malformed, or a side of two is empty.
         """
-        problems = to_problems(read_rows(self.train), self.columns, source=self.train, id_prefix="jsonl/train")
+        train_rows = read_rows(self.train, ("train",))
+        problems = to_problems(train_rows, self.columns, source=self.train, id_prefix="files/train")
         if self.heldout is not None:
-            heldout = to_problems(read_rows(self.heldout), self.columns, source=self.heldout, id_prefix="jsonl/heldout")
+            heldout_rows = read_rows(self.heldout, ("test", "validation"))
+            heldout = to_problems(heldout_rows, self.columns, source=self.heldout, id_prefix="files/heldout")
             train = drop_overlap(problems, heldout, self.train)
         else:
             fraction = self.heldout_fraction or 0.0
