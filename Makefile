@@ -14,10 +14,11 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest $(ARGS)
 
-# Style and types, changing nothing; `make lint` mends what can be mended.
+# Style, walls and types, changing nothing; `make lint` mends what can be mended.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 
 lint: $(VENV)/.installed-dev
