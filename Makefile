@@ -39,7 +39,7 @@ $(VENV)/.torch:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable . '$(TORCH)'
+	$(BIN)/pip install --quiet --editable '.[train]' '$(TORCH)'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml

@@ -45,9 +45,8 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         sync_folder(path.parent)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if (
-            type(error).__name__ == "SafetensorError"
-        ):  # a full disk, as safetensors tells it; this room does without the package
+        # how safetensors tells of a full disk; its own class would have to be imported, and it is not in the light core
+        if type(error).__name__ == "SafetensorError":
             raise OSError(str(error)) from error
         raise
 
@@ -64,6 +63,11 @@ def damage(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, as a sentence, with the file where it names one."""
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
 
 
 def sync_folder(path: Path) -> None:
