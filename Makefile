@@ -11,15 +11,18 @@ RECIPE ?= recipes/quickstart.yaml
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
 
+# Two processes of one thread each: more threads on two cores only wait for each other.
+WORKERS ?= 2
+
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 # Style, walls and types, changing nothing; `make lint` mends what can be mended.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

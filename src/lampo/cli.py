@@ -328,4 +328,4 @@ def _plain_errors() -> Iterator[None]:
 def main() -> None:
     """Entry point of the command `lampo`."""
     with _plain_errors():
-        app()
+        app(prog_name="lampo")

@@ -181,8 +181,9 @@ def test_a_recipe_of_the_package_by_its_name(
 def test_version_and_completion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert lampo(monkeypatch, "--version") == 0
     assert capfd.readouterr().out == f"lampo {__version__}\n"
-    assert lampo(monkeypatch, "--show-completion", "bash") == 0
-    assert "_LAMPO_COMPLETE" in capfd.readouterr().out
+    monkeypatch.setenv("_LAMPO_COMPLETE", "source_bash")  # what --install-completion has the shell ask
+    assert lampo(monkeypatch) == 0
+    assert "complete -o default -F _lampo_completion lampo" in capfd.readouterr().out
 
 
 def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
