@@ -22,7 +22,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright --threads 2
+	$(BIN)/pyright
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -305,9 +305,8 @@ def _plain_errors() -> Iterator[None]:
         if package not in READERS | ENGINE:
             raise
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        needs = (
-            f"Reading this data needs {package}" if package in READERS else f"lampo {command} needs the native engine"
-        )
+        reads = package in READERS and command in ("verify", "tasks")
+        needs = f"Reading this data needs {package}" if reads else f"lampo {command} needs the native engine"
         typer.secho(f"error: {needs}. Install it with: pip install 'lampo[train]'", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except RuntimeError as error:
