@@ -11,13 +11,17 @@ RECIPE ?= recipes/quickstart.yaml
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
 
-test: $(VENV)/.installed-dev
-	$(BIN)/pytest $(ARGS)
+# Two processes of one thread each: more threads on two cores only wait for each other.
+WORKERS ?= 2
 
-# Style and types, changing nothing; `make lint` mends what can be mended.
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+# Style, walls and types, changing nothing; `make lint` mends what can be mended.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 
 lint: $(VENV)/.installed-dev
@@ -38,7 +42,7 @@ $(VENV)/.torch:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable . '$(TORCH)'
+	$(BIN)/pip install --quiet --editable '.[train]' '$(TORCH)'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml

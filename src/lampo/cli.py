@@ -14,18 +14,47 @@ from typing import Annotated
 
 import typer
 
+from . import __version__
+from .store.files import reason
 from .types import LampoError
 
 app = typer.Typer(
     name="lampo",
-    help="Train a reasoning model on problems whose answers can be checked, with LamPO (arXiv 2605.21235).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe (YAML).", show_default=False)]
-RecipeOrRun = Annotated[Path, typer.Argument(help="A recipe (YAML) or a run directory.", show_default=False)]
+READERS = {"pyarrow", "datasets"}
+ENGINE = {"torch", "transformers", "tokenizers", "safetensors", "plotly", "jinja2", "scipy", "numpy"}
+"""Packages of the extra `train`: what reads data, and the rest."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lampo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train a reasoning model on problems whose answers can be checked, with LamPO (arXiv 2605.21235)."""
+
+
+Recipe = Annotated[
+    Path,
+    typer.Argument(help="A YAML file, or the name of a packaged recipe, such as quickstart.", show_default=False),
+]
+RecipeOrRun = Annotated[
+    Path,
+    typer.Argument(
+        help="A YAML file, or the name of a packaged recipe, such as quickstart. With --resume also a run directory.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -48,40 +77,17 @@ def train(
     recipe: RecipeOrRun,
     settings: Settings = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest run of this recipe, from its latest checkpoint.")
+        bool, typer.Option("--resume", help="Resume the newest run of this recipe from its latest checkpoint.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Train nothing. Check data, prompts and answers, and count tokens and memory."),
     ] = False,
 ) -> None:
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
-    from .config.load import load_config
-    from .process import prepare
-    from .train.finish import finish
-    from .train.loop import train as train_run
-    from .train.run import Run
-    from .train.session import Stopped
-    from .view.console import Progress
+    from .train.command import train as run
 
-    if resume:
-        path = recipe if recipe.is_dir() else _newest(recipe)
-        run, notes = Run.resume(path, settings or [])
-        prepare(run.config)
-    else:
-        if recipe.is_dir():
-            raise LampoError(f"{recipe} is a folder. To go on with a run: lampo train {recipe} --resume")
-        config = load_config(recipe, settings or [])
-        prepare(config)
-        run, notes = Run.create(config), []
-    with Progress(run.path.name) as progress:
-        for note in notes:
-            progress.note(note)
-        try:
-            train_run(run, progress)
-        except Stopped as stopped:
-            progress.note(f"{stopped} Go on with: lampo train {run.path} --resume")
-            raise typer.Exit(130) from None
-        except OSError as error:
-            saved = f"What was saved before is whole; go on with: lampo train {run.path} --resume"
-            raise LampoError(f"{_reason(error)} {saved}") from None
-    finish(run)
+    run(recipe, settings or [], resume=resume, dry_run=dry_run)
 
 
 @app.command("eval")
@@ -127,22 +133,13 @@ def evaluate_command(
     ] = None,
 ) -> None:
     """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
-    from .evaluation.command import compare_folders, measure_benchmarks, measure_heldout
+    from .evaluation.command import compare_folders, evaluate_model
 
     if compare is not None:
         typer.echo(compare_folders(*compare))
         return
-    if model is None:
-        raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
-    if not benchmarks:
-        if backend != "native":
-            raise LampoError(
-                f"--backend {backend} is for --benchmarks; held-out problems are measured with the native sampler."
-            )
-        typer.echo(measure_heldout(Path(model), settings or [], problems))
-        return
     typer.echo(
-        measure_benchmarks(
+        evaluate_model(
             model,
             [name for name in map(str.strip, benchmarks.split(",")) if name],
             settings or [],
@@ -153,7 +150,7 @@ def evaluate_command(
             backend=backend,
             concurrency=concurrency,
             requests_per_minute=requests_per_minute,
-            data=_by_name(data),
+            data=data or [],
             output=output,
             seed=seed,
         )
@@ -177,18 +174,9 @@ def inspect(
     ] = True,
 ) -> None:
     """Look at rollouts: texts, rewards, tokens by their log-prob, and why each was pushed as it was."""
-    from .view.inspect.source import open_source
+    from .view.inspect.command import inspect as look
 
-    source = open_source(run, lambda text: typer.echo(text, err=True))
-    if export is not None:
-        from .view.inspect.export import export as write
-
-        count = write(source, export, step=step, groups=groups)
-        typer.echo(f"{count} groups in {export}")
-        return
-    from .view.inspect.server import serve
-
-    serve(source, port=port, step=step, browser=browser)
+    look(run, step=step, export=export, groups=groups, port=port, open_browser=browser)
 
 
 tasks_app = typer.Typer(help="List the tasks, and what each needs; or check the task of a recipe.")
@@ -200,19 +188,9 @@ def tasks(context: typer.Context) -> None:
     """List the tasks, and what each needs; or check the task of a recipe."""
     if context.invoked_subcommand is not None:
         return
-    from rich.console import Console
-    from rich.table import Table
+    from .tasks.command import list_tasks
 
-    from .tasks import TASKS
-
-    table = Table("task", "what it is", "settings")
-    for name, options in TASKS.items():
-        table.add_row(
-            name,
-            (options.__doc__ or "").split("\n")[0],
-            ", ".join(key for key in options.model_fields if key != "name"),
-        )
-    Console().print(table)
+    list_tasks()
 
 
 @tasks_app.command("check")
@@ -230,43 +208,9 @@ def check_task(
     data: Data = None,
 ) -> None:
     """Check the task of a recipe: its answers against themselves, its training problems against benchmarks."""
-    from .config.load import load_config
-    from .tasks.check import check_answers
-    from .tasks.decontaminate import overlaps
-    from .tasks.load import load_benchmark
-    from .verify import VerifierPool, prepare_verifiers
+    from .tasks.command import check_task as check
 
-    config = load_config(recipe, settings or [])
-    task = config.task.load()
-    problems = [*task.train, *task.heldout]
-    typer.echo(f"{len(task.train):,} problems to train on, {len(task.heldout):,} to measure on")
-    prepare_verifiers(problems, config.verifier)
-    with VerifierPool() as pool:
-        typer.echo(check_answers(problems, config.verifier, lambda triples: pool.verify_all(triples, progress=True)))
-    ngram, files = config.decontamination.ngram, config.decontamination.data | _by_name(data)
-    named = config.decontamination.benchmarks if benchmarks is None else benchmarks.split(",")
-    for name in filter(None, map(str.strip, named)):
-        heldout = load_benchmark(name, files)
-        found = overlaps(task.train, heldout, ngram)
-        typer.echo(
-            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems; "
-            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one"
-        )
-        for overlap in found[:3]:
-            typer.echo(f"  {overlap.train.id} holds {overlap.share:.0%} of {overlap.heldout.id}: {overlap.words!r}")
-        if found and name not in config.decontamination.benchmarks:
-            typer.echo(f"  To leave them out, add {name} to decontamination.benchmarks in the recipe.")
-
-
-def _by_name(pairs: list[str] | None) -> dict[str, str]:
-    """NAME=FILE pairs as a mapping."""
-    files: dict[str, str] = {}
-    for pair in pairs or []:
-        name, separator, file = pair.partition("=")
-        if not separator or not name or not file:
-            raise LampoError(f"--data {pair}: write it as NAME=FILE, for example --data math500=test.jsonl.")
-        files[name] = file
-    return files
+    check(recipe, settings or [], benchmarks, data or [])
 
 
 @app.command()
@@ -294,35 +238,9 @@ def verify(
     output: Annotated[Path | None, typer.Option(help="Write the rows with their verdicts to this JSONL file.")] = None,
 ) -> None:
     """Verify a file of responses: how many are right, wrong and unknown, and why those are unknown."""
-    import time
+    from .verify.command import verify_file
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from .config.load import parse_setting
-    from .tasks.files import read_rows
-    from .verify import verifier as verifier_of
-    from .verify.score_file import score_rows, unknowns, write_verdicts
-
-    chosen = verifier_of(verifier, **dict(parse_setting(setting) for setting in settings or []))
-    rows = read_rows(str(file))
-    begin = time.monotonic()
-    verdicts = score_rows(rows, chosen, completion=completion, answer=answer, workers=workers)
-    seconds = time.monotonic() - begin
-    if output is not None:
-        write_verdicts(output, rows, verdicts)
-    counts = {status: sum(verdict.status == status for verdict in verdicts) for status in ("right", "wrong", "unknown")}
-    known = counts["right"] + counts["wrong"]
-    typer.echo(
-        f"{len(rows):,} responses in {seconds:.1f} s: "
-        + ", ".join(f"{status} {count:,}" for status, count in counts.items())
-        + (f"; {counts['right'] / known:.1%} right of those verified" if known else "")
-    )
-    if counts["unknown"]:
-        table = Table("why unknown", "responses", "first rows")
-        for entry in unknowns(rows, verdicts):
-            table.add_row(entry.reason, f"{entry.count:,}", ", ".join(map(str, entry.rows)))
-        Console().print(table)
+    verify_file(file, verifier, settings or [], completion=completion, answer=answer, workers=workers, output=output)
 
 
 @app.command()
@@ -351,38 +269,17 @@ def compare(
 @app.command()
 def methods() -> None:
     """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
-    from rich.console import Console
-    from rich.table import Table
+    from .config.command import list_methods
 
-    from .config.methods import METHODS
-
-    table = Table("method", "paper", "arXiv", "settings")
-    for name, method in METHODS.items():
-        settings = [f"{section}: {values}" for section, values in method.settings.items()]
-        table.add_row(name, method.paper, method.arxiv or "", "\n".join(settings).replace("'", ""))
-    Console().print(table)
+    list_methods()
 
 
 @app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
     """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
-    from .config.explain import describe_config
-    from .config.load import load_config
+    from .config.command import print_config
 
-    typer.echo(describe_config(load_config(recipe, settings or [])))
-
-
-def _newest(recipe: Path) -> Path:
-    from .config.load import load_config
-    from .train.run import find_run
-
-    options = load_config(recipe).run
-    path = find_run(Path(options.folder), options.name)
-    if path is None:
-        raise LampoError(
-            f"There is no run {options.name!r} in {Path(options.folder).absolute()} to go on with. Start it without --resume."
-        )
-    return path
+    print_config(recipe, settings or [])
 
 
 @contextmanager
@@ -391,6 +288,15 @@ def _plain_errors() -> Iterator[None]:
         yield
     except LampoError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in READERS | ENGINE:
+            raise
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        reads = package in READERS and command in ("verify", "tasks")
+        needs = f"Reading this data needs {package}" if reads else f"lampo {command} needs the native engine"
+        typer.secho(f"error: {needs}. Install it with: pip install 'lampo[train]'", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is slow to import
@@ -403,15 +309,11 @@ def _plain_errors() -> Iterator[None]:
         )
         sys.exit(1)
     except OSError as error:  # disk full, a folder taken away: not ours to mend, but no traceback either
-        typer.secho(f"error: {_reason(error)}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {reason(error)}", fg=typer.colors.RED, err=True)
         sys.exit(1)
-
-
-def _reason(error: OSError) -> str:
-    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
 
 
 def main() -> None:
     """Entry point of the command `lampo`."""
     with _plain_errors():
-        app()
+        app(prog_name="lampo")

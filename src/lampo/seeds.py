@@ -4,9 +4,13 @@ No generator lives from one step to the next: every step makes its own from (see
 saved generator state, and a step draws the same numbers however the steps before it went.
 """
 
-import hashlib
+from __future__ import annotations
 
-import torch
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *place: str | int) -> int:
@@ -21,4 +25,6 @@ def derive_seed(seed: int, *place: str | int) -> int:
 
 def generator(seed: int, *place: str | int) -> torch.Generator:
     """A CPU generator for one place of a run."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *place))

@@ -14,7 +14,7 @@ TIMES = ("time/", "memory/")
 
 
 def small_config(folder: Path, *settings: str, **changes: Any) -> TrainConfig:
-    """Two-digit sums, a model of 15,000 parameters, 4 warm-start steps and 6 training steps; `section__key=value` changes it, and settings do."""
+    """Two-digit sums, a model of 15,000 parameters, 4 warm-start steps and 6 training steps; `section__key=value` changes it."""
     values: dict[str, Any] = {
         "run": {"name": "small", "folder": str(folder), "threads": 1, "checkpoint_every": 2},
         "model": {

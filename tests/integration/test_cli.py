@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lampo import cli
+from lampo import __version__, cli
 from lampo.config.explain import dump_config
 from lampo.model.policy import Policy
 
@@ -79,7 +79,12 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "missing.yaml"], "Cannot read the recipe missing.yaml"),
+        (["train", "missing.yaml"], "Cannot read the recipe missing.yaml: no such file."),
+        (["train", "recipes/quickstrat.yaml"], "no such file. Did you mean quickstart?"),
+        (["train", "elsewhere/quickstart.yaml"], "no such file. The package has one of that name: quickstart."),
+        (["train", "quickstrat"], "There is no recipe 'quickstrat'. Did you mean quickstart?"),
+        (["config", "nothing-like-it"], "one of the package: phi-4-mini-mot"),
+        (["train", "{recipe}", "--resume", "--dry-run"], "give one of them"),
         (["train", "{recipe}", "--set", "optimizer.lr=1"], "optimizer.lr is not a setting"),
         (["train", "{recipe}", "--resume"], "There is no run 'small'"),
         (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "There is no run 'small'"),
@@ -116,6 +121,80 @@ def test_a_full_memory_is_no_traceback(
     error = capfd.readouterr().err
     assert "error: CUDA out of memory. If it was in sampling, lower sampling.rows_at_once" in error
     assert "Traceback" not in error
+
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from lampo.cli import main
+main()
+"""
+
+
+def light(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line where nothing of the extra `train` is installed."""
+    program = BLOCKED.format(names=cli.ENGINE | cli.READERS)
+    return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_a_light_install_names_the_extra(recipe: Path) -> None:
+    run = recipe.parent / "no-run"
+    run.mkdir()
+    (run / "config.yaml").write_text(recipe.read_text())
+    for command, *arguments in (
+        ("train", recipe),
+        ("train", recipe, "--dry-run"),
+        ("train", run, "--resume"),
+        ("eval", recipe),
+        ("inspect", run),
+    ):
+        result = light(command, *arguments)
+        wanted = f"error: lampo {command} needs the native engine. Install it with: pip install 'lampo[train]'\n"
+        assert (result.returncode, result.stderr) == (1, wanted)
+    table = recipe.with_name("answers.parquet")
+    table.write_bytes(b"")
+    result = light("verify", table, "--verifier", "exact")
+    wanted = "error: Reading this data needs pyarrow. Install it with: pip install 'lampo[train]'\n"
+    assert (result.returncode, result.stderr) == (1, wanted)
+
+
+def test_a_light_install_reads_recipes_and_verifies(recipe: Path) -> None:
+    answers = recipe.with_name("answers.jsonl")
+    answers.write_text('{"response": "The answer is \\\\boxed{1/2}.", "answer": "0.5"}\n')
+    for arguments, shows in (
+        (("config", recipe), "learning_rate: 0.001"),
+        (("methods",), "lampo"),
+        (("tasks",), "word_arithmetic"),
+        (("tasks", "check", recipe), "80 answers verify against themselves"),
+        (("verify", answers, "--verifier", "math"), "right 1, wrong 0, unknown 0"),
+    ):
+        result = light(*arguments)
+        assert result.returncode == 0, result.stderr
+        assert shows in result.stdout
+
+
+def test_a_recipe_of_the_package_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lampo(monkeypatch, "config", "quickstart") == 0
+    by_name = capfd.readouterr().out
+    assert lampo(monkeypatch, "config", RECIPES / "quickstart.yaml") == 0
+    assert capfd.readouterr().out == by_name
+
+
+def test_version_and_completion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert lampo(monkeypatch, "--version") == 0
+    assert capfd.readouterr().out == f"lampo {__version__}\n"
+    monkeypatch.setenv("_LAMPO_COMPLETE", "source_bash")  # what --install-completion has the shell ask
+    assert lampo(monkeypatch) == 0
+    assert "complete -o default -F _lampo_completion lampo" in capfd.readouterr().out
 
 
 def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ import torch
 
 from lampo import cli
 from lampo.config.explain import dump_config
-from lampo.config.load import parse_config
 from lampo.config.methods import METHODS
 from lampo.config.schema import SamplingOptions, TrainConfig
 from lampo.store.rollouts import read_groups

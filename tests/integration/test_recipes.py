@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lampo.config.load import load_config
 from lampo.model.policy import Policy

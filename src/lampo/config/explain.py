@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 import typing
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..messages import nearest
 from .schema import TrainConfig
 
 
@@ -23,10 +23,10 @@ def explain_error(detail: Any) -> str:
     match detail["type"]:
         case "extra_forbidden":
             known = [] if section is None else list(section.model_fields)
-            near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+            near = nearest(place[-1], known, cutoff=0.5)
             prefix = ".".join(place[:-1])
             guess = (
-                f"; did you mean {prefix + '.' if prefix else ''}{near[0]}?" if near else f"; known: {', '.join(known)}"
+                f"; did you mean {prefix + '.' if prefix else ''}{near}?" if near else f"; known: {', '.join(known)}"
             )
             return f"{where} is not a setting{guess}"
         case "missing":

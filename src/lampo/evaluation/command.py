@@ -1,4 +1,7 @@
-"""`lampo eval`: what is measured, on what, from where, and how the result is told."""
+"""`lampo eval`: what is measured, on what, from where, and how the result is told.
+
+The engine is imported where it is used: asking a server needs none, and a mistake in a recipe is told at once.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config.load import load_config, parse_config
+from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
-from ..model.policy import load_policy
-from ..process import prepare
-from ..rollout.build import native_sampler
 from ..store.checkpoints import latest_checkpoint, model_of_run
 from ..store.files import write_file
+from ..tasks.command import files_by_name
 from ..tasks.load import load_benchmark
 from ..tasks.split import subset
 from ..types import LampoError
@@ -20,16 +22,41 @@ from ..verify import VerifierPool, prepare_verifiers
 from ..verify.pool.progress import bar
 from ..view.console import Progress
 from .benchmarks import benchmark
-from .heldout import evaluate
 from .measure import Measurement, markdown, measure
 from .records import compare
 from .respond import Responder
 from .respond.endpoint import EndpointResponder
-from .respond.native import NativeResponder
-from .respond.vllm import VllmResponder
 
 TEMPERATURE, MAX_NEW_TOKENS = 0.6, 4096
 """Of a plain model: Qwen3's model cards recommend this temperature for thinking."""
+
+
+def evaluate_model(
+    model: str | None,
+    benchmarks: Sequence[str],
+    settings: Sequence[str],
+    *,
+    backend: str,
+    num_problems: int | None,
+    data: Sequence[str],
+    **options: Any,
+) -> str:
+    """What `lampo eval` prints: held-out accuracy of a run or recipe, or a table of benchmarks where some are named.
+
+    Raises:
+        LampoError: there is nothing to measure, or it cannot be measured; see `measure_heldout` and `measure_benchmarks`.
+    """
+    if model is None:
+        raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
+    if benchmarks:
+        return measure_benchmarks(
+            model, benchmarks, settings, backend=backend, num_problems=num_problems, data=files_by_name(data), **options
+        )
+    if backend != "native":
+        raise LampoError(
+            f"--backend {backend} is for --benchmarks; held-out problems are measured with the native sampler."
+        )
+    return measure_heldout(Path(model), settings, num_problems)
 
 
 def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | None) -> str:
@@ -39,6 +66,11 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
         LampoError: there is no such run or recipe, or the run has no checkpoint.
     """
     config, weights = _recipe_or_run(place, settings)
+    from ..model.policy import load_policy
+    from ..process import prepare
+    from ..rollout.build import native_sampler
+    from .heldout import evaluate
+
     prepare(config)
     heldout = subset(config.task.load().heldout, num_problems)
     if not heldout:
@@ -149,12 +181,7 @@ def _responder(
         "max_new_tokens": _or(max_new_tokens, config.sampling.max_new_tokens),
     }
     config = config.model_copy(update={"sampling": config.sampling.model_copy(update=sampling)})
-    prepare(config)
-    responder = (
-        VllmResponder(config.model, config.prompt, weights=weights, **sampling)
-        if backend == "vllm"
-        else _native(config, weights)
-    )
+    responder = _vllm(config, weights, sampling) if backend == "vllm" else _native(config, weights)
     prompt = config.prompt.model_dump(exclude={"template"})
     identity = {
         "model": str(weights or model),
@@ -167,7 +194,21 @@ def _responder(
     return responder, identity, place / "evaluations" / weights.name if is_run else _folder(model)
 
 
-def _native(config: TrainConfig, weights: Path | None) -> NativeResponder:
+def _vllm(config: TrainConfig, weights: Path | None, sampling: Mapping[str, Any]) -> Responder:
+    from ..process import prepare
+    from .respond.vllm import VllmResponder
+
+    prepare(config)
+    return VllmResponder(config.model, config.prompt, weights=weights, **sampling)
+
+
+def _native(config: TrainConfig, weights: Path | None) -> Responder:
+    from ..model.policy import load_policy
+    from ..process import prepare
+    from ..rollout.build import native_sampler
+    from .respond.native import NativeResponder
+
+    prepare(config)
     policy = load_policy(config, weights)
     return NativeResponder(
         policy,
@@ -180,7 +221,7 @@ def _native(config: TrainConfig, weights: Path | None) -> NativeResponder:
 
 def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
     if not place.is_dir():
-        return load_config(place, settings), None
+        return load_config(find_recipe(place), settings), None
     config = load_config(place / "config.yaml", settings)
     weights, _ = latest_checkpoint(place / "checkpoints")
     return config, weights or model_of_run(place)  # its checkpoints may have been deleted for room

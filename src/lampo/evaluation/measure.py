@@ -12,7 +12,7 @@ from ..seeds import derive_seed
 from ..store.files import write_file
 from ..types import LampoError, Problem
 from ..verify import VerifierPool, verifier_for
-from .benchmarks import benchmark
+from .benchmarks import Benchmark, benchmark
 from .records import SUMMARY, ProblemRecord, Records, summarise
 from .respond import Asked, Failed, Responder
 
@@ -53,17 +53,38 @@ def measure(
             written down, and the same command goes on with those.
     """
     how = benchmark(measurement.name)
-    verifier = None if how.verifier is None else how.verifier.model_dump()
-    records = Records(
-        folder / measurement.name,
-        {
-            **settings,
-            "samples": measurement.samples,
-            "seed": measurement.seed,
-            "template": how.template,
-            "verifier": verifier,
-        },
-    )
+    records = _open_records(measurement, how, folder, settings)
+    failed = _ask(measurement, how, records, responder, pool, on_progress)
+    if failed:
+        raise LampoError(
+            f"{measurement.name}: {len(failed)} of {len(measurement.problems)} problems could not be asked, the first "
+            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
+        )
+    wanted = [records.done[problem.id] for problem in measurement.problems]
+    summary = summarise(wanted, measurement.samples) | {"source": how.source}
+    write_file(records.folder / SUMMARY, json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def _open_records(measurement: Measurement, how: Benchmark, folder: Path, settings: Mapping[str, Any]) -> Records:
+    own = {
+        "samples": measurement.samples,
+        "seed": measurement.seed,
+        "template": how.template,
+        "verifier": None if how.verifier is None else how.verifier.model_dump(),
+    }
+    return Records(folder / measurement.name, {**settings, **own})
+
+
+def _ask(
+    measurement: Measurement,
+    how: Benchmark,
+    records: Records,
+    responder: Responder,
+    pool: VerifierPool,
+    on_progress: OnProgress | None,
+) -> list[tuple[Asked, Failed]]:
+    """Ask, verify and write down the problems that have no record yet; returns those that could not be asked."""
     asked = [
         Asked(
             problem,
@@ -73,28 +94,19 @@ def measure(
         for problem in measurement.problems
     ]
     asked = [each for each in asked if not records.holds(each.problem.id, each.text, each.problem.answer)]
-    num_done, total = len(measurement.problems) - len(asked), len(measurement.problems)
+    num_done = len(measurement.problems) - len(asked)
     failed: list[tuple[Asked, Failed]] = []
     for each, responses in responder.respond(asked, measurement.samples):
         if isinstance(responses, Failed):
             failed.append((each, responses))
             continue
         chosen = verifier_for(each.problem, how.verifier)
-        triples = [(chosen, response.text, each.problem.answer) for response in responses]
-        verdicts = pool.verify_all(triples)
+        verdicts = pool.verify_all([(chosen, response.text, each.problem.answer) for response in responses])
         records.add(ProblemRecord(each.problem.id, each.text, each.problem.answer, tuple(responses), tuple(verdicts)))
         num_done += 1
         if on_progress is not None:
-            on_progress(num_done, total)
-    if failed:
-        raise LampoError(
-            f"{measurement.name}: {len(failed)} of {total} problems could not be asked, the first {failed[0][0].problem.id}: "
-            f"{failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
-        )
-    wanted = [records.done[problem.id] for problem in measurement.problems]
-    summary = summarise(wanted, measurement.samples) | {"source": how.source}
-    write_file(records.folder / SUMMARY, json.dumps(summary, indent=1).encode())
-    return summary
+            on_progress(num_done, len(measurement.problems))
+    return failed
 
 
 def markdown(summaries: Mapping[str, Mapping[str, Any]]) -> str:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..model.policy import Policy
+from ..model.pretrained import encode
+from ..model.prompts import Reader
 from ..types import LampoError, Likelihood, Problem, Rollout, Verdict
 from .batch import Row, row_logprobs
 
@@ -103,7 +105,7 @@ def with_answer(policy: Policy, rollout: Rollout, begin: int, answer: str) -> tu
     return sampled[:count], policy.encode(between + answer)
 
 
-def refuse_unfit_answers(problems: Sequence[Problem], policy: Policy, max_new_tokens: int) -> None:
+def refuse_unfit_answers(problems: Sequence[Problem], reader: Reader, max_new_tokens: int) -> None:
     """Check before the run starts that every reference answer has a likelihood.
 
     Raises:
@@ -111,7 +113,8 @@ def refuse_unfit_answers(problems: Sequence[Problem], policy: Policy, max_new_to
     """
     for problem in problems:
         if not problem.answer or (
-            len(problem.answer.encode()) > max_new_tokens and len(policy.encode(problem.answer)) > max_new_tokens
+            len(problem.answer.encode()) > max_new_tokens
+            and len(encode(reader.tokenizer, problem.answer)) > max_new_tokens
         ):
             raise LampoError(
                 f"The answer of problem {problem.id!r} is empty or longer than sampling.max_new_tokens={max_new_tokens}, so "

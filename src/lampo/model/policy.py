@@ -75,8 +75,7 @@ class Policy:
             LampoError: the model cannot be loaded or the device is not there.
         """
         device = choose_device(options.device)
-        precision = options.dtype if options.dtype != "auto" else ("mixed" if device.type == "cuda" else "float32")
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        dtype, autocast = choose_dtype(options, device)
         if weights is not None and options.lora is None:
             model, tokenizer = load_pretrained(
                 options.model_copy(update={"path": str(weights), "tokenizer": None}), dtype
@@ -90,8 +89,8 @@ class Policy:
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
         if options.lora is not None:
-            model = _with_lora(model, options.lora, seed, weights)
-        return cls(model, tokenizer, device=device, autocast=precision == "mixed")
+            model = with_lora(model, options.lora, seed, weights)
+        return cls(model, tokenizer, device=device, autocast=autocast)
 
     @property
     def core(self) -> PreTrainedModel:
@@ -267,6 +266,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_dtype(options: ModelOptions, device: torch.device) -> tuple[torch.dtype, bool]:
+    """The dtype of the weights, and whether arithmetic is bfloat16 beside float32 weights (`mixed`)."""
+    precision = options.dtype if options.dtype != "auto" else ("mixed" if device.type == "cuda" else "float32")
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32, precision == "mixed"
+
+
 def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     def flat(value: Any) -> Iterator[int]:
         if value is not None:
@@ -309,7 +314,12 @@ def _avoid_cudnn_attention(device: torch.device) -> None:
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def _with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: Path | None) -> Any:
+def with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: Path | None) -> Any:
+    """The model behind PEFT's wrapper, with fresh adapters or those of a checkpoint folder.
+
+    Raises:
+        LampoError: PEFT is not installed, or cannot put adapters on this model.
+    """
     try:
         from peft import LoraConfig, PeftModel, get_peft_model
     except ImportError:

@@ -103,19 +103,9 @@ def from_scratch(
     Raises:
         LampoError: the tokenizer cannot be loaded, or the configuration makes no model that runs.
     """
-    assert options.config is not None
-    if options.characters is not None:
-        tokenizer: PreTrainedTokenizerBase = character_tokenizer(options.characters)
-    else:
-        tokenizer = load_tokenizer(options, resolve_path(str(options.tokenizer)))
-    special = {
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    tokenizer = _own_tokenizer(options)
     try:
-        config = AutoConfig.for_model(**{**special, **options.config})
+        config = _own_config(options, tokenizer)
         attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -125,9 +115,53 @@ def from_scratch(
         ):  # some configurations can be built but not run; the last token shows whether the vocabulary fits
             model.eval()(torch.tensor([[len(tokenizer) - 1]]))
     except Exception as error:  # transformers lets through whatever its classes make of the numbers
-        reason = shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
-        raise LampoError(f"Cannot build a model from model.config: {reason}") from error
+        raise _no_model(error) from error
     return model, tokenizer
+
+
+def empty_model(options: ModelOptions) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model without weights, on the meta device, and its tokenizer: what a dry run counts with.
+
+    Raises:
+        LampoError: the configuration or the tokenizer cannot be had, or they make no model.
+    """
+    tokenizer = config = None
+    if options.path is not None:
+        path = resolve_path(options.path)
+        config = load_config(options, path)
+        tokenizer = load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+    tokenizer = tokenizer or _own_tokenizer(options)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                config or _own_config(options, tokenizer), trust_remote_code=options.allow_remote_code
+            )
+    except Exception as error:
+        raise _no_model(error) from error
+    return model, tokenizer
+
+
+def _own_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
+    if options.characters is not None:
+        return character_tokenizer(options.characters)
+    return load_tokenizer(options, resolve_path(str(options.tokenizer)))
+
+
+def _own_config(options: ModelOptions, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """`model.config` as a configuration; the vocabulary size and special tokens follow the tokenizer."""
+    assert options.config is not None
+    special = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return AutoConfig.for_model(**{**special, **options.config})
+
+
+def _no_model(error: Exception) -> LampoError:
+    reason = shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
+    return LampoError(f"Cannot build a model from model.config: {reason}")
 
 
 def character_tokenizer(characters: str) -> PreTrainedTokenizerFast:

@@ -103,7 +103,7 @@ class Decoder:
 
     def _make_room(self) -> None:
         """Longer storage; keys and values go on to be written at the index of the next column."""
-        room = _room(self._num_columns + 1)
+        room = room_for(self._num_columns + 1)
         self._mask = torch.nn.functional.pad(self._mask, (0, room - self._num_columns))
         for layer in self._cache.layers:
             assert isinstance(layer, _GrowingLayer)
@@ -161,7 +161,10 @@ class _GrowingLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if self._storage is None or self._storage[0].shape[-2] < new:
-            self._storage = _roomy(self.keys, key_states, _room(new)), _roomy(self.values, value_states, _room(new))
+            self._storage = (
+                _roomy(self.keys, key_states, room_for(new)),
+                _roomy(self.values, value_states, room_for(new)),
+            )
         keys, values = self._storage
         keys[..., old:new, :] = key_states
         values[..., old:new, :] = value_states
@@ -189,7 +192,8 @@ class _GrowingLayer(DynamicLayer):
         self._storage = None
 
 
-def _room(length: int) -> int:
+def room_for(length: int) -> int:
+    """Positions of the storage that is made when so many are needed."""
     return max(64, length + length // 2)
 
 

@@ -9,8 +9,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 MANIFEST = "checksums.json"
 
 
@@ -53,7 +51,8 @@ def write_folder(path: Path, fill: Callable[[Path], None], *, checksums: bool = 
         sync_folder(path.parent)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, SafetensorError):
+        # how safetensors tells of a full disk; its own class would have to be imported, and it is not in the light core
+        if type(error).__name__ == "SafetensorError":
             raise OSError(str(error)) from error
         raise
 
@@ -70,6 +69,11 @@ def find_corruption(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, as a sentence, with the file where it names one."""
+    return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
 
 
 def sync_folder(path: Path) -> None:

@@ -1,35 +1,29 @@
-"""What a run holds open, and what is checked before its first step."""
+"""What a run holds open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 
 from ..config.methods import overridden
 from ..config.schema import TrainConfig
 from ..evaluation.heldout import evaluate
 from ..interrupt import Interrupt
-from ..learner.answer_likelihood import refuse_unfit_answers
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
-from ..model.prompts import measured_less_exactly, refuse_long_prompts, refuse_unknown_characters
-from ..rewards import LikelihoodReward, RougeLReward, VerifierReward
 from ..rollout.build import native_sampler
 from ..rollout.sampler import Sampler
 from ..store.checkpoints import Stage
 from ..store.files import find_corruption, write_folder
 from ..tasks.base import Task
-from ..tasks.check import check_answers
-from ..tasks.load import load_benchmark, load_task
 from ..tasks.split import subset
 from ..types import LampoError, Problem
-from ..verify import VerifierPool, prepare_verifiers
+from ..verify import VerifierPool
 from ..view.console import Progress
 from ..view.trackers import Trackers, open_trackers
 from .checkpoint import Companion
-from .own_functions import try_own_functions
+from .checks import check_problems, check_prompts, load_problems
 from .run import Run
 from .step_record import Stopwatch
 
@@ -64,38 +58,18 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     progress.note(f"run directory {run.path}")
     if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
         progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
-    task = load_task(config.task, config.decontamination).for_training()
-    evaluation = config.evaluation
-    benchmarks = {name: load_benchmark(name, evaluation.data) for name in evaluation.benchmarks}
-    if evaluation.skip >= len(task.heldout) > 0:
-        raise LampoError(f"evaluation.skip is {evaluation.skip}, and there are {len(task.heldout)} held-out problems.")
-    own, others = [*task.train, *task.heldout], [*chain.from_iterable(benchmarks.values())]
-    needed = [*own, *others]
-    prepare_verifiers(needed, config.verifier)
+    problems = load_problems(config)
     pool = stack.enter_context(VerifierPool())
-    answers = check_answers(needed, config.verifier, pool.verify_all)
-    if answers.failing:
-        if answers.remedy and config.rewarded_by(VerifierReward):
-            raise LampoError(str(answers))
-        progress.note(str(answers))
-    for reward in config.rewards:
-        if reward.weight != 0:
-            reward.prepare(task.train)
-    try_own_functions(config, task.train, pool)
-    if config.model.characters is not None:
-        solved = config.warmstart.steps > 0 or config.rewarded_by(RougeLReward)
-        refuse_unknown_characters(own, config.prompt, config.model.characters, solutions=solved)
+    check_problems(config, problems, pool, progress.note)
     policy = load_policy(config, run.weights)
-    refuse_long_prompts(own, policy, config.prompt, config.sampling.max_new_tokens)
-    if complaint := measured_less_exactly(others, policy, config.prompt, config.sampling.max_new_tokens):
-        progress.note(complaint)
-    if config.rewarded_by(LikelihoodReward):
-        refuse_unfit_answers(task.train, policy, config.sampling.max_new_tokens)
+    check_prompts(config, problems, policy, progress.note)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
     samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
-    return Session(run, config, policy, *samplers, pool, task, benchmarks, progress, trackers, interrupt)
+    return Session(
+        run, config, policy, *samplers, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
+    )
 
 
 def load_starting_policy(run: Run, policy: Policy) -> Policy:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..messages import did_you_mean
 from ..types import LampoError
 
 PROJECT = "lampo"
@@ -24,8 +24,7 @@ def open_trackers(names: Sequence[str], run_path: Path, run_name: str, config: M
     Raises:
         LampoError: a name is unknown, or its package is not installed.
     """
-    for name in names:
-        _refuse_unusable(name)
+    refuse_unusable(names)
     return Trackers([_make(name, run_path, run_name) for name in names], dict(_flattened(config)))
 
 
@@ -77,13 +76,21 @@ class Trackers:
         self.finish()
 
 
-def _refuse_unusable(name: str) -> None:
-    if name not in KNOWN:
-        nearest = difflib.get_close_matches(name.lower(), KNOWN, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the known ones are {', '.join(KNOWN)}."
-        raise LampoError(f"There is no tracker {name!r}: {hint}")
-    if importlib.util.find_spec(name) is None:
-        raise LampoError(f"The tracker {name!r} is not installed. Install it with: pip install {name}")
+def refuse_unusable(names: Sequence[str]) -> None:
+    """Check the trackers that a recipe names, and start none.
+
+    Raises:
+        LampoError: a name is unknown, or its package or accelerate is not installed.
+    """
+    for name in names:
+        if name not in KNOWN:
+            raise LampoError(
+                f"There is no tracker {name!r}.{did_you_mean(name, KNOWN)} The known ones are {', '.join(KNOWN)}."
+            )
+        if importlib.util.find_spec(name) is None:
+            raise LampoError(f"The tracker {name!r} is not installed. Install it with: pip install {name}")
+    if names and importlib.util.find_spec("accelerate") is None:
+        raise LampoError("Trackers are driven through accelerate. Install it with: pip install 'lampo[trackers]'")
 
 
 def _make(name: str, run_path: Path, run_name: str) -> Any:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType
 from gguf.quants import dequantize, quantize
+from packaging.version import Version
 from safetensors.torch import load_file
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
@@ -37,6 +39,8 @@ Q4, Q8, F32 = GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0, GGMLQuantiza
 
 def write_gguf(path: Path, *, pad: bool = True) -> dict[str, torch.Tensor]:
     """A llama in miniature with a byte-level BPE, 4-bit layers and an 8-bit tied embedding; returns what its weights mean."""
+    if Version(transformers.__version__) < Version("5.18"):
+        pytest.skip("transformers before 5.18 reads the end of a text wrongly from a GGUF file, and is refused")
     tokens = [*SPECIAL, *sorted(ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES)]
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -352,7 +356,7 @@ def test_a_saved_tokenizer_for_a_model_from_scratch(tmp_path: Path) -> None:
         ({"hidden_size": "many"}, "hidden_size"),
         ({"hidden_size": -1}, "negative dimension"),
         ({"num_attention_heads": 0}, "ZeroDivisionError"),
-        ({"num_attention_heads": 3}, "size of tensor"),  # of 2 key-value heads: builds, but cannot run
+        ({"num_attention_heads": 3}, "size of tensor|must divide"),  # of 2 key-value heads: builds, but cannot run
         ({"hidden_act": "banana"}, "banana"),
         ({"vocab_size": 5}, "IndexError"),  # less than the tokenizer has
     ],

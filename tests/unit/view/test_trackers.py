@@ -84,7 +84,7 @@ def test_without_names_nothing_is_imported_or_written(tmp_path: Path):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path: Path):
-    with pytest.raises(LampoError, match="no tracker 'TensorBoad': did you mean 'tensorboard'"):
+    with pytest.raises(LampoError, match="no tracker 'TensorBoad'. Did you mean tensorboard[?]"):
         open_trackers(["TensorBoad"], tmp_path, "a run", {})
     with pytest.raises(LampoError, match="known ones are tensorboard, wandb, trackio, mlflow"):
         open_trackers(["xyz"], tmp_path, "a run", {})

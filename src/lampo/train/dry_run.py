@@ -1,0 +1,263 @@
+"""`lampo train RECIPE --dry-run`: what a run would do, and what it would need, without its weights and without a step."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..algo.registry import ProcessRewardOptions
+from ..config.schema import TrainConfig
+from ..model.context import Context, context_of
+from ..model.logprobs import LOGITS_PER_CHUNK
+from ..model.policy import choose_device, choose_dtype, with_lora
+from ..model.pretrained import empty_model
+from ..model.prompts import encode_prompts
+from ..process import prepare
+from ..rollout.decoder import room_for
+from ..tasks.split import subset
+from ..verify import VerifierPool
+from ..view.trackers import refuse_unusable
+from .checks import Problems, check_problems, check_prompts, load_problems
+
+PROMPTS_MEASURED = 1000
+"""Prompts whose length is taken, evenly spread over the training problems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Memory that one part of a run takes at its peak.
+
+    Attributes:
+        part: what it is.
+        num_bytes: how much.
+        arithmetic: how that was counted.
+    """
+
+    part: str
+    num_bytes: float
+    arithmetic: str
+
+
+@dataclass(slots=True)
+class Reader:
+    """The tokenizer and context of a model whose weights are not loaded."""
+
+    tokenizer: Any
+    context: Context
+
+
+def dry_run(config: TrainConfig, console: Console | None = None) -> list[Need]:
+    """Check data, prompts and answers, count tokens and memory, and print it all. Nothing is trained, and no run directory made.
+
+    Of a model on the hub only its configuration and tokenizer are read.
+
+    Returns:
+        the parts of the memory at its peak.
+
+    Raises:
+        LampoError: what would stop the run before its first step.
+    """
+    console = console or Console()
+    prepare(config)
+    refuse_unusable(config.run.trackers)
+    problems = load_problems(config)
+    with VerifierPool() as pool:
+        num_checked = check_problems(config, problems, pool, lambda text: console.out(text, highlight=False))
+    model, tokenizer = empty_model(config.model)
+    reader = Reader(tokenizer, context_of(model.config))
+    check_prompts(config, problems, reader, lambda text: console.out(text, highlight=False))
+    lengths = prompt_lengths(config, problems, reader)
+    needs = memory(config, model, max(lengths))
+    for line in _what_would_run(config, problems, lengths, num_checked, reader):
+        console.out(line, highlight=False)
+    console.print(_table(needs))
+    console.out(_room(config, needs), highlight=False)
+    console.out("Nothing was trained.", highlight=False)
+    return needs
+
+
+def prompt_lengths(config: TrainConfig, problems: Problems, reader: Reader) -> list[int]:
+    """Tokens of some training prompts."""
+    train = problems.task.train
+    some = train[:: max(1, len(train) // PROMPTS_MEASURED)]
+    return [len(prompt) for prompt in encode_prompts(some, reader, config.prompt)]
+
+
+def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
+    """The parts of a run's memory at its peak, of which sampling and update each hold their own.
+
+    Args:
+        config: the recipe.
+        model: its model without weights, on the meta device.
+        prompt_length: tokens of the longest prompt.
+    """
+    device = choose_device(config.model.device)
+    dtype, autocast = choose_dtype(config.model, device)
+    if config.model.lora is not None:
+        model = with_lora(model, config.model.lora, 0, None)
+    parameters = list(model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    size = dtype.itemsize
+    half = 2 if autocast else size  # of activations, keys and values
+    needs = [
+        Need("weights", total * size, f"{_count(total)} x {size} bytes ({_name(dtype)})"),
+        Need("gradients", trainable * size, f"{_count(trainable)} x {size} bytes"),
+        Need("AdamW's moments", 2 * trainable * size, f"2 x {_count(trainable)} x {size} bytes"),
+    ]
+    if config.loss.kl_coefficient > 0:
+        needs.append(Need("reference, for the KL term", total * size, f"{_count(total)} x {size} bytes"))
+    if isinstance(config.advantage, ProcessRewardOptions):
+        num_bytes = (2 * total + 3 * trainable) * size
+        needs.append(
+            Need(
+                "process reward model and its reference",
+                num_bytes,
+                f"(2 x {_count(total)} + 3 x {_count(trainable)}) x {size} bytes",
+            )
+        )
+    text = model.config.get_text_config()
+    rows = config.sampling.problems_per_step * config.sampling.group_size
+    tokens = min(config.training.tokens_per_microbatch, rows * (prompt_length + config.sampling.max_new_tokens))
+    needs += [
+        _cache(config, text, prompt_length, half),
+        _activations(config, text, tokens, half),
+        _logits(text, tokens),
+    ]
+    if device.type == "cpu":
+        libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        needs.append(Need("the process itself", libraries, "measured now: Python, torch, transformers, the problems"))
+    return needs
+
+
+def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Need:
+    """Keys and values of the rows that are sampled at once; the evaluation may have more rows than a training step."""
+    sampling, evaluation = config.sampling, config.evaluation
+    evaluated = max(
+        evaluation.problems * evaluation.samples,
+        (evaluation.final_problems or evaluation.problems) * (evaluation.final_samples or evaluation.samples),
+    )
+    wanted = max(sampling.problems_per_step * sampling.group_size, evaluated)
+    rows = max(sampling.group_size, min(sampling.rows_at_once, wanted))
+    positions = room_for(prompt_length + sampling.max_new_tokens)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    each = 2 * text.num_hidden_layers * heads * width
+    return Need(
+        "keys and values, in sampling",
+        rows * positions * each * size,
+        f"{rows:,} rows x {positions:,} positions x 2 x {text.num_hidden_layers} layers x {heads * width:,} x {size} bytes",
+    )
+
+
+def _activations(config: TrainConfig, text: Any, tokens: int, size: int) -> Need:
+    """What a layer keeps for the backward pass: two norms and their inputs, projections before and after the rotation, and the MLP."""
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = text.num_attention_heads + 2 * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
+    layer = 6 * text.hidden_size + 3 * heads * width + 4 * text.intermediate_size
+    layers = text.num_hidden_layers
+    if config.model.gradient_checkpointing:
+        return Need(
+            "activations, in an update",
+            tokens * (layers * text.hidden_size + layer) * size,
+            f"at most {tokens:,} tokens x ({layers} layers x {text.hidden_size:,} + {layer:,}) x {size} bytes",
+        )
+    return Need(
+        "activations, in an update",
+        tokens * layers * layer * size,
+        f"at most {tokens:,} tokens x {layers} layers x about {layer:,} x {size} bytes",
+    )
+
+
+def _logits(text: Any, tokens: int) -> Need:
+    tokens = min(tokens, max(1, LOGITS_PER_CHUNK // text.vocab_size))
+    return Need(
+        "logits, in an update",
+        2 * tokens * text.vocab_size * 4,
+        f"2 x {tokens:,} tokens x {text.vocab_size:,} words x 4 bytes",
+    )
+
+
+def _what_would_run(
+    config: TrainConfig, problems: Problems, lengths: Sequence[int], num_checked: int, reader: Reader
+) -> list[str]:
+    sampling, evaluation, steps = config.sampling, config.evaluation, config.training.steps
+    rollouts = steps * sampling.problems_per_step * sampling.group_size
+    heldout, ends = problems.task.heldout, (evaluation.final_problems or evaluation.problems)
+    between = len([step for step in range(1, steps) if step % evaluation.every == 0])
+    measured = 2 * len(subset(heldout, ends)) * (evaluation.final_samples or evaluation.samples)
+    measured += between * len(subset(heldout, evaluation.problems)) * evaluation.samples
+    context = "no bound" if reader.context.length >= 2**31 else f"{reader.context.length:,}"
+    lines = [
+        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out; {num_checked:,} answers were verified "
+        "against themselves",
+        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at); "
+        f"the model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
+        f"training: {steps:,} steps x {sampling.problems_per_step} problems x {sampling.group_size} rollouts = {rollouts:,} rollouts, "
+        f"at most {rollouts * sampling.max_new_tokens:,} sampled tokens",
+        f"evaluation: {between + 2} times, {measured:,} responses, at most {measured * sampling.max_new_tokens:,} sampled tokens",
+    ]
+    if config.warmstart.steps:
+        rows = config.warmstart.rows_per_step
+        lines.append(f"warm start: {config.warmstart.steps:,} steps x {rows} solutions")
+    if sampling.resample:
+        lines.append(f"dynamic sampling may draw {1 + sampling.resample} times as many rollouts")
+    return lines
+
+
+def peak(needs: Sequence[Need]) -> float:
+    """Bytes at the peak: keys and values lie there in sampling, activations, gradients and logits in an update."""
+    by_part = {need.part: need.num_bytes for need in needs}
+    sampling = by_part.pop("keys and values, in sampling")
+    update = sum(by_part.pop(part) for part in ("activations, in an update", "logits, in an update", "gradients"))
+    return sum(by_part.values()) + max(sampling, update)
+
+
+def _table(needs: Sequence[Need]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("memory")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("how it is counted")
+    for need in needs:
+        table.add_row(need.part, _size(need.num_bytes), need.arithmetic)
+    table.add_row("at its peak", _size(peak(needs)), "all but the smaller of sampling and update")
+    return table
+
+
+def _room(config: TrainConfig, needs: Sequence[Need]) -> str:
+    device = choose_device(config.model.device)
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = peak(needs)
+    line = f"The device {device} has {_size(there)}, and the run needs about {_size(needed)}."
+    if needed > there:
+        line += (
+            " That does not fit: lower sampling.rows_at_once or training.tokens_per_microbatch, set "
+            "model.gradient_checkpointing, or train low-rank adapters (model.lora)."
+        )
+    return line
+
+
+def _count(number: int) -> str:
+    for unit, name in ((10**9, "billion"), (10**6, "million")):
+        if number >= unit:
+            return f"{number / unit:.2f} {name}"
+    return f"{number:,}"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,131 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lampo.config.explain import dump_config
+from lampo.model.policy import Policy
+from lampo.model.pretrained import empty_model
+from lampo.train.dry_run import dry_run, memory
+from lampo.types import LampoError
+
+from ...conftest import ARCHITECTURES, tiny_options
+from ...helpers.small_run import small_config
+
+
+def needs_of(config: Any) -> dict[str, float]:
+    model, _ = empty_model(config.model)
+    return {need.part: need.num_bytes for need in memory(config, model, 6)}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_empty_model_has_the_parameters_of_a_loaded_one(architecture: str) -> None:
+    options = tiny_options(architecture)
+    model, tokenizer = empty_model(options)
+    policy = Policy.load(options)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in policy.core.parameters())
+    assert len(tokenizer) == len(policy.tokenizer)
+
+
+def test_of_a_saved_model_only_the_configuration_is_read(tmp_path: Path) -> None:
+    Policy.load(tiny_options()).save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model, _ = empty_model(
+        tiny_options().model_copy(update={"path": str(tmp_path), "config": None, "characters": None})
+    )
+    assert sum(p.numel() for p in model.parameters()) > 0
+
+
+def test_memory_by_hand(tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    policy = Policy.load(config.model)
+    total = sum(p.numel() for p in policy.core.parameters())
+    needs = needs_of(config)
+    assert needs["weights"] == needs["gradients"] == 4 * total
+    assert needs["AdamW's moments"] == 2 * 4 * total
+    # 3 problems x 4 rollouts sampled together, 6 + 12 tokens in storage that grows by halves but never has fewer than 64 positions,
+    # keys and values of 2 layers, one head of 16
+    assert needs["keys and values, in sampling"] == 12 * 64 * 2 * 2 * 16 * 4
+    assert "reference, for the KL term" not in needs
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({"loss__kl_coefficient": 0.1}, 1),  # the reference
+        ({"advantage": {"name": "prime"}}, 2 + 3),  # a model with gradient and two moments, and its reference
+    ],
+)
+def test_more_models_need_more(changes: dict[str, Any], more: int, tmp_path: Path) -> None:
+    plain, other = needs_of(small_config(tmp_path)), needs_of(small_config(tmp_path, **changes))
+    assert sum(other.values()) - sum(plain.values()) == pytest.approx(more * plain["weights"], abs=2**24)
+
+
+def test_low_rank_adapters_train_less(tmp_path: Path) -> None:
+    plain, lora = needs_of(small_config(tmp_path)), needs_of(small_config(tmp_path, model__lora={"rank": 2}))
+    assert lora["gradients"] < plain["gradients"] / 2
+    assert lora["weights"] > plain["weights"]
+
+
+def test_bfloat16_halves(tmp_path: Path) -> None:
+    plain, half = needs_of(small_config(tmp_path)), needs_of(small_config(tmp_path, model__dtype="bfloat16"))
+    for part in (
+        "weights",
+        "gradients",
+        "AdamW's moments",
+        "keys and values, in sampling",
+        "activations, in an update",
+    ):
+        assert half[part] == plain[part] / 2
+    mixed = needs_of(small_config(tmp_path, model__dtype="mixed"))
+    assert mixed["weights"] == plain["weights"]
+    assert mixed["keys and values, in sampling"] == half["keys and values, in sampling"]
+
+
+def test_it_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
+    console = Console(record=True, width=120)
+    dry_run(small_config(tmp_path / "runs"), console)
+    text = console.export_text()
+    assert "problems: 64 to train on, 16 held out; 80 answers were verified against themselves" in text
+    assert "training: 6 steps x 3 problems x 4 rollouts = 72 rollouts, at most 864 sampled tokens" in text
+    assert "evaluation: 3 times, 24 responses" in text
+    assert "Nothing was trained." in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling__max_new_tokens": 64}, "context"),
+        ({"model__characters": "0123456789+"}, "model.characters lacks"),
+        ({"model__config__hidden_size": "many"}, "Cannot build a model"),
+        ({"run__trackers": ["tensorbord"]}, "Did you mean tensorboard"),
+        ({"evaluation__skip": 16}, "evaluation.skip is 16"),
+        ({"verifier": {"name": "choice"}}, "set verifier.name"),
+    ],
+)
+def test_it_refuses_what_a_run_would(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LampoError, match=message):
+        dry_run(small_config(tmp_path, **changes), Console(quiet=True))
+
+
+def test_the_peak_is_near_the_measured_one(tmp_path: Path) -> None:
+    """In a process of its own, whose peak is its own; on a CPU most of it is the libraries."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_config(small_config(tmp_path / "runs")))
+    program = (
+        "import resource, sys; from pathlib import Path; from lampo.config.load import load_config; "
+        "from lampo.train.dry_run import dry_run, peak; print(peak(dry_run(load_config(Path(sys.argv[1])))))"
+    )
+    said = float(subprocess.check_output([sys.executable, "-c", program, str(recipe)], text=True).split()[-1])
+    process = subprocess.Popen([sys.executable, "-m", "lampo", "train", str(recipe)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    measured = usage.ru_maxrss * 1024
+    assert said == pytest.approx(measured, rel=0.3)
