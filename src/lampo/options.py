@@ -80,6 +80,34 @@ def load_function(path: str, what: str) -> Callable[..., Any]:
     return function
 
 
+def refuse_unnamed_options(function: Callable[..., Any], options: Iterable[str], what: str) -> None:
+    """Refuse options that a function does not name: most often they are misspelt, and they would do nothing.
+
+    Args:
+        function: the user's own.
+        options: what the recipe gives it.
+        what: what the user calls it, such as "The reward mine.length".
+
+    Raises:
+        LampoError: there is one, unless the function takes all keywords.
+
+    >>> refuse_unnamed_options(lambda completion, answer, limit: 0, ["limt"], "The reward mine.length")
+    Traceback (most recent call last):
+    lampo.types.LampoError: The reward mine.length is given 'limt', which its function does not name. It names: completion, answer, limit.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            raise LampoError(
+                f"{what} is given {name!r}, which its function does not name. It names: {', '.join(parameters)}."
+            )
+
+
 def call_with(function: Callable[..., Any], given: Mapping[str, Any], offered: Mapping[str, Any]) -> Any:
     """Call a function with what is given, and with what it asks for by name of what is offered.
 

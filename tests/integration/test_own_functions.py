@@ -34,6 +34,9 @@ def closeness(completion, answer):
 
 def broken(completion, answer):
     return answer / 2
+
+def never_empty(completion, answer):
+    return 1 / len(completion)
 """
 
 
@@ -82,6 +85,19 @@ def test_all_of_it_trains_from_another_folder_and_is_logged_by_name(recipe: Path
         ("verifier.name=python:own_mine.broken", "The verifier own_mine.broken failed. TypeError: unsupported operand"),
         ("advantage.name=python:own_mine.centered", "own_mine.py has no function 'centered'"),
         ("loss.surrogate=python:own_mine.nothing", "own_mine.py has no function 'nothing'"),
+        (
+            "rewards=[{name: verifier}, {name: 'python:own_mine.never_empty'}]",
+            "ZeroDivisionError: division by zero",
+        ),
+        (
+            "rewards.shortness.wieght=1",
+            "is given 'wieght', which its function does not name. It names: completion, answer",
+        ),
+        (
+            "verifier.tolerance=1",
+            "is given 'tolerance', which its function does not name. It names: completion, answer.",
+        ),
+        ("advantage.facter=2", "is given 'facter', which its function does not name. It names: rewards_N"),
         (
             "rewards=[{name: verifier}, {name: 'python:own_mine.broken'}]",
             "The reward own_mine.broken failed. TypeError",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ..options import OWN, OWN_PATH, Options, load_function, own_function_options
+from ..options import OWN, OWN_PATH, Options, load_function, own_function_options, refuse_unnamed_options
 from ..types import Normalizer, Reduce, Scale, Weight
 
 
@@ -144,7 +144,9 @@ class OwnEstimatorOptions(EstimatorOptions):
         Raises:
             LampoError: it cannot be imported.
         """
-        return load_function(self.function, "the advantage")
+        function = load_function(self.function, "the advantage")
+        refuse_unnamed_options(function, self.options, f"The advantage {self.function}")
+        return function
 
     def settings(self) -> dict[str, Any]:
         """See `EstimatorOptions.settings`."""

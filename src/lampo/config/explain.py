@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..messages import nearest
+from ..messages import did_you_mean, nearest
+from ..options import OWN
 from .schema import TrainConfig
 
 
@@ -34,11 +35,39 @@ def explain_error(detail: Any) -> str:
         case "union_tag_not_found":
             return f"{where} needs a `name` (one of {detail['ctx'].get('discriminator', 'name')})"
         case "union_tag_invalid":
-            return f"{where}.name is {detail['ctx']['tag']!r}, but known are {detail['ctx']['expected_tags']}"
+            return f"{where}.name is {detail['ctx']['tag']!r}, but known are {_known(**detail['ctx'])}"
+        case "model_attributes_type" | "model_type" | "dict_type" if not isinstance(detail["input"], dict | list):
+            return (
+                f"{where} is a section: write {where}: {{name: {detail['input']}}}"
+                if _has_variants(where)
+                else _plainly(where, detail)
+            )
+        case "list_type" if where == "rewards":
+            return "rewards is a list: write rewards: [{name: verifier}], with an entry for each further reward"
         case _:
-            message = detail["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
-            return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
+            return _plainly(where, detail)
+
+
+def _plainly(where: str, detail: Any) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(detail["input"], dict) else f" (given: {detail['input']!r})"
+    return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
+
+
+def _has_variants(section: str) -> bool:
+    """Whether a section of the recipe is chosen by its `name`."""
+    field = TrainConfig.model_fields.get(section)
+    return field is not None and len(_sections(field.annotation)) > 1
+
+
+def _known(tag: str, expected_tags: str, **_: Any) -> str:
+    """The names that a section may have, with a guess; of one's own function there is a name too."""
+    names = [name.strip("'") for name in expected_tags.split(", ")]
+    listed = ", ".join(name for name in names if name != "python")
+    if "python" not in names:
+        return f"{listed}.{did_you_mean(tag, names)}"
+    own = f"{OWN}{tag}" if "." in tag else f"{OWN}module.function"
+    return f"{listed}, and {own} for a function of your own.{did_you_mean(tag, names)}"
 
 
 def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from ..config.schema import ModelOptions
+from ..messages import did_you_mean
 from ..store.checkpoints import is_run, model_of_run
 from ..store.files import write_folder
 from ..types import LampoError
@@ -220,6 +221,10 @@ def resolve_path(path: str) -> str:
             raise LampoError(f"There is no GGUF file {file.absolute()} (model.path).")
         return str(_converted(file))
     folder = Path(path).expanduser()
+    if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
+        beside = [str(each) for each in folder.parent.iterdir() if is_run(each)]
+        if beside:  # no name on the hub, which would be asked for half a minute
+            raise LampoError(f"There is no run or model {path} (model.path).{did_you_mean(path, beside)}")
     if is_run(folder):
         model = model_of_run(folder)
         logger.info("%s is a run: taking its %s", path, model.relative_to(folder))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ..options import OWN_PATH, call_own, load_function
+from ..options import OWN_PATH, call_own, load_function, refuse_unnamed_options
 from ..types import LampoError, Problem
 from .base import Responses, RewardOptions
 
@@ -61,8 +61,9 @@ class PythonReward(RewardOptions):
         return [self._number(value) for value in said]
 
     def prepare(self, problems: Sequence[Problem]) -> None:
-        """See `RewardOptions.prepare`: the function is imported."""
-        load_function(self.function, "the reward")
+        """See `RewardOptions.prepare`: the function is imported, and its options are looked at."""
+        function = load_function(self.function, "the reward")
+        refuse_unnamed_options(function, self.options, f"The reward {self.function}")
 
     def _number(self, value: Any) -> float | None:
         if value is None:

@@ -72,6 +72,10 @@ def check_problems(config: TrainConfig, problems: Problems, pool: VerifierPool, 
         if answers.remedy and config.rewarded_by(VerifierReward):
             raise LampoError(str(answers))
         tell(str(answers))
+    if not config.rewarded_by(VerifierReward) and not config.rewarded_by(LikelihoodReward):
+        tell(
+            "the rewards have no verifier: a right answer adds nothing to them. To reward it, add {name: verifier} to the list"
+        )
     for reward in config.rewards:
         if reward.weight != 0:
             reward.prepare(problems.task.train)

@@ -17,7 +17,7 @@ from ..verify import PythonOptions, VerifierPool, verifier_for
 def try_own_functions(config: TrainConfig, problems: Sequence[Problem], pool: VerifierPool) -> None:
     """Call each function that the recipe names on one response: the first problem's worked solution, or its answer.
 
-    A surrogate is only imported: it needs a model.
+    A reward is called on an empty response too, for some model will give one. A surrogate is only imported: it needs a model.
 
     Raises:
         LampoError: a function raises, or returns what it must not; with its own error and line.
@@ -35,6 +35,11 @@ def try_own_functions(config: TrainConfig, problems: Sequence[Problem], pool: Ve
     for reward in config.rewards:
         if isinstance(reward, PythonReward) and reward.weight != 0:
             reward.values(Responses(problem, [text], [verdict], [len(text)], config.sampling.max_new_tokens))
+            empty = Responses(problem, [""], [Verdict("wrong")], [0], config.sampling.max_new_tokens)
+            try:
+                reward.values(empty)
+            except LampoError as error:
+                raise LampoError(f"{error} It was tried on an empty response, which a model may give.") from None
     if isinstance(config.advantage, OwnEstimatorOptions):
         estimate_advantages([_group(problem, text)], config.advantage)
     surrogate_function(config.loss.surrogate)

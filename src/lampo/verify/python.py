@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..options import OWN_PATH, call_own, load_function
+from ..options import OWN_PATH, call_own, load_function, refuse_unnamed_options
 from ..types import LampoError, Verdict
 from .base import UnboundedVerifier
 
@@ -60,7 +60,7 @@ class PythonOptions(UnboundedVerifier):
 
     def prepare(self) -> None:
         """See `VerifierOptions.prepare`."""
-        self.load()
+        refuse_unnamed_options(self.load(), self.options, f"The verifier {self.function}")
 
     def warm_up(self) -> None:
         """See `VerifierOptions.warm_up`: importing the function's module is not part of a verification's time."""

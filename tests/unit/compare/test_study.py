@@ -127,3 +127,11 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
 def test_mistakes_are_told_in_plain_words(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LampoError, match=message):
         plan(tmp_path, **changes).test({})
+
+
+def test_a_recipe_of_the_package_by_name_with_a_function_beside_the_study(tmp_path: Path) -> None:
+    own = {"name": "mine", "method": None, "settings": {"advantage.name": "python:beside.mine"}}
+    runs = plan(tmp_path, recipe="quickstart", methods=["grpo", own], seeds=1).test({})
+    assert runs[0].config.task.name == "arithmetic"
+    assert runs[0].config.run.imports == []
+    assert str(tmp_path) in runs[1].config.run.imports

@@ -280,6 +280,13 @@ def test_hub_names_and_folders_pass_through() -> None:
 # The character tokenizer
 
 
+def test_a_misspelt_run_is_not_asked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.yaml").touch()
+    with pytest.raises(LampoError, match=f"There is no run or model .*bass.*Did you mean {tmp_path}/base"):
+        resolve_path(str(tmp_path / "bass"))
+
+
 def test_characters_there_and_back() -> None:
     tokenizer = character_tokenizer("abc\n +é🙂")
     text = "a b\n\n c+é🙂 \n"

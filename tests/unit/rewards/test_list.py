@@ -61,7 +61,7 @@ def test_what_is_written_comes_back() -> None:
         ({"source": "likelihood"}, r"source is no longer a setting: add the reward likelihood"),
         ([{"name": "verifier"}, {"name": "verifier"}], "two rewards are called verifier: give one of them a `label`"),
         ([{"weight": 1}], r"each reward needs a name, such as \{name: verifier\}"),
-        ([{"name": "verifyer"}], r"rewards\[\d\]\.name is 'verifyer', but known are 'verifier', 'rouge_l'"),
+        ([{"name": "verifyer"}], r"rewards\[\d\]\.name is 'verifyer', but known are verifier, rouge_l"),
         ([{"name": "format"}], r"rewards\[\d\]\.pattern is required"),
         ([{"name": "format", "pattern": "("}], "is no regular expression"),
         (
