@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ..config.load import load_config, read_yaml
 from ..config.recipes import packaged_recipes
 from ..config.schema import TrainConfig
-from ..options import Options
+from ..options import OWN, Options
 from ..types import LampoError
 from .results import Phase
 
@@ -35,11 +35,23 @@ class MethodEntry(Options):
     name: str = Field(pattern=NAME)
     """Name in tables and on the page."""
     method: str | None
-    """Name of the method (`lampo methods`); null for none, with an advantage of your own in `settings`."""
+    """Name of the method (`lampo methods`). null for none, as with an advantage of your own in `settings`, where it may be left out."""
     settings: Settings = Field(default_factory=dict)
     """Settings over those of the method, as `section.key: value`."""
     learning_rates: list[float] | None = None
     """Its own grid. Unset: that of the study."""
+
+
+def _entry(entry: Any) -> Any:
+    """An entry of `methods` as it is meant: a name alone is a method, or an advantage of one's own, which needs no method."""
+    if isinstance(entry, str) and entry.startswith(OWN):
+        return {"name": entry.rpartition(".")[2], "method": None, "settings": {"advantage.name": entry}}
+    if isinstance(entry, str):
+        return {"name": entry, "method": entry}
+    settings = entry.get("settings") if isinstance(entry, Mapping) else None
+    if isinstance(settings, Mapping) and str(settings.get("advantage.name", "")).startswith(OWN):
+        return {"method": None, **entry}
+    return entry
 
 
 class TuningOptions(Options):
@@ -63,7 +75,7 @@ class Study(Options):
     tasks: dict[str, Settings] = Field(default={"task": {}}, min_length=1)
     """Settings of each task by its name. Unset: one task, that of the recipe."""
     methods: list[MethodEntry] = Field(min_length=1)
-    """Names of methods, or entries with settings of their own."""
+    """Names of methods, python:module.function for an advantage of your own, or entries with settings of their own."""
     baseline: str = "grpo"
     """What the others are compared with; one of the methods."""
     seeds: Annotated[int, Field(gt=0)] | dict[str, Annotated[int, Field(gt=0)]] = 10
@@ -84,7 +96,7 @@ class Study(Options):
     def _plain_names(cls, entries: Any) -> Any:
         if not isinstance(entries, list):
             return entries
-        return [{"name": entry, "method": entry} if isinstance(entry, str) else entry for entry in entries]
+        return [_entry(entry) for entry in entries]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:

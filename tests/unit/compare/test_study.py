@@ -135,3 +135,13 @@ def test_a_recipe_of_the_package_by_name_with_a_function_beside_the_study(tmp_pa
     assert runs[0].config.task.name == "arithmetic"
     assert runs[0].config.run.imports == []
     assert str(tmp_path) in runs[1].config.run.imports
+
+
+def test_an_advantage_of_ones_own_needs_no_method(tmp_path: Path) -> None:
+    longer = {"name": "mine", "settings": {"advantage.name": "python:beside.mine", "advantage.power": 2}}
+    runs = plan(tmp_path, recipe="quickstart", methods=["grpo", "python:beside.plain", longer], seeds=1).test({})
+    assert [run.method for run in runs] == ["grpo", "plain", "mine"]
+    assert [run.config.method for run in runs] == ["grpo", None, None]
+    assert runs[2].config.advantage.settings() == {"power": 2}
+    with pytest.raises(LampoError, match="method"):
+        plan(tmp_path, methods=["grpo", {"name": "sharp", "settings": {"advantage.temperature": 0.1}}])

@@ -98,6 +98,12 @@ def test_it_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_rewards_without_the_verifier_are_told(tmp_path: Path) -> None:
+    console = Console(record=True, width=120)
+    dry_run(small_config(tmp_path, rewards=[{"name": "format", "pattern": "x"}]), console)
+    assert "the rewards have no verifier: a right answer adds nothing to them" in console.export_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
