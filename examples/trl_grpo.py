@@ -1,6 +1,6 @@
 """Verifier and format as rewards in TRL's GRPOTrainer.
 
-pip install lampo trl
+pip install trl
 python examples/trl_grpo.py --model Qwen/Qwen3-0.6B
 """
 

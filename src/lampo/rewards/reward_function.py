@@ -19,6 +19,8 @@ logger = logging.getLogger("lampo")
 RewardFunction = Callable[..., list[float | None]]
 ANSWER_COLUMNS = ("answer", "solution")
 """The usual columns of the answers: ours, and TRL's."""
+TRL_GIVES = {"prompts", "completion_ids", "trainer_state", "log_extra", "log_metric"}
+"""What TRL calls a reward function with beside the data set's columns."""
 TEXT_REWARDS = ("format", "rouge_l")
 """Rewards that texts and columns are enough for."""
 
@@ -76,6 +78,8 @@ def _of_verifier(chosen: VerifierOptions, name: str, column: str | None, workers
                 if "last_number" in type(chosen).model_fields
                 else ""
             )
+            marker = getattr(chosen, "marker", None)
+            hint += f" It looks behind the marker {marker!r}: ask for it in the prompt." if marker else ""
             logger.warning(
                 "None of %d completions commits to an answer that the verifier %s can see. The first one ends with %r.%s",
                 *(len(texts), name, texts[0][-80:], hint),
@@ -128,4 +132,8 @@ def _column(columns: dict[str, Any], usual: Sequence[str]) -> Sequence[Any]:
     for name in usual:
         if name in columns:
             return columns[name]
-    raise KeyError(f"the data set has no column {' or '.join(map(repr, usual))}; its columns: {sorted(columns)}")
+    own = sorted(set(columns) - TRL_GIVES)
+    raise KeyError(
+        f"the data set has no column {' or '.join(map(repr, usual))}; it has: {', '.join(own)}. "
+        "Name the one with the answers: reward_function(..., column=NAME)"
+    )

@@ -62,3 +62,15 @@ def test_a_score_is_the_reward(caplog: pytest.LogCaptureFixture) -> None:
         "Every verdict of 1 is unknown: The verifier tests.helpers.own_functions.closeness failed. ValueError"
         in caplog.text
     )
+
+
+def test_a_missing_column_is_told_without_what_trl_adds() -> None:
+    with pytest.raises(
+        KeyError, match=r"it has: gold\. Name the one with the answers: reward_function\(\.\.\., column=NAME\)"
+    ):
+        reward_function("numeric")(prompts=["2+3="], completions=["5"], trainer_state=None, gold=["5"])
+
+
+def test_a_marker_that_no_response_has_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert reward_function("numeric", marker="####")(completions=["5"], answer=["5"]) == [0.0]
+    assert "It looks behind the marker '####': ask for it in the prompt." in caplog.text
