@@ -116,8 +116,6 @@ class PrimeOptions(ProcessRewardOptions):
 
     name: Literal["prime"] = "prime"
     """The estimator."""
-    gamma: float = Field(default=1.0, ge=0, le=1)
-    """Discount of later token rewards."""
 
 
 class OwnEstimatorOptions(EstimatorOptions):

@@ -30,7 +30,7 @@ from ..config.load import load_config, read_yaml
 from ..config.schema import TrainConfig
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
-from ..model.token_spans import Pieces
+from ..model.token_spans import TokenSpans
 from ..seeds import generator
 from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
 from ..store.files import write_file
@@ -156,7 +156,7 @@ class Run:
         step: int,
         groups_P: Sequence[Group],
         estimate: Estimate,
-        pieces: Pieces | None = None,
+        pieces: TokenSpans | None = None,
         logprobs: Mapping[int, Tensor] | None = None,
     ) -> Path:
         """Write the rollouts of a training step; see `group_records`."""

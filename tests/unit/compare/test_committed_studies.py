@@ -16,7 +16,7 @@ STUDIES = sorted(path.parent.name for path in (ROOT / "docs" / "results").glob("
 
 LATER = {"run.imports"}
 """Settings that came after the runs and change nothing of them."""
-GONE = {"advantage.double_forward": False}
+GONE = {"advantage.double_forward": False, "advantage.gamma": 1.0, "task.config": "main"}
 """Settings that went, and the value that every run had."""
 UNTRAINED = "cot"
 """It makes no update, so that nothing follows from its advantage."""

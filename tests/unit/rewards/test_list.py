@@ -124,7 +124,7 @@ def test_a_graded_verdict_is_worth_its_score() -> None:
     assert add_up([VerifierReward()], responses("4", verdict=Verdict("wrong", score=0.7)))[1] == [0.0]
 
 
-def test_format_wants_the_whole_response_unless_told() -> None:
+def test_format_wants_the_whole_response() -> None:
     said = responses("<think>a\nb</think> 4 ", "x<think>a</think>4")
     assert FormatReward(pattern="<think>.+</think>.+").values(said) == [1.0, 0.0]
-    assert FormatReward(pattern="<think>.+</think>.+", anywhere=True).values(said) == [1.0, 1.0]
+    assert FormatReward(pattern=".*<think>.+</think>.+").values(said) == [1.0, 1.0]
