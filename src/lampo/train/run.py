@@ -31,7 +31,7 @@ from ..config.schema import TrainConfig
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
 from ..model.token_spans import TokenSpans
-from ..seeds import generator
+from ..seeds import derive_seed
 from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
 from ..store.files import write_file
 from ..store.metrics import read_metrics
@@ -139,7 +139,8 @@ class Run:
         for index in range((step - 1) * count, step * count):
             epoch, offset = divmod(index, len(problems))
             if epoch not in orders:
-                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *purpose, epoch))
+                generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, *purpose, epoch))
+                order = torch.randperm(len(problems), generator=generator)
                 orders[epoch] = order.tolist()
             chosen.append(problems[orders[epoch][offset]])
         return chosen
