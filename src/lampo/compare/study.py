@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ..config.load import load_config, read_yaml
+from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
 from ..options import Options
 from ..types import LampoError
@@ -56,7 +57,7 @@ class Study(Options):
     name: str = Field(pattern=NAME)
     """Name of the study; its runs live in FOLDER/NAME."""
     recipe: str
-    """The recipe that all runs share, relative to the study file."""
+    """The recipe that all runs share: a path relative to the study file, or the name of a packaged one, such as quickstart."""
     settings: Settings = Field(default_factory=dict)
     """Settings over those of the recipe, for all runs, as `section.key: value`."""
     tasks: dict[str, Settings] = Field(default={"task": {}}, min_length=1)
@@ -158,9 +159,10 @@ class Plan:
     that differs from an earlier one in nothing they depend on, in the size of its groups for example.
     """
 
-    def __init__(self, study: Study, recipe: Path) -> None:
+    def __init__(self, study: Study, recipe: Path, file: Path) -> None:
         self.study = study
         self._recipe = recipe
+        self._file = file
         self.folder = Path(study.folder) / study.name
         self._bare: dict[tuple[str, str], TrainConfig] = {}
 
@@ -285,7 +287,9 @@ class Plan:
         shared = [_setting(key, value) for key, value in (self.study.settings | self.study.tasks[task]).items()]
         own = [_setting(key, value) for key, value in entry.settings.items()]
         try:
-            return load_config(self._recipe, [*shared, _setting("method", entry.method), *own, *settings])
+            return load_config(
+                self._recipe, [*shared, _setting("method", entry.method), *own, *settings], beside=self._file
+            )
         except LampoError as error:
             raise LampoError(f"The method {entry.name} of the study cannot be set up. {error}") from None
 
@@ -305,7 +309,9 @@ def load_study(file: Path) -> Plan:
             for each in error.errors()
         )
         raise LampoError(f"The study {file} has settings that do not hold:\n" + "\n".join(lines)) from None
-    return Plan(study, file.parent / study.recipe)
+    beside = file.parent / study.recipe
+    is_file = beside.exists() or beside.suffix in (".yaml", ".yml")
+    return Plan(study, find_recipe(beside if is_file else Path(study.recipe)), file)
 
 
 def dump_study(study: Study) -> str:
