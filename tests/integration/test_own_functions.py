@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lampo.compare.study import load_study
 from lampo.store.metrics import read_metrics
 from lampo.store.rollouts import read_groups
+from lampo.types import LampoError
 
 from ..helpers.small_run import small_config
 
@@ -115,6 +117,19 @@ def test_a_mistake_is_told_with_its_line_before_the_warm_start(
     assert not (tmp_path / "small").exists()
     if "broken" in setting:
         assert "own_mine.py, line 22: return answer / 2" in done.stderr
+
+
+def test_a_study_finds_functions_beside_it_and_a_recipe_of_the_package(recipe: Path, tmp_path: Path) -> None:
+    entry = {"name": "mine", "method": None, "settings": {"advantage.name": "python:own_mine.centred"}}
+    file = recipe.parent / "study.yaml"
+    file.write_text(yaml.safe_dump({"name": "own", "recipe": "quickstart", "methods": ["grpo", entry], "seeds": 1}))
+    plan = load_study(file)
+    ours = next(run for run in plan.test({}) if run.method == "mine")
+    assert ours.config.task.name == "arithmetic"  # pyright: ignore
+    assert ours.config.run.imports[0] == str(recipe.parent)
+    file.write_text(yaml.safe_dump({"name": "own", "recipe": "quickstrat", "methods": ["grpo"]}))
+    with pytest.raises(LampoError, match="There is no recipe 'quickstrat'. Did you mean quickstart"):
+        load_study(file)
 
 
 def test_an_own_advantage_competes_in_a_study(recipe: Path, tmp_path: Path) -> None:

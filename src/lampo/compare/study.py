@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ..config.load import load_config, read_yaml
-from ..config.recipes import packaged_recipes
+from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
 from ..options import OWN, Options
 from ..types import LampoError
@@ -69,7 +69,7 @@ class Study(Options):
     name: str = Field(pattern=NAME)
     """Name of the study; its runs live in FOLDER/NAME."""
     recipe: str
-    """The recipe that all runs share: a file relative to the study file, or the name of a packaged recipe, such as quickstart."""
+    """The recipe that all runs share: a path relative to the study file, or the name of a packaged one, such as quickstart."""
     settings: Settings = Field(default_factory=dict)
     """Settings over those of the recipe, for all runs, as `section.key: value`."""
     tasks: dict[str, Settings] = Field(default={"task": {}}, min_length=1)
@@ -171,11 +171,10 @@ class Plan:
     that differs from an earlier one in nothing they depend on, in the size of its groups for example.
     """
 
-    def __init__(self, study: Study, recipe: Path, beside: Path | None = None) -> None:
-        """A study of a recipe; own functions may lie `beside` the study file, as well as beside the recipe."""
+    def __init__(self, study: Study, recipe: Path, file: Path) -> None:
         self.study = study
         self._recipe = recipe
-        self._beside = beside
+        self._file = file
         self.folder = Path(study.folder) / study.name
         self._bare: dict[tuple[str, str], TrainConfig] = {}
 
@@ -300,13 +299,11 @@ class Plan:
         shared = [_setting(key, value) for key, value in (self.study.settings | self.study.tasks[task]).items()]
         own = [_setting(key, value) for key, value in entry.settings.items()]
         try:
-            config = load_config(self._recipe, [*shared, _setting("method", entry.method), *own, *settings])
+            return load_config(
+                self._recipe, [*shared, _setting("method", entry.method), *own, *settings], beside=self._file
+            )
         except LampoError as error:
             raise LampoError(f"The method {entry.name} of the study cannot be set up. {error}") from None
-        if self._beside is None or not config.run.imports or str(self._beside) in config.run.imports:
-            return config
-        imports = [*config.run.imports, str(self._beside)]
-        return config.model_copy(update={"run": config.run.model_copy(update={"imports": imports})})
 
 
 def load_study(file: Path) -> Plan:
@@ -324,10 +321,9 @@ def load_study(file: Path) -> Plan:
             for each in error.errors()
         )
         raise LampoError(f"The study {file} has settings that do not hold:\n" + "\n".join(lines)) from None
-    recipe, packaged = file.parent / study.recipe, packaged_recipes()
-    if not recipe.exists() and study.recipe in packaged:
-        recipe = packaged[study.recipe]
-    return Plan(study, recipe, file.absolute().parent)
+    beside = file.parent / study.recipe
+    is_file = beside.exists() or beside.suffix in (".yaml", ".yml")
+    return Plan(study, find_recipe(beside if is_file else Path(study.recipe)), file)
 
 
 def dump_study(study: Study) -> str:

@@ -35,12 +35,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
+def load_config(recipe: Path, settings: Sequence[str] = (), *, beside: Path | None = None) -> TrainConfig:
     """Read a recipe and apply `a.b=c` settings over it.
 
     What is written, in the recipe or as a setting, wins over what the method brings. A setting whose key ends in `.name` of a
     section with variants (task, verifier, advantage) replaces that section: the recipe's options for the other variant would make no
-    sense. A recipe that names own functions has its folder in `run.imports`.
+    sense. A recipe that names own functions has its folder in `run.imports`, and before it that of the file `beside`, such as a study.
 
     Raises:
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
@@ -49,8 +49,8 @@ def load_config(recipe: Path, settings: Sequence[str] = ()) -> TrainConfig:
     config = parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
     if config.run.imports or not _names_own_function(config):
         return config
-    here = config.run.model_copy(update={"imports": [str(recipe.absolute().parent)]})
-    return config.model_copy(update={"run": here})
+    folders = dict.fromkeys(str(file.absolute().parent) for file in (beside, recipe) if file is not None)
+    return config.model_copy(update={"run": config.run.model_copy(update={"imports": list(folders)})})
 
 
 def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
