@@ -3,7 +3,7 @@
     ```python    is run, alone, in an empty folder: a block has to work as it stands.
     ```yaml      is read as a recipe, as some sections of one, or as a study, and every setting of it is checked.
     ```bash      is not run, for most of it trains, opens a browser or installs. The command line has to accept each `lampo` command and
-                 each `--set` of it. Scripts, make targets and extras have to exist. Any other program is refused, unless it is in ELSEWHERE.
+                 each `--set` of it. Scripts, make targets and extras have to exist. Any other program is refused, but those in ELSEWHERE.
 
 A block that cannot pass says why in the comment of Sybil's that skips it: <!--- skip: next, "why" -->.
 """
@@ -18,14 +18,12 @@ from pathlib import Path
 
 import click
 import typer.main
-import yaml
 from sybil import Example
 from sybil.evaluators.python import PythonEvaluator
 
 from lampo.cli import app
 from lampo.compare.study import load_study
 from lampo.config.load import load_config, parse_config, read_yaml
-from lampo.config.recipes import find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 ANY_RECIPE = {"run": {"name": "documented"}, "model": {"path": "a-model"}, "task": {"name": "arithmetic"}}
@@ -49,8 +47,9 @@ def yaml_block(example: Example) -> None:
     file = folder / "block.yaml"
     file.write_text(example.parsed)
     values = read_yaml(file, "block", "")
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     for function in re.findall(r"python:\w+\.(\w+)", example.parsed):
-        assert f"def {function}(" in example.document.text, f"the page does not show the function {function}"
+        assert f"def {function}(" in pages, f"no page shows the function {function}"
     if "methods" in values:
         (folder / values["recipe"]).write_text(quickstart().read_text())
         plan = load_study(file)
@@ -80,7 +79,10 @@ def check_command(words: Sequence[str]) -> None:
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         named = [
-            extra for word in arguments for found in re.findall(r"lampo\[(.*)\]|^\.\[(.*)\]", word) for extra in "".join(found).split(",")
+            extra
+            for word in arguments
+            for found in re.findall(r"lampo\[(.*)\]|^\.\[(.*)\]", word)
+            for extra in "".join(found).split(",")
         ]
         assert set(named) <= set(extras), f"pyproject.toml has not all of the extras {named}"
     elif program == "python":
