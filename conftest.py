@@ -1,6 +1,5 @@
 """The code blocks of README.md and of the pages of docs/ are tests; tests/helpers/documented.py says what is asked of them."""
 
-
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 

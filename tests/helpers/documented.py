@@ -15,8 +15,9 @@ import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import click
+import typer
 import typer.main
 from sybil import Example
 from sybil.evaluators.python import PythonEvaluator
@@ -47,7 +48,8 @@ def yaml_block(example: Example) -> None:
     file = folder / "block.yaml"
     file.write_text(example.parsed)
     values = read_yaml(file, "block", "")
-    pages = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    shown = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")]
+    pages = "".join(page.read_text(encoding="utf-8") for page in shown)
     for function in re.findall(r"python:\w+\.(\w+)", example.parsed):
         assert f"def {function}(" in pages, f"no page shows the function {function}"
     if "methods" in values:
@@ -94,19 +96,19 @@ def check_command(words: Sequence[str]) -> None:
 
 def check_lampo(arguments: Sequence[str]) -> None:
     """Have the command line parse it, and the recipe take its settings; files that only the reader has are not looked for."""
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command, info_name="lampo")
-    if list(arguments) == ["--version"]:
+    command: Any = typer.main.get_command(app)
+    if all(word.startswith("-") for word in arguments):  # such as --version, which would end the test
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert set(arguments) <= known, f"lampo has no option {arguments}"
         return
-    rest, name = list(arguments), ""
-    while isinstance(command, click.Group):
+    context, rest, name = typer.Context(command, info_name="lampo"), list(arguments), "lampo"
+    while hasattr(command, "resolve_command"):  # a group of commands
         if not rest and command.invoke_without_command:
             return
         name, command, rest = command.resolve_command(context, rest)
-        assert command, name
-        context = click.Context(command, info_name=name, parent=context)
-    with command.make_context(str(name), rest) as context:
-        settings = context.params.get("settings") or []
+        context = typer.Context(command, info_name=name, parent=context)
+    context = command.make_context(name, rest, parent=context.parent)
+    settings = context.params.get("settings") or []
     if "recipe" in context.params:
         recipe = recipe_of(context.params["recipe"])
         load_config(recipe, settings)
