@@ -20,7 +20,7 @@ from rich.console import Console
 
 from lampo.compare.command import compare
 from lampo.compare.comparison import Comparison, compare_methods, largest_drop, rollouts_to
-from lampo.compare.page import write_comparison
+from lampo.compare.comparison_page import write_comparison
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
 from lampo.compare.study import load_study

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.overview import ROOT, read, write_page
 from lampo.store.rollouts import read_groups, rollout_steps
 from lampo.types import LampoError
-from lampo.view.report.page import write_report
+from lampo.view.report.report_page import write_report
 
 WIDTH = 1280
 VIEWER_SIZE = "1440,1150"

@@ -7,10 +7,6 @@ saved generator state, and a step draws the same numbers however the steps befor
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 
 def derive_seed(seed: int, *place: str | int) -> int:
@@ -21,10 +17,3 @@ def derive_seed(seed: int, *place: str | int) -> int:
     """
     text = repr((seed, *place)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
-def generator(seed: int, *place: str | int) -> torch.Generator:
-    """A CPU generator for one place of a run."""
-    import torch
-
-    return torch.Generator().manual_seed(derive_seed(seed, *place))

@@ -24,7 +24,7 @@ from lampo.train.run import Run
 from lampo.train.session import Stopped
 from lampo.train.step_record import Stopwatch
 from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
-from lampo.view.report.page import write_report
+from lampo.view.report.report_page import write_report
 
 from ..helpers.small_run import curve, resume, run_to_end, small_config
 

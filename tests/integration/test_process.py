@@ -25,7 +25,7 @@ from .test_resume import die_at
 METHODS: dict[str, dict[str, Any]] = {
     "prime": {"advantage": {"name": "prime"}, "sampling__resample": 1, "sampling__accuracy_range": [0.2, 0.8]},
     "prime, double forward, Dr. GRPO's loss, KL": {
-        "advantage": {"name": "prime", "gamma": 0.9},
+        "advantage": {"name": "prime"},
         "loss": {"aggregation": "constant", "kl_coefficient": 0.01},
     },
     "prime, LoRA": {"advantage": {"name": "prime"}, "model__lora": {"rank": 2}},

@@ -283,7 +283,7 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
         ({"prompt__chat": True}, "the tokenizer has no chat template"),
         ({"model__characters": "012345678+=\n"}, r"model\.characters lacks '9', which problem 'arithmetic/"),
         ({"model__lora": {"target_modules": ["nonsense"]}}, r"PEFT cannot put adapters on the model \(model\.lora\)"),
-        ({"run__trackers": ["tensorbord"]}, "did you mean 'tensorboard'"),
+        ({"run__trackers": ["tensorbord"]}, "Did you mean tensorboard"),
     ],
 )  # fmt: skip
 def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: dict, message: str) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..options import call_own, call_with
-from ..types import Group, LampoError, Rollout
+from ..types import Group, LampoError, PeerWeight, Rollout
 from .advantages.groups import concordance, group_statistics
-from .advantages.pairwise import sequence_scores
+from .advantages.pairwise import score_norms, sequence_scores
 from .registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
 
 
@@ -81,6 +81,8 @@ def estimate_advantages(
             for rollout in rollouts_N
         ]
     )
+    if settings.get("peer_weight", "equal") != "equal":
+        settings["peer_weights_N"] = _peer_weights(settings["peer_weight"], rollouts_N)
     given = {"rewards_N": rewards_N, "group_ids_N": group_ids_N}
     offered = {"scores_N": scores_N, "valid_N": valid_N, "rollouts_N": rollouts_N, **settings}
     if isinstance(options, ProcessRewardOptions):
@@ -136,6 +138,17 @@ def _call(
             f"{what} returned {float(said[row].flatten()[0])} for rollout {row}; advantages must be finite."
         )
     return said
+
+
+def _peer_weights(name: PeerWeight, rollouts_N: Sequence[Rollout]) -> Tensor:
+    """How much each rollout counts in the baseline of its peers."""
+    lengths = [len(rollout.completion_ids) for rollout in rollouts_N]
+    if name == "length":
+        return torch.tensor(lengths, dtype=torch.float32)
+    every = [torch.ones(1, length, dtype=torch.bool) for length in lengths]
+    return torch.cat(
+        [score_norms(rollout.logprobs[None], mask) for rollout, mask in zip(rollouts_N, every, strict=True)]
+    )
 
 
 def _padded(token_rewards: Sequence[Tensor] | None) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from ..options import OWN, OWN_PATH, Options, load_function, own_function_options
-from ..types import Normalizer, Reduce, Scale, Weight
+from ..types import Normalizer, PeerWeight, Reduce, Scale, Weight
 
 
 class EstimatorOptions(Options):
@@ -64,6 +64,11 @@ class PairwiseOptions(EstimatorOptions):
     """Divide by the number of peers, or by the sum of the weights."""
     scale: Scale = "group_std"
     """group_std: divide by the standard deviation of the group's rewards, as GRPO does. none: do not."""
+    peer_weight: PeerWeight = "equal"
+    """How much a peer counts in the baseline. equal: RLOO, GRPO and LamPO; length: its tokens (OPO, arXiv 2505.23585); score_norm: an
+    estimate of its squared gradient norm (the optimal baseline, arXiv 2602.07078)."""
+    centred: bool = False
+    """Take the mean of the group's advantages from each, so that they sum to 0."""
 
 
 class GrpoOptions(EstimatorOptions):
@@ -116,8 +121,6 @@ class PrimeOptions(ProcessRewardOptions):
 
     name: Literal["prime"] = "prime"
     """The estimator."""
-    gamma: float = Field(default=1.0, ge=0, le=1)
-    """Discount of later token rewards."""
 
 
 class OwnEstimatorOptions(EstimatorOptions):

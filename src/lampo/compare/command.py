@@ -14,7 +14,7 @@ from ..store.files import write_file
 from ..types import LampoError
 from .collect import collect
 from .comparison import TunedMethod, compare_methods, tuned_methods
-from .page import write_comparison
+from .comparison_page import write_comparison
 from .progress import PhaseProgress
 from .results import Phase, RunResult, read_results, write_results
 from .schedule import crash_of, is_finished, run_all

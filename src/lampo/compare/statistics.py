@@ -21,7 +21,7 @@ PERMUTATIONS = 2**14  # every pattern of signs, hence exact, up to 14 seeds
 SEEDS_TO_RESAMPLE = 5  # resampling fewer can hardly leave their range, and the interval would be too narrow
 SIGNIFICANT = 0.05
 
-Verdict = Literal["better", "worse", "no difference shown", "too few seeds"]
+Finding = Literal["better", "worse", "no difference shown", "too few seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Paired:
     improvement: OverSeeds
     p_alone: float | None
     p: float | None
-    verdict: Verdict
+    verdict: Finding
 
 
 def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> OverSeeds:
@@ -164,7 +164,7 @@ def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
         p = next(adjusted)
         at_best = [*p_values[:position], 2.0 ** (1 - len(pair.seeds)), *p_values[position + 1 :]]
         possible = stats.false_discovery_control(at_best)[position] < SIGNIFICANT
-        verdict: Verdict = "no difference shown" if possible else "too few seeds"
+        verdict: Finding = "no difference shown" if possible else "too few seeds"
         if p < SIGNIFICANT:
             verdict = "better" if pair.difference.value > 0 else "worse"
         finished.append(replace(pair, p=p, verdict=verdict))

@@ -103,20 +103,45 @@ def describe_config(config: BaseModel, *, indent: int = 0) -> str:
 
 
 def _type_text(field: FieldInfo) -> str:
-    annotation = field.annotation
-    if get_origin(annotation) is Literal:
-        kind = " | ".join(map(str, get_args(annotation)))
-    else:
-        kind = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-        kind = kind.replace("typing.", "").replace("NoneType", "None")
     bounds = "".join(
         f", {sign} {getattr(rule, name)}"
         for rule in field.metadata
         for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
         if getattr(rule, name, None) is not None
     )
-    return (
-        f"{kind}{bounds}, required"
-        if field.is_required()
-        else f"{kind}{bounds}, default {field.get_default(call_default_factory=True)!r}"
+    kind = f"{_kind(field.annotation)}{bounds}"
+    if field.is_required():
+        return f"{kind}, required"
+    default = field.get_default(call_default_factory=True)
+    return f"{kind}, default {_written(default)}"
+
+
+def _kind(annotation: Any) -> str:
+    """A type as a person writes it: choices by their values, sections by their names."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if sections := [model for model in _models(annotation) if "name" in model.model_fields]:
+        names = ", ".join(str(get_args(model.model_fields["name"].annotation)[0]) for model in sections)
+        return f"list of {names}" if origin is list else f"one of {names}"
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_kind(argument) for argument in arguments if argument is not type(None))
+    if origin in (list, tuple):
+        return f"{origin.__name__} of {', '.join(dict.fromkeys(map(_kind, arguments)))}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"section with {', '.join(annotation.model_fields)}"
+    if origin is dict:
+        return "mapping"
+    return {str: "text", int: "whole number", float: "number", bool: "true | false"}.get(annotation, str(annotation))
+
+
+def _written(value: Any) -> str:
+    """A default as YAML in one line."""
+    plain = (
+        [entry.model_dump() for entry in value]
+        if isinstance(value, list) and value and isinstance(value[0], BaseModel)
+        else value
     )
+    return "unset" if plain is None else json.dumps(plain, ensure_ascii=False)

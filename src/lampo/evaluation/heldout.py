@@ -43,9 +43,8 @@ def evaluate(
 
     Returns:
         accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where
-        there are several, number of problems, samples, shares of unknown and truncated responses, mean length;
-        keys begin
-        with the prefix.
+        there are several, number of problems, samples, shares of unknown and truncated responses, mean length; keys begin with the
+        prefix.
     """
     samples = config.evaluation.samples if samples is None else samples
     prompts_P = encode_prompts(problems, policy, config.prompt)
@@ -58,8 +57,10 @@ def evaluate(
     ]
     shares = [sum(known_G) / len(known_G) for known_G in known_PG if known_G]
     if not shares:
+        first = next((verdict.detail for verdicts_G in verdicts_PG for verdict in verdicts_G if verdict.detail), "")
         raise LampoError(
-            "Every verdict of the evaluation is unknown: the verifier does not understand the answers of this task."
+            f"Every verdict of the evaluation is unknown. The first: {first or 'the verifier gave no reason'}. "
+            "Check the answers with: lampo tasks check RECIPE"
         )
     rollouts = [rollout for rollouts_G in rollouts_PG for rollout in rollouts_G]
     accuracy = sum(shares) / len(shares)

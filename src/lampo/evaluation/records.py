@@ -13,7 +13,7 @@ import yaml
 
 from ..store.files import write_file
 from ..types import LampoError, Response, Verdict
-from .scores import Difference, Estimate, majority, mean_over_problems, paired_difference, pass_at_k
+from .scores import Difference, ProblemMean, majority, mean_over_problems, paired_difference, pass_at_k
 
 SETTINGS, RECORDS, SUMMARY = "settings.yaml", "records.jsonl", "summary.json"
 
@@ -144,8 +144,9 @@ def summarise(records: Sequence[ProblemRecord], samples: int) -> dict[str, Any]:
     """
     verified = [record for record in records if record.known]
     if not verified:
-        raise LampoError("Every verdict is unknown: the verifier does not understand the answers of this benchmark.")
-    estimates: dict[str, Estimate] = {
+        first = next((verdict.detail for record in records for verdict in record.verdicts if verdict.detail), "")
+        raise LampoError(f"Every verdict is unknown. The first: {first or 'the verifier gave no reason'}")
+    estimates: dict[str, ProblemMean] = {
         f"avg@{samples}": mean_over_problems([record.accuracy for record in verified if record.accuracy is not None])
     }
     k = 1

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class ProblemMean:
     """A mean over problems and the ends of its 95 % interval."""
 
     value: float
@@ -89,7 +89,7 @@ def majority(verdicts: Sequence[Verdict]) -> float | None:
     return first.count("right") / len(first)
 
 
-def mean_over_problems(values: Sequence[float]) -> Estimate:
+def mean_over_problems(values: Sequence[float]) -> ProblemMean:
     """The mean, with a 95 % interval by resampling problems (bias-corrected and accelerated bootstrap, Efron 1987).
 
     Where all values are equal (all right, all wrong, one problem) there is nothing to resample: Wilson's interval then.
@@ -101,16 +101,16 @@ def mean_over_problems(values: Sequence[float]) -> Estimate:
         raise ValueError("a mean over problems needs at least one problem")
     mean = float(np.mean(values))
     if len(set(values)) == 1:
-        return Estimate(mean, *wilson_interval(min(1.0, max(0.0, mean)), len(values)), len(values))
+        return ProblemMean(mean, *wilson_interval(min(1.0, max(0.0, mean)), len(values)), len(values))
     low, high = _problem_bootstrap(values)
-    return Estimate(mean, max(0.0, low), min(1.0, high), len(values))
+    return ProblemMean(mean, max(0.0, low), min(1.0, high), len(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """How two evaluations differ on the same problems: B minus A."""
 
-    estimate: Estimate
+    estimate: ProblemMean
     num_better: int
     num_worse: int
 
@@ -134,7 +134,9 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
     else:
         low, high = _problem_bootstrap(differences)
     return Difference(
-        Estimate(mean, low, high, n), sum(value > 0 for value in differences), sum(value < 0 for value in differences)
+        ProblemMean(mean, low, high, n),
+        sum(value > 0 for value in differences),
+        sum(value < 0 for value in differences),
     )
 
 

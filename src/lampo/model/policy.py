@@ -20,7 +20,7 @@ from ..types import LampoError, MicroBatch
 from .context import Context, context_of
 from .logprobs import linear_logprobs
 from .pretrained import decode, encode, from_scratch, load_pretrained
-from .token_spans import Pieces
+from .token_spans import TokenSpans
 
 ALIGNMENT = 64
 """Bytes: where torch lets the tensors begin that it allocates on the CPU."""
@@ -65,7 +65,7 @@ class Policy:
         parameters = inspect.signature(self._backbone.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
         self.head = self._plain_head()
-        self.pieces = Pieces(self.decode, len(tokenizer))
+        self.token_spans = TokenSpans(self.decode, len(tokenizer))
 
     @classmethod
     def load(cls, options: ModelOptions, *, seed: int = 0, weights: Path | None = None) -> Policy:

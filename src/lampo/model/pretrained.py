@@ -62,7 +62,7 @@ def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrai
         raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
 
 
-def load_config(options: ModelOptions, path: str) -> PreTrainedConfig:
+def load_model_config(options: ModelOptions, path: str) -> PreTrainedConfig:
     """The transformers configuration of a folder or hub name.
 
     Raises:
@@ -128,7 +128,7 @@ def empty_model(options: ModelOptions) -> tuple[PreTrainedModel, PreTrainedToken
     tokenizer = config = None
     if options.path is not None:
         path = resolve_path(options.path)
-        config = load_config(options, path)
+        config = load_model_config(options, path)
         tokenizer = load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
     tokenizer = tokenizer or _own_tokenizer(options)
     try:

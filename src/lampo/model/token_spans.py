@@ -12,7 +12,7 @@ MOST_TOKENS_OF_A_CHARACTER = 16
 """UTF-8 needs four; special tokens may stand between them."""
 
 
-class Pieces:
+class TokenSpans:
     """Splits a decoded text into the pieces that its tokens are, for any tokenizer that can decode.
 
     What a token adds depends on its neighbours: some tokenizers drop a blank at the beginning of a text, and a character of

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field
 
 from ..options import own_function_options
-from .base import Responses, RewardOptions
 from .format import FormatReward
 from .likelihood import LikelihoodReward
 from .overlong import OverlongReward, overlong
 from .python import PythonReward
+from .reward import Responses, RewardOptions
 from .reward_function import RewardFunction, reward_function
 from .rouge_l import RougeLReward, reasoning_trace, rouge_l, rouge_tokens
 from .score import add_up, score

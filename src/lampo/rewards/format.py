@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 
 
 class FormatReward(RewardOptions):
@@ -22,9 +22,8 @@ class FormatReward(RewardOptions):
     name: Literal["format"] = "format"
     """Selects this reward."""
     pattern: str
-    r"""A regular expression of Python. `.` also matches the end of a line, and white space around the response is left out."""
-    anywhere: bool = False
-    """Look for the pattern anywhere in the response. Off: the whole response must match."""
+    """A regular expression of Python that the whole response must match. `.` also matches the end of a line; white space around
+    the response is left out."""
 
     @field_validator("pattern")
     @classmethod
@@ -38,5 +37,4 @@ class FormatReward(RewardOptions):
     def values(self, responses: Responses) -> list[float | None]:
         """See `RewardOptions.values`."""
         compiled = re.compile(self.pattern, re.DOTALL)
-        match = compiled.search if self.anywhere else compiled.fullmatch
-        return [float(match(text.strip()) is not None) for text in responses.texts_G]
+        return [float(compiled.fullmatch(text.strip()) is not None) for text in responses.texts_G]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 
 
 class LikelihoodReward(RewardOptions):

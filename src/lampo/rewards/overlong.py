@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 
 
 class OverlongReward(RewardOptions):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..options import OWN_PATH, call_own, load_function
 from ..types import LampoError, Problem
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 
 
 class PythonReward(RewardOptions):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..types import LampoError, Problem
 from ..verify import VERIFIERS, VerifierOptions, VerifierPool, verifier
 from ..verify.answers import committed_answer
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 from .rouge_l import RougeLReward
 
 logger = logging.getLogger("lampo")

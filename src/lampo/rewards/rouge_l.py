@@ -10,7 +10,7 @@ from rapidfuzz.distance import LCSseq
 
 from ..types import LampoError, Problem
 from ..verify import THOUGHT_BEGIN, THOUGHT_END
-from .base import Responses, RewardOptions
+from .reward import Responses, RewardOptions
 
 _TOKEN = re.compile(r"[^\W\d_]+|\S")
 _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from ..types import Group, Likelihood, Problem, Reward, Rollout, Verdict
-from .base import Responses, RewardOptions
 from .likelihood import LikelihoodReward
+from .reward import Responses, RewardOptions
 
 
 def score(

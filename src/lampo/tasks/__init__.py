@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from .arithmetic import ArithmeticOptions, worked_solution
-from .base import Task, TaskOptions
 from .benchmark import Aime24Options, Aime25Options, Math500Options
 from .code import CodeTaskOptions
 from .columns import Columns
@@ -19,6 +18,7 @@ from .mix import MixOptions, MixPart
 from .mixture_of_thoughts import MixtureOfThoughtsOptions
 from .own_files import FilesOptions
 from .reasoning_gym import ReasoningGymTaskOptions
+from .task import Task, TaskOptions
 from .word_arithmetic import WordArithmeticOptions
 
 OLD_NAMES = {"jsonl": "files"}

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from ..types import LampoError, Problem
-from .base import Task, TaskOptions
 from .split import alternate, shuffled, split_candidates, stable_hash
+from .task import Task, TaskOptions
 
 Operation = Literal["add", "multiply"]
 SYMBOLS: dict[Operation, str] = {"add": "+", "multiply": "*"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..types import Problem
 from ..verify import MathOptions
-from .base import Task, TaskOptions
 from .columns import Columns, to_problems
 from .hub import rows_of
+from .task import Task, TaskOptions
 
 
 class ProblemColumns(Columns):
@@ -22,12 +22,10 @@ class ProblemColumns(Columns):
 class MathBenchmark(TaskOptions):
     """A benchmark whose answers are compared as mathematics; each has a name and an address on the hub."""
 
+    split: ClassVar[str] = "test"
+    """Of the data set on the hub."""
     path: str
     """Data set on the Hugging Face hub."""
-    config: str | None = None
-    """Its configuration, if it has several."""
-    split: str = "test"
-    """Its split."""
     file: str | None = None
     """Local data, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     columns: ProblemColumns = ProblemColumns()
@@ -41,7 +39,7 @@ class MathBenchmark(TaskOptions):
         """
         name = type(self).model_fields["name"].default
         advice = f"Without a network, point it to a local file: --data {name}=FILE, or `file` of the task {name}."
-        rows = list(rows_of(self.file, self.path, self.config, self.split, advice=advice))
+        rows = list(rows_of(self.file, self.path, None, self.split, advice=advice))
         problems = to_problems(rows, self.columns, source=self.file or self.path, id_prefix=name)
         return Task([], [with_math(problem) for problem in problems])
 
@@ -62,8 +60,7 @@ class Aime24Options(MathBenchmark):
     """Selects this task."""
     path: str = "HuggingFaceH4/aime_2024"
     """Data set on the Hugging Face hub."""
-    split: str = "train"
-    """Its split."""
+    split: ClassVar[str] = "train"
 
 
 class Aime25Options(MathBenchmark):

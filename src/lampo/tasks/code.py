@@ -11,13 +11,15 @@ from pydantic import Field
 from ..types import LampoError, Problem
 from ..verify import CodeOptions
 from ..verify.code.tests import ProgramTests, UnusableTests, from_input_output, from_verification_info
-from .base import Task, TaskOptions
 from .dropped import Dropped
 from .hub import rows_of
 from .split import split_candidates
+from .task import Task, TaskOptions
 
 Row = Mapping[str, Any]
 HELDOUT_FRACTION = 0.05
+MOST_TESTS = 20
+"""Tests of a problem that are used, the first ones; each costs one run of the program."""
 
 
 class CodeTaskOptions(TaskOptions):
@@ -27,18 +29,12 @@ class CodeTaskOptions(TaskOptions):
     """Selects this task."""
     path: str = "open-r1/verifiable-coding-problems-python"
     """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
-    config: str | None = None
-    """Its configuration, if it has several."""
-    split: str = "train"
-    """Its split."""
     file: str | None = None
     """Local data in one of these formats, instead of the hub: JSONL, Parquet, or a dataset folder."""
     num_train: int = Field(default=10_000, gt=0)
     """Problems to train on; fewer if there are not so many."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
-    max_tests: int = Field(default=20, gt=0)
-    """Tests of a problem, the first ones; each costs one run of the program."""
 
     def load(self) -> Task:
         """Read the problems; a solution, where there is one, is the reference.
@@ -57,7 +53,7 @@ class CodeTaskOptions(TaskOptions):
 
     def _problems(self, source: str, dropped: Dropped) -> Iterator[Problem]:
         advice = "Without a network, set task.file to a local file (JSONL, Parquet) in one of the formats."
-        rows = rows_of(self.file, self.path, self.config, self.split, advice=advice, stream=True)
+        rows = rows_of(self.file, self.path, None, "train", advice=advice, stream=True)
         for number, row in dropped.watch(rows):
             read = _reader(row)
             if read is None:
@@ -74,7 +70,7 @@ class CodeTaskOptions(TaskOptions):
             if not prompt:
                 dropped.add("without a question")
                 continue
-            answer = _shortened(tests, self.max_tests).dump()
+            answer = _shortened(tests, MOST_TESTS).dump()
             yield Problem(f"code/{number}", prompt, answer, reference, verifier=CodeOptions())
 
 

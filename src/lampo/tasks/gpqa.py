@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from ..types import LampoError, Problem
 from ..verify import ChoiceOptions, lettered
-from .base import Task, TaskOptions
 from .columns import require_columns
 from .dropped import Dropped
 from .hub import rows_of
+from .task import Task, TaskOptions
 
 QUESTION, RIGHT, RECORD, CANARY = "Question", "Correct Answer", "Record ID", "Canary String"
 WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")

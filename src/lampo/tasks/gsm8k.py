@@ -9,9 +9,9 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from ..types import Problem
-from .base import Task, TaskOptions
 from .columns import Columns, drop_overlap, to_problems
 from .hub import rows_of
+from .task import Task, TaskOptions
 
 MARKER = "####"
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -31,8 +31,6 @@ class Gsm8kOptions(TaskOptions):
     """Selects this task."""
     path: str = "openai/gsm8k"
     """Data set on the Hugging Face hub, with splits train and test."""
-    config: str = "main"
-    """Its configuration."""
     train: str | None = None
     """Local data to train on, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     heldout: str | None = None
@@ -61,7 +59,7 @@ class Gsm8kOptions(TaskOptions):
             "Without a network, set task.train and task.heldout to local files (CSV, JSONL, Parquet), "
             "and task.columns if their columns are not named question and answer."
         )
-        rows = list(rows_of(file, self.path, self.config, split, advice=advice))
+        rows = list(rows_of(file, self.path, "main", split, advice=advice))
         source = file or f"{self.path} ({split})"
         return [
             split_solution(problem)

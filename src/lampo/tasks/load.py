@@ -11,9 +11,9 @@ from ..messages import did_you_mean
 from ..options import Options
 from ..types import LampoError, Problem
 from . import OLD_NAMES, TASKS
-from .base import Task, TaskOptions
 from .decontaminate import NGRAM, overlaps
 from .files import iterate_rows
+from .task import Task, TaskOptions
 
 logger = logging.getLogger("lampo")
 

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 
 from ..types import LampoError, Problem
 from ..verify import committed_answer
-from .base import Task, TaskOptions
 from .benchmark import ProblemColumns, with_math
 from .columns import drop_overlap, to_problems
 from .dropped import Dropped
 from .files import Row
 from .hub import rows_of
+from .task import Task, TaskOptions
 
 SUBJECTS = (
     "algebra",

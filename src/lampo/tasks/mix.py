@@ -12,8 +12,8 @@ from pydantic import Field
 from ..options import Options
 from ..types import Problem
 from ..verify import AnyVerifier
-from .base import Task, TaskOptions
 from .columns import drop_overlap
+from .task import Task, TaskOptions
 
 if TYPE_CHECKING:
     from . import AnyTask

@@ -15,12 +15,12 @@ from pydantic import Field
 from ..types import LampoError, Problem, Verifier
 from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, committed_text
 from ..verify.code.tests import UnusableTests, from_input_output
-from .base import Task, TaskOptions
 from .columns import require_columns
 from .dropped import Dropped
 from .files import Row, iterate_rows
 from .hub import rows_of
 from .split import alternate, split_candidates
+from .task import Task, TaskOptions
 
 Domain = Literal["math", "science", "code"]
 

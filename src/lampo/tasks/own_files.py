@@ -7,10 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ..types import LampoError
-from .base import Task, TaskOptions
 from .columns import Columns, drop_overlap, prompt_key, to_problems
 from .files import read_rows
 from .split import is_heldout
+from .task import Task, TaskOptions
 
 
 class FilesOptions(TaskOptions):

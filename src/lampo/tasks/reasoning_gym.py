@@ -9,9 +9,9 @@ from pydantic import Field
 
 from ..types import LampoError, Problem
 from ..verify.reasoning_gym import ReasoningGymOptions, dump_entry, library
-from .base import Task, TaskOptions
 from .dropped import Dropped
 from .split import HELDOUT_FRACTION, alternate, split_candidates, stable_hash
+from .task import Task, TaskOptions
 
 
 class ReasoningGymTaskOptions(TaskOptions):

@@ -10,9 +10,9 @@ from ..config.schema import TrainConfig
 from ..learner.answer_likelihood import refuse_unfit_answers
 from ..model.prompts import Reader, measured_less_exactly, refuse_long_prompts, refuse_unknown_characters
 from ..rewards import LikelihoodReward, RougeLReward, VerifierReward
-from ..tasks.base import Task
 from ..tasks.check import check_answers
 from ..tasks.load import load_benchmark, load_task
+from ..tasks.task import Task
 from ..types import LampoError, Problem
 from ..verify import VerifierPool, prepare_verifiers
 from .own_functions import try_own_functions

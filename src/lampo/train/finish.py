@@ -15,7 +15,7 @@ from ..store.files import MANIFEST, write_folder
 from ..store.metrics import read_metrics, summary
 from ..types import LampoError
 from ..view.console import final_table
-from ..view.report.page import write_report
+from ..view.report.report_page import write_report
 from .model_card import CARD, front_matter, model_card
 from .run import Run
 

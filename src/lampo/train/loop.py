@@ -63,29 +63,34 @@ def reinforce(session: Session) -> None:
         evaluate_policy(session, 0)
     for step in steps:
         stopwatch = Stopwatch()
-        groups_P, set_aside = sample_groups(session, step, stopwatch)
+        # responses with the log-probs they were drawn with, verdicts, rewards; nothing later in the step samples or judges again
+        groups_P, rejected = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
+            # where the methods differ: rewards and log-probs in, advantages out, without a gradient
             estimate = estimator.estimate(groups_P, step)
         with stopwatch("update"):
+            # a row whose advantage is exactly 0 costs no pass, unless a KL term or its group needs it
             keep_all = reference is not None or whole_groups
             batch = collate(groups_P, estimate.token_advantages, keep_all=keep_all, left_out=estimate.left_out)
             try:
                 record, logprobs = update(policy, optimizer, batch, config, step, reference)
-            except NotFinite as error:
-                saved = run.keep_failed_step(run.save_groups(step, groups_P, estimate, policy.pieces))
+            except NotFinite as error:  # the rollouts that caused it are what one wants to look at
+                saved = run.keep_failed_step(run.save_groups(step, groups_P, estimate, policy.token_spans))
                 raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
         with stopwatch("score"):
-            run.save_groups(step, groups_P, estimate, policy.pieces, logprobs)
-        record = rollout_record([*groups_P, *set_aside], batch) | estimate.statistics | record | stopwatch.record()
+            # after the update, for the viewer shows each token's ratio
+            run.save_groups(step, groups_P, estimate, policy.token_spans, logprobs)
+        record = rollout_record([*groups_P, *rejected], batch) | estimate.statistics | record | stopwatch.record()
         record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
         if step % config.evaluation.every == 0 or step == config.training.steps:
             evaluate_policy(session, step)
+        # last, so that a run that goes on from here repeats neither the step nor its evaluation
         save_if_due(session, "train", step, config.training.steps, optimizer, estimator.companions)
 
 
 def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[list[Group], list[Group]]:
-    """The groups of a step, verified and rewarded, and those that dynamic sampling set aside.
+    """The groups of a step, verified and rewarded, and those that dynamic sampling rejected.
 
     Under `sampling.resample` (DAPO, arXiv 2503.14476) a group whose responses are all right or all wrong, or whose accuracy is out of
     range, gives way to one of another problem, until there are enough groups or the rounds are over. If all of them are so, the first
@@ -93,18 +98,19 @@ def sample_groups(session: Session, step: int, stopwatch: Stopwatch) -> tuple[li
     """
     run, options = session.run, session.config.sampling
     kept: list[Group] = []
-    set_aside: list[Group] = []
+    rejected: list[Group] = []
     for round_ in range(1 + options.resample):
         problems_P = run.problems(session.task.train, step, options.problems_per_step, "train", round_)
         groups_P = sample_and_score(session, problems_P[len(kept) :], step, round_, stopwatch)
         if options.resample == 0:
             return groups_P, []
         for group in groups_P:
-            (kept if options.keeps(group) else set_aside).append(group)
+            (kept if options.keeps(group) else rejected).append(group)
         if len(kept) == options.problems_per_step:
             break
     enough = options.problems_per_step
-    return (kept, set_aside) if kept else (set_aside[:enough], set_aside[enough:])
+    # a step without any group to learn from keeps its first ones: an update of nothing is still logged
+    return (kept, rejected) if kept else (rejected[:enough], rejected[enough:])
 
 
 def sample_and_score(
@@ -112,18 +118,19 @@ def sample_and_score(
 ) -> list[Group]:
     """Rollouts of these problems, their verdicts and rewards."""
     config = session.config
-    place = (step, round_) if round_ else (step,)
+    location = (step, round_) if round_ else (step,)
     with stopwatch("sample"):
         prompts_P = encode_prompts(problems_P, session.policy, config.prompt)
         verification = Verification(session.pool, problems_P, config.verifier)
         rollouts_PG = session.sampler.sample(
             prompts_P,
             config.sampling.group_size,
-            seed=derive_seed(config.run.seed, "sample", *place),
+            seed=derive_seed(config.run.seed, "sample", *location),
             on_progress=session.progress.tokens,
             on_rollout=verification.begin,
         )
     with stopwatch("verify"):
+        # verification began while others were still being sampled; what hangs is unknown, and the step does not wait for it
         verdicts_PG = verification.verdicts(rollouts_PG, drop_stragglers=True)
     with stopwatch("score"):
         likelihoods_PG: Sequence[Sequence[Likelihood] | None] = [None] * len(problems_P)
@@ -157,6 +164,7 @@ def update(
     """
     if not batch.rows:
         return {}, {}  # every advantage is exactly 0: nothing to learn from
+    # of the whole step, so that the gradient is the same for every split into micro-batches
     denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
     temperature = config.sampling.temperature
     statistics, record, value = [], {}, 0.0
@@ -184,7 +192,7 @@ def update(
                 entropy_NT=entropy_NT,
                 group_ids_N=microbatch.group_ids_N,
             )
-            loss.value.backward()
+            loss.value.backward()  # gradients add up over the micro-batches
             losses.append(loss.value.detach())
             statistics.append(loss.statistics)
             logprobs |= microbatch.by_row(logprobs_NT.detach())

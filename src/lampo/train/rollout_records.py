@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..algo.estimate import Estimate
-from ..model.token_spans import Pieces
+from ..model.token_spans import TokenSpans
 from ..types import Group, Rollout
 
 
@@ -16,7 +16,7 @@ def group_records(
     step: int,
     groups_P: Sequence[Group],
     estimate: Estimate,
-    pieces: Pieces | None = None,
+    pieces: TokenSpans | None = None,
     logprobs: Mapping[int, Tensor] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The groups of a step as plain data, each rollout with its reward parts, score and advantage.
@@ -49,7 +49,7 @@ def group_records(
         yield {"step": step, "problem": problem, "rollouts": rollouts}
 
 
-def _tokens(rollout: Rollout, pieces: Pieces, logprobs: Tensor | None) -> dict[str, Any]:
+def _tokens(rollout: Rollout, pieces: TokenSpans, logprobs: Tensor | None) -> dict[str, Any]:
     tokens = {
         "pieces": pieces.lengths(rollout.completion_ids.tolist(), rollout.text),
         "logprobs": (rollout.logprobs.double().round(decimals=3) + 0.0).tolist(),  # never -0.0

@@ -30,8 +30,8 @@ from ..config.load import load_config, read_yaml
 from ..config.schema import TrainConfig
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
-from ..model.token_spans import Pieces
-from ..seeds import generator
+from ..model.token_spans import TokenSpans
+from ..seeds import derive_seed
 from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
 from ..store.files import write_file
 from ..store.metrics import read_metrics
@@ -139,7 +139,8 @@ class Run:
         for index in range((step - 1) * count, step * count):
             epoch, offset = divmod(index, len(problems))
             if epoch not in orders:
-                order = torch.randperm(len(problems), generator=generator(self.config.run.seed, *purpose, epoch))
+                generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, *purpose, epoch))
+                order = torch.randperm(len(problems), generator=generator)
                 orders[epoch] = order.tolist()
             chosen.append(problems[orders[epoch][offset]])
         return chosen
@@ -156,7 +157,7 @@ class Run:
         step: int,
         groups_P: Sequence[Group],
         estimate: Estimate,
-        pieces: Pieces | None = None,
+        pieces: TokenSpans | None = None,
         logprobs: Mapping[int, Tensor] | None = None,
     ) -> Path:
         """Write the rollouts of a training step; see `group_records`."""

@@ -16,8 +16,8 @@ from ..rollout.build import native_sampler
 from ..rollout.sampler import Sampler
 from ..store.checkpoints import Stage
 from ..store.files import find_corruption, write_folder
-from ..tasks.base import Task
 from ..tasks.split import subset
+from ..tasks.task import Task
 from ..types import LampoError, Problem
 from ..verify import VerifierPool
 from ..view.console import Progress

@@ -17,7 +17,6 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from ..options import own_function_options
 from ..types import LampoError, Problem, Verdict, Verifier
 from .answers import committed_answer
-from .base import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
 from .choice import ChoiceOptions, lettered
 from .code.verifier import CodeOptions
 from .exact import ExactOptions
@@ -26,6 +25,7 @@ from .numeric import NumericOptions
 from .pool.pool import VerifierPool
 from .python import PythonOptions
 from .reasoning_gym import ReasoningGymOptions
+from .verifier_options import THOUGHT_BEGIN, THOUGHT_END, UnboundedVerifier, VerifierOptions, committed_text
 
 AnyVerifier = Annotated[
     NumericOptions | ExactOptions | ChoiceOptions | MathOptions | CodeOptions | ReasoningGymOptions | PythonOptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .base import committed_text
+from .verifier_options import committed_text
 
 _BOX_PART = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])|\\?[{}]")
 _OPENING = re.compile(r"\s*\{")

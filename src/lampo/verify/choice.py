@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..types import Verdict
 from .answers import boxed_answer
-from .base import VerifierOptions, committed_text
+from .verifier_options import VerifierOptions, committed_text
 
 LETTERS = "ABCDEFGHIJ"
 

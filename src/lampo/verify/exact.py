@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..types import Verdict
-from .base import VerifierOptions, committed_text
+from .verifier_options import VerifierOptions, committed_text
 
 
 class ExactOptions(VerifierOptions):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from ..types import Verdict
-from .base import VerifierOptions, committed_text
+from .verifier_options import VerifierOptions, committed_text
 
 MAX_NUMBER_LENGTH = 1000
 """A longer number has no value here: reading it could take minutes, and no answer needs it."""

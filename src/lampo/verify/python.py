@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..options import OWN_PATH, call_own, load_function
 from ..types import LampoError, Verdict
-from .base import UnboundedVerifier
+from .verifier_options import UnboundedVerifier
 
 
 class PythonOptions(UnboundedVerifier):

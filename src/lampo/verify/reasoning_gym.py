@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from ..types import LampoError, Verdict
-from .base import UnboundedVerifier, committed_text
+from .verifier_options import UnboundedVerifier, committed_text
 
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..store.files import write_file
 from ..types import LampoError, Verdict
 from . import VerifierPool
-from .base import VerifierOptions
+from .verifier_options import VerifierOptions
 
 Row = tuple[int, dict[str, Any]]
 COMPLETION_COLUMNS = ("completion", "response", "output", "text", "generation")

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from lampo.compare.comparison import compare_methods
-from lampo.compare.page import _looks, write_comparison
+from lampo.compare.comparison_page import _looks, write_comparison
 from lampo.compare.results import Point, RunResult
 
 from ...helpers.parsed_page import Page

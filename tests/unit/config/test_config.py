@@ -96,7 +96,11 @@ def test_description_has_help_type_and_default_of_every_setting(recipe: Path) ->
     for section, field in TrainConfig.model_fields.items():
         assert field.description
         assert f"\n{section}:" in text
-    assert "# Peak learning rate. (float, > 0, default 1e-06)" in text
+    assert "# Peak learning rate. (number, > 0, default 1e-06)" in text
+    assert "(one of numeric, exact, choice, math, code, reasoning_gym, python, default unset)" in text
+    assert "(list of verifier, rouge_l, format, overlong, likelihood, python, default" in text
+    assert "lampo." not in text  # no type of Python's
+    assert "Optional" not in text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from lampo.evaluation.scores import (
-    Estimate,
+    ProblemMean,
     majority,
     mean_over_problems,
     paired_difference,
@@ -57,8 +57,8 @@ def test_problems_are_resampled_and_not_responses() -> None:
 
 
 def test_where_there_is_nothing_to_resample_the_interval_is_wilsons() -> None:
-    assert mean_over_problems([1.0] * 30) == Estimate(1.0, *wilson_interval(1.0, 30), 30)
-    assert mean_over_problems([0.0]) == Estimate(0.0, *wilson_interval(0.0, 1), 1)
+    assert mean_over_problems([1.0] * 30) == ProblemMean(1.0, *wilson_interval(1.0, 30), 30)
+    assert mean_over_problems([0.0]) == ProblemMean(0.0, *wilson_interval(0.0, 1), 1)
     almost = mean_over_problems([0.0] * 29 + [1.0])
     assert 0 <= almost.low <= 1 / 30 <= almost.high <= 0.3
     with pytest.raises(ValueError, match="at least one problem"):

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from lampo.model.policy import Policy
-from lampo.model.token_spans import Pieces
+from lampo.model.token_spans import TokenSpans
 
 TEXTS = [
     "Natalia sold 48 clips, so 48/2 = 24.",
@@ -43,10 +43,10 @@ def sentence_pieces() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
 
 
-def pieces_of(tokenizer: PreTrainedTokenizerFast) -> tuple[Pieces, Policy]:
+def pieces_of(tokenizer: PreTrainedTokenizerFast) -> tuple[TokenSpans, Policy]:
     policy = object.__new__(Policy)
     policy.tokenizer = tokenizer
-    return Pieces(policy.decode, len(tokenizer)), policy
+    return TokenSpans(policy.decode, len(tokenizer)), policy
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -112,5 +112,5 @@ def test_a_text_of_another_making_has_no_pieces() -> None:
 
 def test_a_character_tokenizer(policy: Policy) -> None:
     ids = policy.encode("12+3=15")
-    assert policy.pieces.lengths([*ids, policy.end_ids[0]], policy.decode([*ids, policy.end_ids[0]])) is not None
-    assert policy.pieces.lengths(ids, "12+3=15") == [1] * 7
+    assert policy.token_spans.lengths([*ids, policy.end_ids[0]], policy.decode([*ids, policy.end_ids[0]])) is not None
+    assert policy.token_spans.lengths(ids, "12+3=15") == [1] * 7

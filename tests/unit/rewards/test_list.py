@@ -124,7 +124,37 @@ def test_a_graded_verdict_is_worth_its_score() -> None:
     assert add_up([VerifierReward()], responses("4", verdict=Verdict("wrong", score=0.7)))[1] == [0.0]
 
 
-def test_format_wants_the_whole_response_unless_told() -> None:
+def test_format_wants_the_whole_response() -> None:
     said = responses("<think>a\nb</think> 4 ", "x<think>a</think>4")
     assert FormatReward(pattern="<think>.+</think>.+").values(said) == [1.0, 0.0]
-    assert FormatReward(pattern="<think>.+</think>.+", anywhere=True).values(said) == [1.0, 1.0]
+    assert FormatReward(pattern=".*<think>.+</think>.+").values(said) == [1.0, 1.0]
+
+
+# Made-up errors of the verifier
+
+
+def rewarded(reward: VerifierReward, status: str, answer: str, problem: str = "p") -> float | None:
+    said = Responses(Problem(problem, "?", "4"), [f"it is {answer}"], [Verdict(status, answer)], [1], 9)  # pyright: ignore
+    return reward.values(said)[0]
+
+
+def test_a_share_of_wrong_answers_is_rewarded_and_always_the_same_ones() -> None:
+    noisy = VerifierReward(false_positives=0.4)
+    said = [rewarded(noisy, "wrong", str(number), f"p{number % 50}") for number in range(2000)]
+    assert sum(value or 0 for value in said) / 2000 == pytest.approx(0.4, abs=0.04)
+    assert said == [rewarded(noisy, "wrong", str(number), f"p{number % 50}") for number in range(2000)]
+    assert {rewarded(noisy, "right", str(number)) for number in range(50)} == {1.0}
+    assert rewarded(noisy, "unknown", "4") is None
+    assert {rewarded(VerifierReward(false_positives=1.0), "wrong", str(number)) for number in range(50)} == {1.0}
+    assert {rewarded(VerifierReward(false_negatives=1.0), "right", str(number)) for number in range(50)} == {0.0}
+
+
+def test_persistent_errors_are_those_of_the_answer_and_independent_ones_of_the_response() -> None:
+    def judged(errors: str) -> set[float | None]:
+        reward = VerifierReward(false_positives=0.5, errors=errors)  # pyright: ignore
+        texts = [f"{working} so 5" for working in range(40)]
+        verdicts = [Verdict("wrong", "5")] * 40
+        return set(reward.values(Responses(Problem("p", "?", "4"), texts, verdicts, [1] * 40, 9)))
+
+    assert len(judged("persistent")) == 1
+    assert judged("independent") == {0.0, 1.0}

@@ -10,7 +10,7 @@ import torch
 
 from lampo.config.load import load_config, parse_config
 from lampo.config.schema import TrainConfig
-from lampo.seeds import derive_seed, generator
+from lampo.seeds import derive_seed
 from lampo.train.run import Run, find_run
 from lampo.types import LampoError, Problem
 
@@ -80,14 +80,6 @@ def test_seeds_of_different_places_differ() -> None:
     assert derive_seed(1, "ab") != derive_seed(1, "a", "b")
     by_hand = int(hashlib.blake2b(b"(0, 'sample', 1)", digest_size=8).hexdigest(), 16) // 2
     assert derive_seed(0, "sample", 1) == by_hand  # in any process, on any machine
-
-
-def test_a_generator_is_its_place_and_leaves_the_global_one_alone() -> None:
-    state = torch.get_rng_state()
-    first, again, other = (torch.rand(4, generator=generator(0, "x", step)) for step in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_a_program_is_the_script_that_it_would_be_outside() -> None:
 
 def test_partial_credit_runs_all_tests() -> None:
     verdict = judged("print({'1': 3, '3': 0, '5': 11}[input()[0]])", ADD, partial_credit=True)
+    assert verdict.value == verdict.score  # the share is the reward
     assert (verdict.status, verdict.score) == ("wrong", pytest.approx(2 / 3))
     assert verdict.detail == "2/3 tests; test 2: wrong answer"
 

@@ -22,9 +22,9 @@ from lampo.evaluation.records import ProblemRecord, Records
 from lampo.store.rollouts import entry, read_group, read_groups, read_index, shard_path, write_shard
 from lampo.types import LampoError, Response, Verdict
 from lampo.view.inspect.export import export
-from lampo.view.inspect.page import page
 from lampo.view.inspect.server import ViewerServer
 from lampo.view.inspect.source import open_source
+from lampo.view.inspect.viewer_page import page
 
 from ...helpers.recorded_groups import HOSTILE, group, groups_of, rollout
 

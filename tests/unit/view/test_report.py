@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from lampo.store.metrics import read_metrics, summary
 from lampo.store.rollouts import read_groups, rollout_steps
 from lampo.types import LampoError
-from lampo.view.report.page import (
+from lampo.view.report.report_page import (
     CARDS,
     POINTS_A_CURVE,
     TEXT_HEAD,

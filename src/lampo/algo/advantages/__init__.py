@@ -9,7 +9,7 @@ row that is not finite is refused.
 from ...types import Normalizer, Reduce, Scale, Weight
 from .groups import GROUP_STD_EPSILON, concordance, group_statistics
 from .grpo import grpo_advantages
-from .pairwise import pair_statistics, pairwise_advantages, pairwise_terms, sequence_scores
+from .pairwise import pair_statistics, pairwise_advantages, pairwise_terms, score_norms, sequence_scores
 from .prime import prime_advantages
 from .reinforce_pp import reinforce_pp_advantages
 from .rloo import rloo_advantages
@@ -29,5 +29,6 @@ __all__ = [
     "prime_advantages",
     "reinforce_pp_advantages",
     "rloo_advantages",
+    "score_norms",
     "sequence_scores",
 ]

@@ -89,6 +89,8 @@ def pairwise_advantages(
     temperature: float | Literal["auto"] = "auto",
     normalizer: Normalizer = "peers",
     scale: Scale = "group_std",
+    peer_weights_N: Tensor | None = None,
+    centred: bool = False,
 ) -> Tensor:
     r"""The Pairwise Decomposed Advantage: reward gaps to the peers, each weighted by a confidence.
 
@@ -100,7 +102,11 @@ def pairwise_advantages(
              | sigmoid(+sign(R_i - R_j) (s_i - s_j) / tau)         weight = better
              | 1/2                                                 weight = uniform
 
-    over the other valid rollouts j of the group of i; |V| counts the valid ones.
+    over the other valid rollouts j of the group of i; |V| counts the valid ones. With weights v_j of the peers each pair counts
+    v_j / mean(v) times, the mean over the group, so that equal ones change nothing:
+
+        A_i  = |V|/(|V|-1) sum_j v_j w_ij (R_i - R_j) / sum_j v_j      normalizer = peers
+             | sum_j v_j w_ij (R_i - R_j) / sum_j v_j w_ij             normalizer = weights
 
     LamPO, arXiv 2605.21235: its abstract fixes the weighted sum of gaps; `policy` with `peers` is how readers reported
     its formula. `lambdarank` turns the weight around as LambdaRank does (Burges, "From RankNet to LambdaRank to
@@ -110,7 +116,9 @@ def pairwise_advantages(
 
     It reduces to RLOO (arXiv 2402.14740) with equal weights, which is what tau -> infinity and `uniform` mean: exactly
     half of RLOO's advantage under `peers`, and RLOO's itself under `weights`. Half of RLOO with `scale="group_std"` is
-    GRPO (arXiv 2402.03300) times G / (2 (G-1)).
+    GRPO (arXiv 2402.03300) times G / (2 (G-1)). With equal confidence and weights of the peers it is a constant times R_i - b, where
+    b = sum_j v_j R_j / sum_j v_j: OPO (arXiv 2505.23585) for v = length, the baseline of least variance for v = squared norm of the
+    score function, see `score_norms`.
 
     Args:
         rewards_N: (N,) rewards; rows that are not valid may hold NaN here and in the scores.
@@ -124,6 +132,9 @@ def pairwise_advantages(
         normalizer: divide by the number of peers, or by the sum of the weights.
         scale: group_std, the default, divides by the group's reward std + 1e-4, the very number `grpo_advantages` divides by; none
             does not. All measurements of this project but one ablation were made with it.
+
+        peer_weights_N: (N,) v_j > 0, see above; None means that all are equal. A group whose weights are all 0 has equal ones.
+        centred: take the mean over the group from its advantages, so that they sum to 0.
 
     Returns:
         (N,) advantages, float64 where an input is float64 and else float32.
@@ -149,21 +160,64 @@ def pairwise_advantages(
     """
     check_options(weight, temperature, normalizer, scale)
 
-    def compare(rewards_BG: Tensor, scores_BG: Tensor) -> Tensor:
+    def compare(rewards_BG: Tensor, scores_BG: Tensor, *peers_BG: Tensor) -> Tensor:
         num_groups, group_size = rewards_BG.shape
+        peers_B1G = _relative(*peers_BG)[:, None] if peers_BG else None
         advantages_BG = torch.empty_like(rewards_BG)
         for block in row_blocks(num_groups, group_size):
             margins_BIG, gaps_BIG = pair_margins_and_gaps(rewards_BG, scores_BG, block, weight, temperature)
             if normalizer == "peers":
-                advantages_BG[:, block] = (margins_BIG.sigmoid() * gaps_BIG).sum(2) / (group_size - 1)
+                weights_BIG = margins_BIG.sigmoid() if peers_B1G is None else margins_BIG.sigmoid() * peers_B1G
+                advantages_BG[:, block] = (weights_BIG * gaps_BIG).sum(2) / (group_size - 1)
             else:  # w_ij / sum_j w_ij as a softmax of log w_ij: never 0 / 0, however saturated the weights are
                 log_weights_BIG = logsigmoid(margins_BIG)
+                if peers_B1G is not None:
+                    log_weights_BIG = log_weights_BIG + peers_B1G.clamp(min=torch.finfo(peers_B1G.dtype).tiny).log()
                 log_weights_BIG.diagonal(block.start, 1, 2).fill_(-math.inf)
                 advantages_BG[:, block] = (log_weights_BIG.softmax(2) * gaps_BIG).sum(2)
+        if centred:
+            advantages_BG = advantages_BG - advantages_BG.mean(1, keepdim=True)
         return advantages_BG / reward_scale(rewards_BG, scale)
 
-    valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
-    return estimate_by_group(compare, group_ids_N, valid_N, rewards_N, scores_N)
+    named = {"rewards_N": rewards_N, "scores_N": scores_N}
+    if peer_weights_N is not None:
+        named["peer_weights_N"] = peer_weights_N
+    valid_N, *values_N = check_rows(group_ids_N, valid_N, **named)
+    if peer_weights_N is not None and (negative_N := valid_N & (values_N[2] < 0)).any():
+        row = int(negative_N.nonzero()[0])
+        raise ValueError(f"peer_weights_N[{row}] is {float(values_N[2][row])}; weights must not be negative")
+    return estimate_by_group(compare, group_ids_N, valid_N, *values_N)
+
+
+@torch.no_grad()
+def score_norms(logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    r"""An estimate of the squared norm of each rollout's score function, from the log-probs that it was drawn with.
+
+        v_i = sum_t (1 - pi_old(o_i,t))^2
+
+    The norm of a token's gradient with respect to its own logits is 1 - 2 pi(o_t) + sum_v pi(v)^2 (arXiv 2602.07078, which keeps the
+    sum over the vocabulary). Its leading part (1 - pi(o_t))^2 needs the log-prob of the token alone: the rest is at most (1 - pi(o_t))^2
+    again. Under the baseline weighted by it the gradient has about the least variance, where tokens are independent.
+
+    Args:
+        logprobs_NT: (N, T) log-probabilities under the policy that sampled; padding may hold anything, NaN included.
+        mask_NT: (N, T) True on the tokens of the completion.
+
+    Returns:
+        (N,) from 0, where every token was certain, to the number of tokens.
+
+    >>> score_norms(torch.tensor([[0.0, -0.6931472]]), torch.tensor([[True, True]]))
+    tensor([0.2500])
+    """
+    mask_NT = mask_NT.bool()
+    doubts_NT = -torch.where(mask_NT, logprobs_NT, 0.0).to(floating_dtype(logprobs_NT)).expm1()
+    return doubts_NT.square().sum(1)
+
+
+def _relative(peers_BG: Tensor) -> Tensor:
+    """Weights of the peers over the mean of their group; 1 where all are 0."""
+    mean_B1 = peers_BG.mean(1, keepdim=True)
+    return torch.where(mean_B1 > 0, peers_BG / mean_B1, 1.0)
 
 
 @torch.no_grad()

@@ -1,5 +1,5 @@
 """Problems -> responses of a model, from this process, from vLLM or from a server: one Protocol, one file per backend."""
 
-from .base import Asked, Failed, Responder
+from .responder import Asked, Failed, Responder
 
 __all__ = ["Asked", "Failed", "Responder"]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ...types import LampoError, Response
 from ...verify import THOUGHT_BEGIN, THOUGHT_END
-from .base import Asked, Failed
+from .responder import Asked, Failed
 
 
 class EndpointResponder:

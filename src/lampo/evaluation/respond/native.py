@@ -10,7 +10,7 @@ from ...model.policy import Policy
 from ...model.prompts import encode_prompts, refuse_long_prompts
 from ...rollout.sampler import Sampler
 from ...types import Response
-from .base import Asked
+from .responder import Asked
 
 
 class NativeResponder:

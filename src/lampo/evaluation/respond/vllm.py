@@ -11,10 +11,10 @@ from typing import Any
 
 from ...config.schema import ModelOptions, PromptOptions
 from ...model.context import UNBOUNDED, Context, context_of
-from ...model.pretrained import decode, load_config, load_tokenizer, resolve_path
+from ...model.pretrained import decode, load_model_config, load_tokenizer, resolve_path
 from ...model.prompts import encode_prompts, refuse_long_prompts
 from ...types import LampoError, Response
-from .base import Asked, Failed
+from .responder import Asked, Failed
 
 ROWS_AT_ONCE = 512
 """Responses asked of the engine at once: enough to keep it busy, few enough that records come while it works."""
@@ -66,7 +66,7 @@ class VllmResponder:
             ) from None
         path = _folder(model, weights)
         tokenizer_path = path if weights is not None or model.tokenizer is None else resolve_path(model.tokenizer)
-        context = context_of(load_config(model, path))
+        context = context_of(load_model_config(model, path))
         if max_new_tokens >= context.length:  # vLLM keeps to one set of longrope's factors, by its longest row
             context = context.beyond()
         self._reader = _Reader(load_tokenizer(model, tokenizer_path), context)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ...types import LampoError, Verdict
-from ..base import UnboundedVerifier, committed_text
+from ..verifier_options import UnboundedVerifier, committed_text
 from .sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 from .tests import ProgramTests, UnusableTests, read_tests
 
@@ -90,7 +90,7 @@ class CodeOptions(UnboundedVerifier):
     test_memory_mib: int = Field(default=512, ge=32)
     """Most memory of one test in MiB."""
     partial_credit: bool = False
-    """Run all tests, also after a failed one, so that `Verdict.score` is the share of all tests that pass."""
+    """The reward is the share of the tests that pass. All of them run, also after a failed one. Off: 1 if all pass, else 0."""
     allow_unsandboxed_code_execution: bool = False
     """DANGEROUS: where no sandbox starts, run the model's code unprotected, with all rights of this user."""
 
@@ -111,7 +111,7 @@ class CodeOptions(UnboundedVerifier):
             return Verdict("unknown", detail=f"the answer holds no tests that this verifier knows: {error}")
         code = last_code_block(completion)
         if code is None:
-            return Verdict("wrong", detail="no code given", score=0.0)
+            return Verdict("wrong", detail="no code given", score=0.0, graded=self.partial_credit)
         try:
             sandbox = find_sandbox(allow_unsandboxed=self.allow_unsandboxed_code_execution)
             failures = list(self._failures(code, tests, sandbox))
@@ -124,7 +124,8 @@ class CodeOptions(UnboundedVerifier):
         detail = f"{num_passed}/{len(tests)} tests"
         if failures:
             detail += f"; test {failures[0].number}: {failures[0].reason}"
-        return Verdict("wrong" if failures else "right", code, detail, score=num_passed / len(tests))
+        status, score = "wrong" if failures else "right", num_passed / len(tests)
+        return Verdict(status, code, detail, score=score, graded=self.partial_credit)
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
         """See `VerifierOptions.at_once`: only the lack of code is seen at once."""

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ...types import Verdict
 from ..answers import committed_answer
-from ..base import UnboundedVerifier, committed_text
 from ..numeric import last_number
+from ..verifier_options import UnboundedVerifier, committed_text
 from .latex import is_readable, read_answer
 from .tree import Malformed, TooLarge, Unsupported
 

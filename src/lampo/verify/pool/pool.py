@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 
 from ...types import Verdict
-from ..base import UnboundedVerifier, VerifierOptions
+from ..verifier_options import UnboundedVerifier, VerifierOptions
 
 ENVIRONMENT = {
     "SYMPY_GROUND_TYPES": "python",  # gmpy2 aborts the process where Python raises MemoryError

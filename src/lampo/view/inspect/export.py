@@ -7,9 +7,9 @@ from typing import Any
 
 from ...store.files import write_file
 from ...types import LampoError
-from .page import page
 from .server import group_pairs
 from .source import Source
+from .viewer_page import page
 
 
 def export(source: Source, file: Path, *, step: int | None = None, groups: int = 32) -> int:

@@ -68,7 +68,7 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
     valid_G = rewards_G.isfinite() & scores_G.isfinite()
     if int(valid_G.sum()) < 2:
         return None
-    settings = options.model_dump(exclude={"name", "reduce"})
+    settings = options.model_dump(exclude={"name", "reduce", "peer_weight", "centred"})
     rows = valid_G.nonzero().squeeze(1)
     rewards_V, scores_V = rewards_G[rows], scores_G[rows]
 
@@ -111,7 +111,10 @@ def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
     name = advantage.get("name")
     if name == "pairwise":
         try:
-            return PairwiseOptions.model_validate(dict(advantage)), ""
+            options = PairwiseOptions.model_validate(dict(advantage))
+            if options.peer_weight == "equal" and not options.centred:
+                return options, ""
+            reason = "This run weighed its peers or centred its advantages, which is not taken apart here"
         except ValidationError as error:
             reason = f"The options of the run's estimator are not understood ({error.error_count()} of them)"
     else:

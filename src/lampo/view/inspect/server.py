@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ...types import LampoError
-from .page import SERVED_POLICY, content_policy, page
 from .source import Source
+from .viewer_page import SERVED_POLICY, content_policy, page
 
 OWN_NAMES = {"127.0.0.1", "localhost"}
 

@@ -7,8 +7,8 @@ import logging
 import os
 
 from ....types import LampoError
-from .base import Limits, Outcome, Sandbox, SandboxError
 from .bubblewrap import Bubblewrap
+from .runner import Limits, Outcome, Sandbox, SandboxError
 from .unsafe import UnsafeLocal
 
 __all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "find_sandbox"]

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .base import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 from .cgroup import Cgroup, writable_roots
+from .runner import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 
 ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
 EXTRA_MIB = 64

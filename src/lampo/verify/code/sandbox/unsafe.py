@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .base import Limits, Outcome, SandboxError, memory_file, rlimits, watch
+from .runner import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 
