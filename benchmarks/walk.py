@@ -143,7 +143,11 @@ def verdict(walk: Walk) -> None:
 def comparison(walk: Walk) -> None:
     """From a study file and its results to tables and a page."""
     from lampo.compare.comparison import compare_methods
-    from lampo.compare.page import write_comparison
+
+    try:
+        from lampo.compare.comparison_page import write_comparison
+    except ModuleNotFoundError:
+        from lampo.compare.page import write_comparison  # pyright: ignore[reportMissingImports]
     from lampo.compare.results import read_results
     from lampo.compare.study import load_study
     from lampo.compare.table import markdown
