@@ -161,7 +161,7 @@ def comparison(walk: Walk) -> None:
         if "comparisons" in inspect.signature(write_comparison).parameters:
             comparisons = compare_methods(results, plan.study.baseline)
             markdown(comparisons)
-            given = comparisons, results
+            given: tuple[Any, ...] = (comparisons, results)
         else:  # the older one compares and writes the tables by itself
             given = (results,)
         write_comparison(Path(out), *given, baseline=plan.study.baseline, command="", versions={}, study="")
