@@ -35,7 +35,8 @@ def draw_formula(translator: HTML5Translator, node: nodes.math | nodes.math_bloc
     block, latex = isinstance(node, nodes.math_block), node.astext()
     numbered = rf"\begin{{equation}}{latex}\end{{equation}}" if r"\tag" in latex else latex
     try:
-        translator.body.append(LATEX.convert_with_local_state(numbered, displaystyle=block))
+        formula = LATEX.convert_with_local_state(numbered, displaystyle=block)
+        translator.body.append(f"<p>{formula}</p>" if block else formula)
     except math_core.LatexError as error:
         logging.getLogger(__name__).warning("%s: %s", latex, error, location=node)
     raise nodes.SkipNode
