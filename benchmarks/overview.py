@@ -3,8 +3,8 @@
     python benchmarks/overview.py             # from the results that are committed under docs/results
     python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores, and gsm8k on a GPU
 
-Writes comparison.md of every study, and docs/results/overview/comparison.md with all pairs of LamPO and GRPO. The page with their curves
-goes to runs/overview.
+Writes comparison.md of every study, docs/results/overview/comparison.md with all pairs of LamPO and GRPO, and the two tables of these pairs
+in docs/results/README.md. The page with their curves goes to runs/overview.
 """
 
 from __future__ import annotations
@@ -197,7 +197,21 @@ def write(results_of: Callable[[str], list[RunResult]]) -> None:
     comparisons = compare_pairs(results_of)
     (RESULTS / "overview").mkdir(exist_ok=True)
     write_file(RESULTS / "overview" / "comparison.md", overview(comparisons).encode())
+    summary = RESULTS / "README.md"
+    text = summary.read_text(encoding="utf-8")
+    for table in (accuracies(comparisons, "."), speed_and_steadiness(comparisons)):
+        text = with_table(text, table)
+    write_file(summary, text.encode())
     print(overview(comparisons), f"page: {write_page(results_of)}", sep="\n")
+
+
+def with_table(text: str, table: str) -> str:
+    """The text with this table in the place of the one with the same header."""
+    header = table.splitlines()[0]
+    before, found, after = text.partition(header)
+    if not found:
+        raise LampoError(f"docs/results/README.md has no table that begins with {header}")
+    return before + table + "".join(after.partition("\n\n")[1:])
 
 
 def write_page(results_of: Callable[[str], list[RunResult]]) -> Path:

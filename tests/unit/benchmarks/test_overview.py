@@ -23,10 +23,21 @@ def test_the_committed_tables_are_what_the_committed_results_give(comparisons: l
     assert [comparison.task for comparison in comparisons] == [row.label for row in ROWS]
     assert all([method.method for method in comparison.methods] == ["grpo", "lampo"] for comparison in comparisons)
     assert (RESULTS / "overview" / "comparison.md").read_text(encoding="utf-8") == overview.overview(comparisons)
-    assert speed_and_steadiness(comparisons) in (RESULTS / "README.md").read_text(encoding="utf-8")
+    shown = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert accuracies(comparisons, ".") in shown
+    assert speed_and_steadiness(comparisons) in shown
     rows = [line for line in README.read_text(encoding="utf-8").splitlines() if "](docs/results/" in line]
     rows = [line for line in rows if line.startswith("| [") and line.count(" | ") == 7]
     assert set(rows) <= set(accuracies(comparisons, "docs/results").splitlines())
+
+
+def test_a_table_takes_the_place_of_the_one_with_its_header():
+    text = "# Results\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nWhat it says.\n"
+    assert overview.with_table(text, "| a | b |\n|---|---|\n| 5 | 6 |") == (
+        "# Results\n\n| a | b |\n|---|---|\n| 5 | 6 |\n\nWhat it says.\n"
+    )
+    with pytest.raises(LampoError, match="no table"):
+        overview.with_table(text, "| c |")
 
 
 @pytest.mark.parametrize("study", ["gsm8k", "smollm2", "rouge_l"])

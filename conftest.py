@@ -1,0 +1,17 @@
+"""The code blocks of README.md and of the pages of docs/ are tests; tests/helpers/documented.py says what is asked of them."""
+
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+from tests.helpers import documented
+
+pytest_collect_file = Sybil(
+    parsers=[
+        CodeBlockParser(language="python", evaluator=documented.python_block),
+        CodeBlockParser(language="yaml", evaluator=documented.yaml_block),
+        CodeBlockParser(language="bash", evaluator=documented.bash_block),
+        SkipParser(),
+    ],
+    patterns=["README.md", "docs/*.md"],
+    fixtures=["tmp_path", "monkeypatch"],
+).pytest()
