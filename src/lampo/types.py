@@ -33,6 +33,7 @@ Reduce = Literal["mean", "sum"]
 Weight = Literal["policy", "winner", "lambdarank", "better", "uniform"]
 Normalizer = Literal["peers", "weights"]
 Scale = Literal["none", "group_std"]
+LogprobSource = Literal["trainer", "sampler"]
 Aggregation = Literal["sequence", "token", "constant"]
 
 
