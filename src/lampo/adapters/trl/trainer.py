@@ -54,13 +54,13 @@ class LamPOTrainer(GRPOTrainer):
 
     args: LamPOConfig
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, reward_funcs: Any = None, args: Any = None, *others: Any, **kwargs: Any) -> None:
         check_contract()
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.args, LamPOConfig):
+        if not isinstance(args, LamPOConfig):
             raise LampoError(
-                f"LamPOTrainer needs args=LamPOConfig(...), which takes all settings of {type(self.args).__name__}."
+                f"LamPOTrainer needs args=LamPOConfig(...), which takes all settings of GRPOConfig; not {args!r:.60}."
             )
+        super().__init__(model, reward_funcs, args, *others, **kwargs)
         self._estimator = self.args.estimator()
         self._reads_logprobs = reads_logprobs(self._estimator)
         self._none_is_unknown = torch.tensor(
