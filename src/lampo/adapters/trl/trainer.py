@@ -50,7 +50,7 @@ class LamPOTrainer(GRPOTrainer):
 
     _tag_names = ["trl", "lampo"]  # noqa: RUF012
     _name = "LamPO"
-    _paper = None  # GRPO's would be wrong in the model card
+    _paper = {}  # noqa: RUF012 (GRPO's would be wrong in the model card)
 
     args: LamPOConfig
 
