@@ -34,6 +34,7 @@ Weight = Literal["policy", "winner", "lambdarank", "better", "uniform"]
 Normalizer = Literal["peers", "weights"]
 Scale = Literal["none", "group_std"]
 PeerWeight = Literal["equal", "length", "score_norm"]
+LogprobSource = Literal["trainer", "sampler"]
 Aggregation = Literal["sequence", "token", "constant"]
 
 

@@ -17,7 +17,7 @@ from .likelihood import LikelihoodReward
 from .overlong import OverlongReward, overlong
 from .python import PythonReward
 from .reward import Responses, RewardOptions
-from .reward_function import RewardFunction, reward_function
+from .reward_function import RewardFunction, reward_function, reward_functions
 from .rouge_l import RougeLReward, reasoning_trace, rouge_l, rouge_tokens
 from .score import add_up, score
 from .verifier import VerifierReward
@@ -57,6 +57,7 @@ __all__ = [
     "overlong",
     "reasoning_trace",
     "reward_function",
+    "reward_functions",
     "rouge_l",
     "rouge_tokens",
     "score",

@@ -1,9 +1,9 @@
-"""A verifier or a reward as a reward function in TRL's form."""
+"""A verifier, a reward, or a recipe's list of rewards as reward functions in TRL's form."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from ..types import LampoError, Problem
 from ..verify import VERIFIERS, VerifierOptions, VerifierPool, verifier
 from ..verify.answers import committed_answer
+from .likelihood import LikelihoodReward
+from .overlong import OverlongReward
+from .python import PythonReward
 from .reward import Responses, RewardOptions
 from .rouge_l import RougeLReward
 
@@ -62,6 +65,63 @@ def reward_function(
     return _of_verifier(verifier(name, **options), name, column, workers)
 
 
+def reward_functions(
+    rewards: Sequence[Mapping[str, Any]],
+    *,
+    verifier: str | Mapping[str, Any] | None = None,
+    max_completion_length: int | None = None,
+    column: str | None = None,
+    workers: int | None = None,
+) -> tuple[list[RewardFunction], list[float]]:
+    """The list `rewards` of a recipe for TRL: its reward functions, and their weights for `reward_weights`.
+
+    A function whose None means unknown, that of a verifier or of your own, has the attribute `none_is_unknown`. With `LamPOTrainer` such
+    a row is left out of its group, as in `lampo train`. TRL's own trainer leaves only that one reward out of the row's sum.
+
+    Args:
+        rewards: as in a recipe, such as [{"name": "verifier"}, {"name": "rouge_l", "weight": 0.2}].
+        verifier: its name, or its section with settings; for the entry `verifier`.
+        max_completion_length: TRL's setting of that name; for the entry `overlong`.
+        column: the data set's column with the answers, see `reward_function`.
+        workers: as in `VerifierPool`.
+
+    Raises:
+        LampoError: an entry cannot be set up, or TRL has not what it needs.
+
+    >>> rewards = [{"name": "verifier"}, {"name": "format", "pattern": "[0-9]+", "weight": 0.2}]
+    >>> functions, weights = reward_functions(rewards, verifier="numeric")
+    >>> [function(completions=["12", "twelve"], answer=["12", "12"]) for function in functions], weights
+    ([[1.0, 0.0], [1.0, 0.0]], [1.0, 0.2])
+    """
+    functions, weights = [], []
+    for entry in rewards:
+        chosen = _validated(dict(entry))
+        if chosen.weight == 0:
+            continue
+        if isinstance(chosen, LikelihoodReward):
+            raise LampoError(
+                "The reward likelihood is computed by the policy itself, which TRL does not do. Use `lampo train` for it."
+            )
+        if isinstance(chosen, PythonReward) and chosen.batch:
+            raise LampoError(
+                f"The reward {chosen.title} has batch: true, but TRL may part a group over processes. Leave batch out, or give "
+                "the function to reward_funcs itself."
+            )
+        if isinstance(chosen, OverlongReward) and max_completion_length is None:
+            raise LampoError("The reward overlong needs max_completion_length, as in TRL's configuration.")
+        if chosen.name == "verifier":
+            if verifier is None:
+                raise LampoError("The reward verifier needs to know which: reward_functions(..., verifier='math').")
+            settings = {"name": verifier} if isinstance(verifier, str) else dict(verifier)
+            function = reward_function(settings.pop("name"), column=column, workers=workers, **settings)
+        else:
+            function = _of_options(chosen, column if chosen.name == "python" else None, max_completion_length or 0)
+        function.__name__ = chosen.title  # what TRL calls it in its log
+        functions.append(function)
+        weights.append(chosen.weight)
+    return functions, weights
+
+
 def _of_verifier(chosen: VerifierOptions, name: str, column: str | None, workers: int | None) -> RewardFunction:
     chosen.prepare()
     pool = VerifierPool(workers)
@@ -90,32 +150,60 @@ def _of_verifier(chosen: VerifierOptions, name: str, column: str | None, workers
         return [verdict.value for verdict in verdicts]
 
     reward.__name__ = f"lampo_{chosen.model_dump().get('name', name)}"
+    reward.none_is_unknown = True  # pyright: ignore[reportFunctionMemberAccess]
     return reward
 
 
 def _of_reward(name: str, column: str | None, options: dict[str, Any]) -> RewardFunction:
+    function = _of_options(_validated({"name": name, **options}), column, 0)
+    function.__name__ = f"lampo_{name}"
+    return function
+
+
+def _validated(entry: dict[str, Any]) -> RewardOptions:
     from . import AnyReward
 
     try:
-        chosen: RewardOptions = TypeAdapter(AnyReward).validate_python({"name": name, **options})
+        return TypeAdapter(AnyReward).validate_python(entry)
     except ValidationError as error:
         first = error.errors()[0]
         raise LampoError(
-            f"The reward {name!r} cannot be set up: {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."
+            f"The reward {entry.get('name')!r} cannot be set up: {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."
         ) from None
+
+
+def _of_options(chosen: RewardOptions, column: str | None, max_completion_length: int) -> RewardFunction:
+    """A reward of single responses, each with the columns of its row."""
+    is_own = isinstance(chosen, PythonReward)
 
     def reward(completions: Sequence[Any], **columns: Any) -> list[float | None]:
         texts = [_text(completion) for completion in completions]
-        references: Sequence[Any] = [None] * len(texts)
-        if isinstance(chosen, RougeLReward):
-            references = _column(columns, [column] if column else ["reference"])
-        each = zip(texts, references, strict=True)
-        return [
-            chosen.values(Responses(Problem("0", "?", "", reference), [text], [], [], 1))[0] for text, reference in each
-        ]
+        nothing: Sequence[Any] = [None] * len(texts)
+        references = _column(columns, [column or "reference"]) if isinstance(chosen, RougeLReward) else nothing
+        answers = _answers(columns, column) if is_own else [""] * len(texts)
+        ids = columns.get("completion_ids", nothing)
+        if isinstance(chosen, OverlongReward) and ids is nothing:
+            raise KeyError("the reward overlong counts tokens: it needs completion_ids, which TRL gives")
+        values = []
+        for row, (text, reference, answer) in enumerate(zip(texts, references, answers, strict=True)):
+            fields = _row(columns, row, len(texts)) if is_own else {}
+            prompt = _text(fields.pop("prompts", "")) or "?"
+            fields = {name: value for name, value in fields.items() if name not in ("answer", "completion_ids")}
+            problem = Problem("", prompt, answer, fields.pop("reference", reference), fields=fields)
+            num_tokens = [] if ids is nothing else [len(ids[row])]
+            values.append(chosen.values(Responses(problem, [text], [], num_tokens, max_completion_length))[0])
+        return values
 
-    reward.__name__ = f"lampo_{name}"
+    reward.none_is_unknown = chosen.none_is_unknown  # pyright: ignore[reportFunctionMemberAccess]
     return reward
+
+
+def _row(columns: dict[str, Any], row: int, length: int) -> dict[str, Any]:
+    """One value of each column; TRL also passes things that are no columns, such as its state."""
+    lists = {
+        name: value for name, value in columns.items() if isinstance(value, Sequence) and not isinstance(value, str)
+    }
+    return {name: value[row] for name, value in lists.items() if len(value) == length}
 
 
 def _text(completion: Any) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lampo.rewards import reward_function
+from lampo.rewards import reward_function, reward_functions
 from lampo.types import LampoError
 
 
@@ -74,3 +74,54 @@ def test_a_missing_column_is_told_without_what_trl_adds() -> None:
 def test_a_marker_that_no_response_has_is_named(caplog: pytest.LogCaptureFixture) -> None:
     assert reward_function("numeric", marker="####")(completions=["5"], answer=["5"]) == [0.0]
     assert "It looks behind the marker '####': ask for it in the prompt." in caplog.text
+
+
+# A recipe's list
+
+
+def test_a_list_of_rewards_is_functions_and_weights() -> None:
+    functions, weights = reward_functions(
+        [
+            {"name": "verifier"},
+            {"name": "rouge_l", "weight": 0.2},
+            {"name": "overlong", "weight": 0.5, "label": "long"},
+            {"name": "format", "pattern": "x", "weight": 0.0},
+            {"name": "python:tests.helpers.own_functions.shortness", "weight": 0.1, "limit": 3},
+        ],
+        verifier={"name": "math", "last_number": True},
+        max_completion_length=10,
+    )
+    assert [function.__name__ for function in functions] == ["verifier", "rouge_l", "long", "shortness"]
+    assert weights == [1.0, 0.2, 0.5, 0.1]
+    columns = {
+        "prompts": ["2+2=", [{"role": "user", "content": "2+3="}]],
+        "completions": ["4", [{"role": "assistant", "content": "so 5"}]],
+        "completion_ids": [[1, 2], [1] * 9],
+        "answer": ["4", "4"],
+        "reference": ["4", None],
+        "trainer_state": object(),
+        "log_metric": print,
+    }
+    assert [function(**columns) for function in functions] == [[1.0, 0.0], [1.0, None], [0.0, -0.5], [1.0, 0.0]]
+
+
+def test_which_none_means_unknown() -> None:
+    entries = [{"name": "verifier"}, {"name": "rouge_l"}, {"name": "python:tests.helpers.own_functions.unknown"}]
+    functions, _ = reward_functions(entries, verifier="numeric")
+    assert [function.none_is_unknown for function in functions] == [True, False, True]
+    assert reward_function("numeric").none_is_unknown
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "likelihood"}, "computed by the policy itself"),
+        ({"name": "python:tests.helpers.own_functions.lengths", "batch": True}, "TRL may part a group"),
+        ({"name": "overlong"}, "needs max_completion_length"),
+        ({"name": "verifier"}, r"reward_functions\(..., verifier='math'\)"),
+        ({"name": "rouge"}, "The reward 'rouge' cannot be set up"),
+    ],
+)
+def test_what_trl_cannot_do_is_refused(entry: dict[str, object], message: str) -> None:
+    with pytest.raises(LampoError, match=message):
+        reward_functions([entry])
