@@ -188,8 +188,13 @@ class Values:
             if None in numbers:
                 raise Undefined(f"{name} of numbers that are not whole")
             return Fraction((gcd if name == "gcd" else lcm)(*numbers))  # pyright: ignore[reportArgumentType]
+        if name == "mod":
+            above, below = self._whole(args[0]), self._whole(args[1])
+            if above is None or below is None or below < 1:
+                raise Undefined("a remainder of numbers that are not whole")
+            return Fraction(above % below)
         if name in ("max", "min"):
-            return (max if name == "max" else min)(args, key=lambda value: self._ordered(value))
+            return (max if name == "max" else min)(args, key=lambda value: self._ordered(self.real(value)))
         if name == "abs":
             return abs(args[0])
         if name in ("floor", "ceil"):
