@@ -190,6 +190,7 @@ def test_where_the_gold_answer_has_variables_mathematics_that_is_not_read_is_unk
 @pytest.mark.parametrize("function", ["max", "min", "gcd", "lcm"])
 def test_functions_of_roots_and_whole_numbers_are_compared(function):
     assert status("2", rf"\{function}(\sqrt3,7)") == "wrong"
+    assert status(r"\sqrt3", r"(\sqrt[3]{-1!})!") == "wrong"  # a pole of the gamma function
     assert status("7", r"\max(\sqrt3,7)") == status(r"\sqrt3", r"\min(7,\sqrt3)") == "right"
 
 

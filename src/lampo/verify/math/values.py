@@ -109,7 +109,11 @@ class Values:
             case "degree":
                 return self.real(self.of(node.args[0])) * self.mp.pi / 180
             case "call":
-                return self._call(str(node.value), [self.of(arg) for arg in node.args])
+                args = [self.of(arg) for arg in node.args]
+                try:
+                    return self._call(str(node.value), args)
+                except (ValueError, ZeroDivisionError, OverflowError):  # of mpmath, at a pole
+                    raise Undefined(f"{node.value} has a pole") from None
         raise Malformed("this is no expression")
 
     def _constant(self, name: str) -> Any:
