@@ -529,7 +529,9 @@ class _Comparison:
                 return False
             sides = [Node("mul", (node.args[0], number(node.value.factor))) for node in (gold, answer)]  # pyright: ignore
             modulus = next((name for name, _ in gold_unit.powers if name.startswith("mod ")), None)  # pyright: ignore
-            return self.same_value(sides[0], sides[1]) or (modulus is not None and self.congruent(*sides, modulus))
+            return self.same_value(sides[0], sides[1]) or (
+                modulus is not None and self.congruent(sides[0], sides[1], modulus)
+            )
         bare = [node.args[0] if node.op == "quantity" else node for node in (gold, answer)]
         return all(node.op in _EXPRESSIONS - {"degree"} for node in bare) and self.same(bare[0], bare[1])
 
