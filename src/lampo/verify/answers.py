@@ -71,6 +71,11 @@ def boxed_answer(text: str) -> str | None:
     return _joined(text, boxes) if boxes else None
 
 
+def ends_inside_box(text: str) -> bool:
+    """Whether a text ends inside of a box: it was cut off."""
+    return _boxes(text)[1]
+
+
 def _boxes(text: str) -> tuple[list[tuple[int, int, str]], bool]:
     """(start, end, content) of the outermost complete boxes in order, and whether the text ends inside of another."""
     boxes: list[tuple[int, int, str]] = []

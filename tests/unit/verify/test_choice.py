@@ -1,5 +1,7 @@
 import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,6 +9,10 @@ from hypothesis import strategies as st
 
 from lampo.verify import ChoiceOptions, lettered
 
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parents[2] / "data" / "choice.jsonl").read_text(encoding="utf-8").splitlines()
+]
 CAPITALS = json.dumps({"letter": "B", "options": ["Lyon", "Paris", "A city on the Rhone", "Nice or Cannes"]})
 
 
@@ -38,6 +44,7 @@ CAPITALS = json.dumps({"letter": "B", "options": ["Lyon", "Paris", "A city on th
         ("\\boxed{\\text{B) } \\frac{\\sqrt2}{2}}", "right"),
         ("I first thought \\boxed{A}, but it is \\boxed{\\text{\\textbf{B}}}.", "right"),
         ("\\boxed{B}, that is, \\boxed{B}", "right"),
+        ("\\boxed{} Answer: B", "right"),
         ("The answer is B because it is the only one left.", "right"),
         ("The answer is B, I think.", "right"),
         ("I say the answer is B. I am sure that this answer is correct.", "right"),
@@ -49,7 +56,6 @@ CAPITALS = json.dumps({"letter": "B", "options": ["Lyon", "Paris", "A city on th
         ("Answer: B\n\nAnswer: E", "wrong"),
         ("\\boxed{B}, thus \\boxed{", "wrong"),
         ("\\boxed{B}, \\boxed{C}", "wrong"),
-        ("\\boxed{} Answer: B", "wrong"),
         ("The answer is A because it is the only one left.", "wrong"),
         ("The answer is option A because B is too small.", "wrong"),
         ("Answer: A", "wrong"),
@@ -78,6 +84,31 @@ def test_what_a_response_commits_to(completion: str, status: str) -> None:
     assert ChoiceOptions().verify(completion, CAPITALS).status == status
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_what_a_person_reads(case: dict) -> None:
+    assert (ChoiceOptions().verify(case["completion"], case["gold"]).status == "right") == case["expected"]
+
+
+def test_what_the_pattern_of_simple_evals_accepts_rightly_is_accepted() -> None:
+    pattern = re.compile(r"(?i)Answer[ \t]*:[ \t]*\$?([A-D])\$?")
+    for lead in ("", "Some words.\n\n", "**", "Final "):
+        for said in ("Answer: C", "Answer:C", "answer : c", "ANSWER: $C$", "Answer:\t$C"):
+            for end in (
+                "",
+                ".",
+                "**",
+                "\n",
+                ")",
+                ", since A is too small",
+                " because of B",
+                "\n\nB would be too large.",
+                "; not D",
+            ):
+                response = f"{lead}{said}{end}"
+                assert pattern.search(response)
+                assert ChoiceOptions().verify(response, "C").status == "right", response
+
+
 @pytest.mark.parametrize("letter", "ABCD")
 def test_no_letter_is_read_otherwise_than_the_others(letter: str) -> None:
     for gold in (letter, json.dumps({"letter": letter, "options": ["one", "two", "three", "four"]})):
@@ -90,7 +121,7 @@ def test_no_letter_is_read_otherwise_than_the_others(letter: str) -> None:
         ):
             assert ChoiceOptions().verify(f"The answer is {said.format(letter)}.", gold).status == "right", said
         for other in set("ABCD") - {letter}:
-            for said in ("{} or {}", "{} and also {}", "{} because it is not {}"):
+            for said in ("{} or {}", "{} and also {}", "{}, or else {}"):
                 assert ChoiceOptions().verify(f"The answer is {said.format(letter, other)}.", gold).status == "wrong", (
                     said
                 )

@@ -324,6 +324,7 @@ def test_in_the_pool() -> None:
 def test_failures_of_the_sandbox_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         python = "python"
+        import_from = ()
 
         def run(self, *_: object) -> None:
             raise SandboxError("no control group could be made")
@@ -386,3 +387,89 @@ def test_forms_that_are_refused() -> None:
     ):
         with pytest.raises(UnusableTests, match=message):
             make()
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "option"),
+    [
+        ("print(3)\nraise SystemExit(1)", "3\n", "ignore_exit_status"),
+        ("print('Yes')", "YES\n", "ignore_case"),
+        ("print(2.0)", "2\n", "whole_numbers_by_value"),
+    ],
+)
+def test_rules_of_public_graders_are_options(code: str, output: str, option: str) -> None:
+    tests = from_input_output({"inputs": [""], "outputs": [output]})
+    assert judged(code, tests).status == "wrong"
+    assert judged(code, tests, **{option: True}).status == "right"
+    wrong = from_input_output({"inputs": [""], "outputs": ["4\n"]})
+    assert judged(code, wrong, **{option: True}).status == "wrong"
+
+
+def test_a_program_that_is_stopped_passes_by_no_option() -> None:
+    tests = from_input_output({"inputs": [""], "outputs": ["3\n"]})
+    spinning = "print(3, flush=True)\nwhile True: pass"
+    assert judged(spinning, tests, ignore_exit_status=True, test_timeout_s=0.5).status == "wrong"
+
+
+def test_whole_numbers_by_value_are_exact() -> None:
+    for output, expected, same in (
+        ("2.0", "2", True),
+        ("-0.0", "0", True),
+        ("2.0000001", "2", False),
+        ("2e0", "2", False),
+    ):
+        assert same_output(output, expected, whole_by_value=True) is same
+    assert not same_output("9007199254740993.0", "9007199254740992", whole_by_value=True)
+
+
+def test_programs_import_what_the_setting_names_and_nothing_else() -> None:
+    pytest.importorskip("numpy")
+    tests = from_input_output({"inputs": ["1 2 3"], "outputs": ["6"]})
+    code = "import numpy as np\nprint(int(np.array(input().split(), dtype=int).sum()))"
+    refused = judged(code, tests)
+    assert refused.status == "wrong"
+    assert "No module named 'numpy'" in refused.detail
+    assert judged(code, tests, packages=("numpy",), test_memory_mib=1024).status == "right"
+    seen = from_input_output({"inputs": [""], "outputs": ["True"]})
+    code = "import os\nprint(set(os.listdir('/packages')) <= {'numpy', 'numpy.libs'})"
+    assert judged(code, seen, packages=("numpy",)).status == "right"
+    function = from_input_output({"fn_name": "total", "inputs": [[[1, 2]]], "outputs": [3]})
+    code = "import numpy\ndef total(numbers): return int(numpy.sum(numbers))"
+    assert judged(code, function, packages=("numpy",), test_memory_mib=1024).status == "right"
+
+
+def test_a_package_that_is_not_installed_is_refused_at_the_start_and_unknown_later() -> None:
+    sandbox_or_skip()
+    options = CodeOptions(packages=("no_such_package",))
+    with pytest.raises(LampoError, match="no_such_package"):
+        options.prepare()
+    verdict = options.verify("```python\nprint(3)\n```", ADD.dump())
+    assert verdict.status == "unknown"
+    assert "pip install no_such_package" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "tests"),
+    [
+        ("assert all(f(x) == y for x, y in [(2, 4), (3, 9)])", ["assert f(2) == 4", "assert f(3) == 9"]),
+        ("assert all([f(2) == 4, f(3) == 9])", ["assert f(2) == 4", "assert f(3) == 9"]),
+        ("assert all([f(x) for x in range(2)])", ["assert f(0)", "assert f(1)"]),
+        ("assert all(f(x) == y for (x, y) in ((2, 4),))", ["assert f(2) == 4"]),
+        ("assert all(f(x) for x in range(10**9))", ["assert all((f(x) for x in range(10 ** 9)))"]),
+        ("assert all(f(x) for x in g())", ["assert all((f(x) for x in g()))"]),
+        ("assert all(f(x) for x in [1, 2] if x)", ["assert all((f(x) for x in [1, 2] if x))"]),
+        ("def check(candidate):\n    assert candidate(3) == 9\ncheck(square)", ["assert square(3) == 9"]),
+        (
+            "def check(candidate):\n    assert all(candidate(x) == 1 for x in (1, 2))\ncheck(f)",
+            ["assert f(1) == 1", "assert f(2) == 1"],
+        ),
+    ],
+)
+def test_asserts_of_many_values_and_a_check_that_is_called(text: str, tests: list[str]) -> None:
+    assert from_asserts([text]).tests == tests
+
+
+def test_an_unrolled_assert_is_judged() -> None:
+    tests = from_asserts(["assert all(square(x) == y for x, y in [(2, 4), (3, 9)])"])
+    assert judged("def square(x): return x * x", tests).status == "right"
+    assert judged("def square(x): return 4", tests).detail == "1/2 tests; test 2: wrong answer"

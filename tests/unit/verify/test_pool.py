@@ -22,7 +22,7 @@ from lampo.types import Verdict
 from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierPool, judge, verifier
 from lampo.verify.code.sandbox.cgroup import writable_roots
 from lampo.verify.code.tests import ProgramTests
-from lampo.verify.pool.workers import HOPELESS_AFTER
+from lampo.verify.pool.workers import CROWD_S, HOPELESS_AFTER
 
 from ...helpers.pathological import Bounded
 
@@ -94,6 +94,20 @@ def test_hanging_ones_run_beside_each_other_and_let_others_pass() -> None:
         assert not all(future.done() for future in slow)  # the quick ones did not wait for them
         assert {future.result().status for future in slow} == {"unknown"}
         assert time.monotonic() - begin < 6 * 5.0
+
+
+def test_those_that_spin_cost_no_more_wall_time_than_four_limits_or_ten_seconds() -> None:
+    """Two processors need 16 s to give each of them its 2 s, and far longer where they are busy."""
+    with VerifierPool(workers=2) as pool:
+        pool.verify(own(), ["4"], ["4"])  # started
+        begin = time.monotonic()
+        spinning = [pool.submit(own(timeout_s=2.0), "spin", "4") for _ in range(16)]
+        assert pool.verify(own(), ["4"] * 20, ["4"] * 20)[0].status == "right"
+        verdicts = [future.result() for future in spinning]
+        seconds = time.monotonic() - begin
+    assert {verdict.status for verdict in verdicts} == {"unknown"}
+    assert seconds < CROWD_S + 5
+    assert all("and was stopped" in verdict.detail for verdict in verdicts)
 
 
 def test_what_a_verification_started_ends_with_it() -> None:

@@ -33,6 +33,10 @@ del pow
 graders of APPS and LiveCodeBench put such imports in front. `pow` stays the built-in one."""
 
 
+MAX_UNROLLED = 200
+"""Rounds of a loop in a test that are written out."""
+
+
 class UnusableTests(ValueError):
     """ProgramTests that cannot be used; says why."""
 
@@ -150,10 +154,14 @@ def from_livecodebench(public: str, private: str | None = None, function: str | 
 
 
 def from_asserts(tests: str | Sequence[str], *, setup: str = "", entry_point: str | None = None) -> ProgramTests:
-    """ProgramTests of MBPP (a list of asserts) and HumanEval (a function `check(candidate)` made of asserts).
+    """ProgramTests of MBPP (a list of asserts) and HumanEval (a function `check(candidate)` made of asserts, perhaps called behind).
 
-    >>> from_asserts("def check(candidate):\\n    assert candidate(3) == 9", entry_point="square").tests
+    `assert all(...)` over values that are written down is one assert for each of them.
+
+    >>> from_asserts("def check(candidate):\\n    assert candidate(3) == 9\\ncheck(square)").tests
     ['assert square(3) == 9']
+    >>> from_asserts(["assert all(square(x) == y for x, y in [(2, 4), (3, 9)])"]).tests
+    ['assert square(2) == 4', 'assert square(3) == 9']
     """
     found: list[str] = []
     for text in [tests] if isinstance(tests, str) else tests:
@@ -161,11 +169,19 @@ def from_asserts(tests: str | Sequence[str], *, setup: str = "", entry_point: st
             body = ast.parse(text).body
         except SyntaxError as error:
             raise UnusableTests(f"a test is not Python: {error}") from None
+        for statement in body:
+            match statement:
+                case ast.Expr(value=ast.Call(func=ast.Name("check"), args=[ast.Name(name)])):
+                    entry_point = entry_point or name
+                case _:
+                    pass
         while body:
             statement, *body = body
             match statement:
                 case ast.Assert():
-                    found.append(ast.unparse(_Renamed(entry_point).visit(statement)))
+                    found += [ast.unparse(_Renamed(entry_point).visit(each)) for each in _unrolled(statement)]
+                case ast.Expr(value=ast.Call(func=ast.Name("check"), args=[ast.Name(name)])) if name == entry_point:
+                    pass
                 case ast.FunctionDef(name="check"):
                     body = [*statement.body, *body]
                 case ast.Import() | ast.ImportFrom():
@@ -175,6 +191,73 @@ def from_asserts(tests: str | Sequence[str], *, setup: str = "", entry_point: st
                 case _:
                     raise UnusableTests(f"a test has more than asserts: {ast.unparse(statement)[:60]}")
     return _tests(type="assert", tests=found, setup=setup.strip())
+
+
+def _unrolled(statement: ast.Assert) -> list[ast.Assert]:
+    """`assert all(...)` over values that are written down as one assert for each; every other assert as it is."""
+    match statement.test:
+        case ast.Call(func=ast.Name("all"), args=[ast.List(elts=parts) | ast.Tuple(elts=parts)], keywords=[]) if parts:
+            return [ast.Assert(test=part) for part in parts]
+        case ast.Call(
+            func=ast.Name("all"),
+            args=[
+                ast.GeneratorExp(
+                    elt=part, generators=[ast.comprehension(target=target, iter=values, ifs=[], is_async=0)]
+                )
+                | ast.ListComp(elt=part, generators=[ast.comprehension(target=target, iter=values, ifs=[], is_async=0)])
+            ],
+            keywords=[],
+        ):
+            rows = [_named(target, value) for value in _written_down(values)]
+            if rows and None not in rows:
+                return [
+                    ast.Assert(test=_Filled(row or {}).visit(ast.parse(ast.unparse(part), mode="eval").body))
+                    for row in rows
+                ]
+        case _:
+            pass
+    return [statement]
+
+
+def _written_down(values: ast.expr) -> list[ast.expr]:
+    """The members of a list, tuple or range that is written down; none where it is another."""
+    match values:
+        case ast.List(elts=members) | ast.Tuple(elts=members):
+            return members
+        case ast.Call(func=ast.Name("range"), args=bounds, keywords=[]) if bounds:
+            try:
+                numbers = range(*[ast.literal_eval(bound) for bound in bounds])
+            except (ValueError, TypeError):
+                return []
+            return (
+                [ast.parse(str(number), mode="eval").body for number in numbers[:MAX_UNROLLED]]
+                if len(numbers) <= MAX_UNROLLED
+                else []
+            )
+        case _:
+            return []
+
+
+def _named(target: ast.expr, value: ast.expr) -> dict[str, ast.expr] | None:
+    """The names of a loop with what they stand for in one round; None where they do not fit."""
+    match target, value:
+        case ast.Name(name), _:
+            return {name: value}
+        case ast.Tuple(elts=targets), ast.Tuple(elts=values) | ast.List(elts=values) if len(targets) == len(values):
+            parts = [_named(*pair) for pair in zip(targets, values, strict=True)]
+            return None if None in parts else {name: each for part in parts if part for name, each in part.items()}
+        case _:
+            return None
+
+
+class _Filled(ast.NodeTransformer):
+    """Names by what they stand for."""
+
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._values.get(node.id, node)
 
 
 class _Renamed(ast.NodeTransformer):

@@ -8,12 +8,14 @@ early states nothing.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -24,6 +26,7 @@ from .sandbox import Limits, Outcome, Sandbox, SandboxError, find_sandbox
 from .tests import ProgramTests, UnusableTests, read_tests
 
 _FENCE = re.compile(r"([ \t]*)(`{3,})([^`]*)")
+_WHOLE = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][-+]?\d+|\d*\.\d+[eE][-+]?\d+)")
 PYTHON = ("python", "py", "python3")
 FLOAT_TOLERANCE = 1e-6
@@ -91,6 +94,14 @@ class CodeOptions(UnboundedVerifier):
     """Most memory of one test in MiB."""
     partial_credit: bool = False
     """The reward is the share of the tests that pass. All of them run, also after a failed one. Off: 1 if all pass, else 0."""
+    packages: tuple[str, ...] = ()
+    """Packages of this Python that programs may import, such as numpy. A program that needs another is wrong."""
+    ignore_exit_status: bool = False
+    """Whether a program that wrote the right output passes although it ended with an error status."""
+    ignore_case: bool = False
+    """Whether capitals in outputs do not matter: Yes for YES."""
+    whole_numbers_by_value: bool = False
+    """Whether an output of 2.0 passes where 2 is expected."""
     allow_unsandboxed_code_execution: bool = False
     """DANGEROUS: where no sandbox starts, run the model's code unprotected, with all rights of this user."""
 
@@ -113,7 +124,7 @@ class CodeOptions(UnboundedVerifier):
         if code is None:
             return Verdict("wrong", detail="no code given", score=0.0, graded=self.partial_credit)
         try:
-            sandbox = find_sandbox(allow_unsandboxed=self.allow_unsandboxed_code_execution)
+            sandbox = self._sandbox()
             failures = list(self._failures(code, tests, sandbox))
         except (LampoError, SandboxError) as error:
             return Verdict("unknown", code, str(error))
@@ -137,7 +148,13 @@ class CodeOptions(UnboundedVerifier):
 
     def prepare(self) -> None:
         """See `VerifierOptions.prepare`; refuses where no sandbox starts."""
-        find_sandbox(allow_unsandboxed=self.allow_unsandboxed_code_execution)
+        try:
+            self._sandbox()
+        except SandboxError as error:
+            raise LampoError(f"The verifier code cannot run: {error}") from None
+
+    def _sandbox(self) -> Sandbox:
+        return find_sandbox(allow_unsandboxed=self.allow_unsandboxed_code_execution, packages=self.packages)
 
     def warm_up(self) -> None:
         """See `VerifierOptions.warm_up`; the sandbox is tried once, and not by each worker."""
@@ -145,7 +162,7 @@ class CodeOptions(UnboundedVerifier):
 
     def _failures(self, code: str, tests: ProgramTests, sandbox: Sandbox) -> Iterator[_Failure]:
         begin = time.monotonic()
-        for number, test in enumerate(_each(tests), start=1):
+        for number, test in enumerate(_each(tests, self), start=1):
             seconds = time.monotonic() - begin
             limits = Limits(
                 wall_s=min(WALL_FACTOR * self.test_timeout_s, LAST_END * self.timeout_s - seconds),
@@ -172,13 +189,18 @@ class _Output:
 
     stdin: str
     expected: str
+    rules: CodeOptions
 
     def failure(self, code: str, sandbox: Sandbox, limits: Limits) -> str | None:
-        command = [sandbox.python, "-I", "-S", "-c", _PROGRAM]
+        command = _command(sandbox, _PROGRAM)
         outcome = sandbox.run({"main.py": code.encode(errors="replace")}, command, self.stdin.encode(), limits)
-        if outcome.exit != "ok":
-            return _reason(outcome)
-        return None if same_output(outcome.stdout.decode(errors="replace"), self.expected) else "wrong answer"
+        may_have_passed = outcome.exit == "ok" or (outcome.exit == "crash" and self.rules.ignore_exit_status)
+        output, expected = outcome.stdout.decode(errors="replace"), self.expected
+        if self.rules.ignore_case:
+            output, expected = output.casefold(), expected.casefold()
+        if may_have_passed and same_output(output, expected, whole_by_value=self.rules.whole_numbers_by_value):
+            return None
+        return "wrong answer" if outcome.exit == "ok" else _reason(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +214,7 @@ class _Value:
     tolerance: float | None = None
 
     def failure(self, code: str, sandbox: Sandbox, limits: Limits) -> str | None:
-        command = [sandbox.python, "-I", "-S", "-c", _FUNCTION]
+        command = _command(sandbox, _FUNCTION)
         outcome = sandbox.run({}, command, json.dumps(self.asked | {"code": code}).encode(), limits)
         if outcome.exit != "ok":
             return _reason(outcome)
@@ -240,25 +262,34 @@ def last_code_block(completion: str) -> str | None:
     return found.get(True, found.get(False))
 
 
-def same_output(output: str, expected: str) -> bool:
+def _command(sandbox: Sandbox, program: str) -> list[str]:
+    imports = f"import sys; sys.path += {sandbox.import_from!r}\n" if sandbox.import_from else ""
+    return [sandbox.python, "-I", "-S", "-c", imports + program]
+
+
+def same_output(output: str, expected: str, *, whole_by_value: bool = False) -> bool:
     """Whether two outputs are the same to a public grader: line by line, white space at the ends and its amount aside.
 
     A word that is expected to be a decimal number ("0.50", "1e-3") may differ by 1e-6, absolutely or relatively; a whole
-    number may not. The output has to be there to its last line: a right beginning is not enough.
+    number may not, unless `whole_by_value` lets 2.0 pass for 2. The output has to be there to its last line: a right
+    beginning is not enough.
 
     >>> same_output("1  2 \\n0.3333333\\n\\n", "1 2\\n0.33333333"), same_output("1", "1\\n2"), same_output("1.0", "1")
     (True, False, False)
     """
+    same_word = functools.partial(_same_word, whole_by_value=whole_by_value)
     lines, expected_lines = ([line.split() for line in text.rstrip().split("\n")] for text in (output, expected))
     return len(lines) == len(expected_lines) and all(
-        len(words) == len(expected_words) and all(map(_same_word, words, expected_words))
+        len(words) == len(expected_words) and all(map(same_word, words, expected_words))
         for words, expected_words in zip(lines, expected_lines, strict=True)
     )
 
 
-def _same_word(word: str, expected: str) -> bool:
+def _same_word(word: str, expected: str, *, whole_by_value: bool) -> bool:
     if word == expected:
         return True
+    if whole_by_value and _WHOLE.fullmatch(expected) and _FLOAT.fullmatch(word) and len(word) + len(expected) <= 120:
+        return "e" not in word.casefold() and Fraction(word) == int(expected)
     if not _FLOAT.fullmatch(expected) or len(word) > 60:
         return False
     try:
@@ -267,9 +298,9 @@ def _same_word(word: str, expected: str) -> bool:
         return False
 
 
-def _each(tests: ProgramTests) -> Iterator[_Output | _Value]:
+def _each(tests: ProgramTests, rules: CodeOptions) -> Iterator[_Output | _Value]:
     if tests.type == "stdin":
-        yield from map(_Output, tests.inputs, tests.outputs)
+        yield from (_Output(*pair, rules) for pair in zip(tests.inputs, tests.outputs, strict=True))
     elif tests.type == "function":
         for arguments, expected in zip(tests.inputs, tests.outputs, strict=True):
             asked = {"name": tests.fn_name, "arguments": arguments, "setup": tests.setup}

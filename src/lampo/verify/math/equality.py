@@ -18,10 +18,12 @@ from fractions import Fraction
 from functools import reduce
 from typing import Any
 
+from .labels import is_asked_for, is_label, may_be_an_equation, solutions
 from .latex import read_answer
-from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Unsupported, number
+from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Undecided, Unsupported, number
 from .typesetting import clean_answer, words_of
 from .units import vocabulary
+from .unread import may_be_unread
 from .values import Undefined, Values, close
 
 NUM_POINTS = 10
@@ -42,7 +44,7 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
         gold_tree = read_answer(gold)
         if not _Comparison(gold, gold).same(gold_tree, gold_tree):
             return None, "the gold answer is not equal to itself"
-    except (Malformed, Unsupported, TooLarge, Undefined) as error:
+    except (Malformed, Unsupported, Undecided, TooLarge, Undefined) as error:
         return None, f"the gold answer cannot be read: {error}"
     try:
         answer_tree = read_answer(_with_unit_of(gold_tree, answer))
@@ -51,7 +53,9 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
         else:
             same = _Comparison(gold, answer, tolerance).same(gold_tree, answer_tree)
     except Unsupported as error:
-        return None, f"not supported: {error}"
+        return (None if may_be_unread(gold_tree, answer) else False), f"not supported: {error}"
+    except Undecided as error:
+        return None, f"not decided: {error}"
     except (Malformed, TooLarge, Undefined) as error:
         return False, f"no answer that can be evaluated: {error}"
     if not same and gold_tree.op == "text" and len(str(gold_tree.value).split()) > _MAX_WORDS:
@@ -111,7 +115,6 @@ class _End:
 
 
 _Piece = tuple[_End, _End]
-_MEASURES = vocabulary("abs sin cos tan cot sec csc")
 _EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree call ratio")
 
 
@@ -126,11 +129,13 @@ class _Comparison:
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether two trees are the same answer."""
-        gold, answer = self.tidy(gold), self.tidy(answer)
+        gold, answer = self.tidy(self.solved(gold)), self.tidy(self.solved(answer))
         if "text" in (gold.op, answer.op):
             return _plain_words(gold) == _plain_words(answer) != ""
         if gold.op == "relation" and answer.op == "relation":
             return self.same_relation(gold, answer)
+        if gold.op == "relation" and answer.op != "relation" and (asked := self.asked_for(gold)) is not None:
+            return self.same_as_asked_for(*asked, answer)
         for one, other in ((gold, answer), (answer, gold)):
             if one.op == "relation" and (stated := self.stated(one, of_value=one is answer)) is not None:
                 value, other = stated[1], self.tidy(other)
@@ -155,6 +160,11 @@ class _Comparison:
         if is_infinite(answer) or answer.value == "empty" or gold.value == "empty":
             return False
         return self.same_angle_or_value(gold, answer)
+
+    def solved(self, node: Node) -> Node:
+        """A list p = 5, q = 2, p = 7, q = 2 as the tuples of its values; all else as it is."""
+        is_list = node.op == "sequence" and node.value in ("", "and")
+        return (solutions(node, self.stated) or node) if is_list else node
 
     def tidy(self, node: Node) -> Node:
         """Write out plus-minus signs, and leave out the repeats of a list; a list of one is its item."""
@@ -216,30 +226,49 @@ class _Comparison:
         gold answer they are equations. None for other relations. A chain of numbers that are not equal states nothing.
         """
         sides, signs = list(node.args), list(node.value if isinstance(node.value, tuple) else ())
-        while signs and signs[-1] == "~" and not (len(sides) == 2 and _is_label(sides[0])):
+        while signs and signs[-1] == "~" and not (len(sides) == 2 and is_label(sides[0])):
             sides.pop()  # 1/3, which is about 0.33
+            signs.pop()
+        while len(sides) > 1 and sides[-1].op == "label":  # 15 = \sum_{k=1}^5 k, of which the sum is not read
+            sides.pop()
             signs.pop()
         if not signs:
             return Node("label"), sides[0]
-        if signs == ["in"] and _is_label(sides[0]):
+        if signs == ["in"] and is_label(sides[0]):
             return sides[0], sides[1]
         if set(signs) - {"=", "~"}:
             return None
         label, value = sides[0], sides[-1]
-        is_named = [_is_label(side) or (of_value and _is_asked_for(side)) for side in (label, value)]
+        is_named = [is_label(side) or (of_value and is_asked_for(side)) for side in (label, value)]
         if len(sides) == 2 and is_named == [False, True] and not _has_symbols(label):
             label, value, is_named = value, label, [True, False]  # 5 = x
         elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
             return None
         if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and not str(label.value).startswith("?"):
             return None
-        if value == number(0) and is_named[0] and label.op != "call" and not _is_label(label):
+        if value == number(0) and is_named[0] and label.op != "call" and not is_label(label):
             return None  # x^2 + xy = 0 is an equation
         numbers = [side for side in sides if side.op in _EXPRESSIONS and not _has_symbols(side)]
         numbers = [side for side in numbers if side is not label or not is_named[0]]
         if value.op in _EXPRESSIONS and not all(self.same(value, other) for other in numbers if other is not value):
             raise Malformed("a chain of numbers that are not equal")
         return label, value
+
+    def asked_for(self, gold: Node) -> tuple[Node, Node] | None:
+        """(label, value) of a gold answer such as m + n = 5 or |AB| = 1, whose value may be all that was asked for."""
+        sides = gold.args
+        if gold.value != ("=",) * (len(sides) - 1) or not _has_symbols(sides[0]) or is_label(sides[0]):
+            return None
+        is_value = sides[-1].op in _EXPRESSIONS and not _has_symbols(sides[-1]) and sides[-1] != number(0)
+        return (sides[0], sides[-1]) if is_value else None
+
+    def same_as_asked_for(self, label: Node, value: Node, answer: Node) -> bool:
+        """Whether the bare value is given. That of x + y = 5, which may be a line, cannot be told."""
+        if not self.same(value, answer):
+            return False
+        if not is_asked_for(label) or may_be_an_equation(label):
+            raise Undecided("the gold answer is an equation, or the value of its left-hand side")
+        return True
 
     def same_relation(self, gold: Node, answer: Node) -> bool:
         stated = self.stated(gold), self.stated(answer)
@@ -286,7 +315,7 @@ class _Comparison:
         for node in (gold, answer):
             sign = node.value[0] if isinstance(node.value, tuple) and len(node.value) == 1 else ""
             if sign not in ("<", "<=", ">", ">=", "!="):
-                raise Unsupported("relations that are not compared")
+                raise Undecided("relations that are not compared")
             left, right = node.args if sign[0] != ">" else node.args[::-1]
             signs.append(sign.replace(">", "<"))
             forms.append(Node("add", (left, Node("neg", (right,)))))
@@ -336,7 +365,7 @@ class _Comparison:
         unread = [node for node, region in zip((gold, answer), regions, strict=True) if region is None]
         if not all(map(self.is_region, unread)) or not _has_symbols(answer):
             return False
-        raise Unsupported("a set of reals of a strange form")
+        raise Undecided("a set of reals of a strange form")
 
     def region(self, node: Node) -> list[_Piece] | None:
         """A set of reals as its pieces in order; None if it is none of those that are understood."""
@@ -499,12 +528,19 @@ class _Comparison:
             if not gold_unit.measures_the_same_as(answer_unit):  # pyright: ignore
                 return False
             sides = [Node("mul", (node.args[0], number(node.value.factor))) for node in (gold, answer)]  # pyright: ignore
-            same = self.same_value(sides[0], sides[1])
-            if not same and any(name.startswith("mod ") for name, _ in gold_unit.powers):  # pyright: ignore
-                raise Unsupported("two numbers that may be congruent")
-            return same
+            modulus = next((name for name, _ in gold_unit.powers if name.startswith("mod ")), None)  # pyright: ignore
+            return self.same_value(sides[0], sides[1]) or (
+                modulus is not None and self.congruent(sides[0], sides[1], modulus)
+            )
         bare = [node.args[0] if node.op == "quantity" else node for node in (gold, answer)]
         return all(node.op in _EXPRESSIONS - {"degree"} for node in bare) and self.same(bare[0], bare[1])
+
+    def congruent(self, gold: Node, answer: Node, modulus: str) -> bool:
+        """Whether 12 (mod 7) is 5 (mod 7)."""
+        values = [Values(BASE_DIGITS, {}).of(node) for node in (gold, answer) if not _has_symbols(node)]
+        if len(values) < 2 or not modulus[4:].isdigit() or not all(isinstance(value, Fraction) for value in values):
+            raise Undecided("two values that may be congruent")
+        return int(modulus[4:]) > 0 and (values[0] - values[1]) % int(modulus[4:]) == 0
 
     def same_angle_or_value(self, gold: Node, answer: Node) -> bool:
         if self.same_value(gold, answer):
@@ -669,36 +705,6 @@ def _is_solved(node: Node) -> bool:
         if other == Node("number", value=other.value) and other.value == 0 and len(symbols) == 1:
             return symbols[0].op == "symbol"
     return False
-
-
-def _is_label(node: Node) -> bool:
-    """Whether this names something: a symbol, a product of some (AB), f(x), a tuple of symbols, a text."""
-    if node.op in ("symbol", "text", "label"):
-        return True
-    if node.op == "constant":
-        return node.value == "e"
-    if node.op == "call":
-        return str(node.value).startswith("?")
-    return (node.op == "mul" or node.value == "()") and all(map(_is_label, node.args))
-
-
-def _is_asked_for(node: Node) -> bool:
-    """Whether a value is asked for by this, as by m + n, AB^2, |z| and cos A; 3x, x + 1 and x^2 belong to equations."""
-    names = list(_names(node))
-    return None not in names and (names == [node] or len(set(names)) > 1)
-
-
-def _names(node: Node) -> Iterator[Node | None]:
-    """What a sum, product, quotient or power is made of: m, f(2), |z|, cos A; None for all else, such as numbers."""
-    if node.op in ("add", "mul", "div", "neg"):
-        for arg in node.args:
-            yield from _names(arg)
-    elif node.op == "pow" and node.args[1].op == "number":
-        yield from _names(node.args[0])
-    elif node.op == "call" and node.value in _MEASURES:
-        yield node if all(name is not None for arg in node.args for name in _names(arg)) else None
-    else:
-        yield node if node.op == "symbol" or (node.op == "call" and str(node.value).startswith("?")) else None
 
 
 def _same_label(one: Node, other: Node) -> bool:

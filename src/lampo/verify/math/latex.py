@@ -49,6 +49,8 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _CLOCK = re.compile(
     r"([0-9]{1,2})\s*:\s*([0-5][0-9])(?:\s*:\s*([0-5][0-9]))?\s*([ap])?\.?\s*(?:m\b\.?)?", re.IGNORECASE
 )
+_REPEATS = re.compile(r"([0-9]*\.[0-9]*?)([0-9]{1,3}?)\2{2,}")
+"""0.333... and 1.2454545...: digits that stand three times and then go on."""
 _LEAD_IN = re.compile(
     r"(?:\A|\s)(?:is|are|be|answer|equals|gives|get|answers|thus|so|hence|therefore|approximately)\s*:?\s*\Z|:\s*\Z",
     re.IGNORECASE,
@@ -232,14 +234,20 @@ class _Parser:
             sides = [self.side()]
             if self.kind not in _RELATIONS and self.kind not in self.enders():
                 self.expect("end")
-        except (Malformed, Unsupported):
+        except Malformed:
             sides = [self.label(start)]
+        except Unsupported:
+            sides = [self.unread_side(start)]
         signs: list[str] = []
         while self.kind in _RELATIONS or self.kind == r"\not":
             negated = self.accept(r"\not")
             sign = _RELATIONS.get(self.take().kind, "")
             signs.append({"=": "!=", "in": "notin"}.get(sign, "") if negated else sign)
-            sides.append(self.side())
+            start = self.position
+            try:
+                sides.append(self.side())
+            except Unsupported:
+                sides.append(self.unread_side(start, is_last=signs[-1] == "="))
         return Node("relation", tuple(sides), tuple(signs)) if signs else sides[0]
 
     @staticmethod
@@ -262,6 +270,20 @@ class _Parser:
         self.position = start
         return self.side()  # says again what is wrong
 
+    def unread_side(self, start: int, is_last: bool = False) -> Node:
+        """A side of mathematics that is not read, such as a sum, where a value follows an equality sign or came before."""
+        depth, self.position = 0, start
+        while self.kind != "end" and depth >= 0:
+            depth += (self.kind in ("(", "[", "{", r"\{")) - (self.kind in (")", "]", "}", r"\}"))
+            if depth == 0 and self.kind == "=" and self.position > start:
+                return Node("label")
+            if depth == 0 and self.kind in _SEPARATORS:
+                break
+            self.take()
+        if is_last and depth == 0 and self.kind == "end":
+            return Node("label")
+        return self.label(start)
+
     def side(self) -> Node:
         """Sets joined by union, intersection and difference; a single expression, perhaps with a unit, is the rule."""
         left = self.quantity()
@@ -277,8 +299,8 @@ class _Parser:
         expression = self.ratio()
         if self.accept(r"\pmod", r"\mod"):
             modulus = self.atom()
-            if modulus.op != "number":
-                raise Unsupported("a modulus that is no number")
+            if modulus.op not in ("number", "symbol"):
+                raise Unsupported("a modulus that is neither a number nor a letter")
             return Node("quantity", (expression,), Unit(Fraction(1), frozenset({(f"mod {modulus.value}", 1)})))
         words = ""
         while self.kind == "text" or (words and self.kind in ("^", "/", "*", r"\cdot")):
@@ -334,6 +356,10 @@ class _Parser:
     def sum(self) -> Node:
         """Terms; or what stands above and below in the old notations of TeX, `1 \\over 2` and `5 \\choose 2`."""
         above = self.terms()
+        if self.accept(r"\bmod"):
+            above = Node("call", (above, self.product()), "mod")
+            if above.args[0].op == "add" or self.kind in ("+", "-", r"\bmod"):
+                raise Unsupported("a remainder within a sum")
         if self.accept(r"\over"):
             return Node("div", (above, self.terms()))
         if self.accept(r"\choose"):
@@ -620,6 +646,13 @@ class _Parser:
             return based
         if text.endswith("."):
             raise Malformed("a point without digits")
+        if self.kind == r"\ldots" and (repeats := _REPEATS.fullmatch(text)):
+            self.take()
+            first, period = repeats[1], repeats[2]
+            return number(
+                Fraction(first + "0")
+                + Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(first.partition(".")[2])
+            )
         return number(Fraction(text))
 
     def based(self, digits: str) -> Node | None:
@@ -751,7 +784,7 @@ class _Parser:
 
 _OTHER_MATHEMATICS = vocabulary(
     "int iint iiint oint sum prod lim limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
-    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff bmod "
+    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff "
     "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
     "stackrel overset underset substack aleph complement cong propto bullet square top bot"
 )

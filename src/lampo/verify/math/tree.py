@@ -23,6 +23,10 @@ class Unsupported(Exception):
     """The text may be an answer, but holds something that is not read here."""
 
 
+class Undecided(Exception):
+    """Two answers are read, and whether they are the same cannot be told here."""
+
+
 class TooLarge(Exception):
     """The answer is too long, too deep, or its value too large."""
 

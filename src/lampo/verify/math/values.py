@@ -109,7 +109,11 @@ class Values:
             case "degree":
                 return self.real(self.of(node.args[0])) * self.mp.pi / 180
             case "call":
-                return self._call(str(node.value), [self.of(arg) for arg in node.args])
+                args = [self.of(arg) for arg in node.args]
+                try:
+                    return self._call(str(node.value), args)
+                except (ValueError, ZeroDivisionError, OverflowError):  # of mpmath, at a pole
+                    raise Undefined(f"{node.value} has a pole") from None
         raise Malformed("this is no expression")
 
     def _constant(self, name: str) -> Any:
@@ -188,8 +192,13 @@ class Values:
             if None in numbers:
                 raise Undefined(f"{name} of numbers that are not whole")
             return Fraction((gcd if name == "gcd" else lcm)(*numbers))  # pyright: ignore[reportArgumentType]
+        if name == "mod":
+            above, below = self._whole(args[0]), self._whole(args[1])
+            if above is None or below is None or below < 1:
+                raise Undefined("a remainder of numbers that are not whole")
+            return Fraction(above % below)
         if name in ("max", "min"):
-            return (max if name == "max" else min)(args, key=lambda value: self._ordered(value))
+            return (max if name == "max" else min)(args, key=lambda value: self._ordered(self.real(value)))
         if name == "abs":
             return abs(args[0])
         if name in ("floor", "ceil"):

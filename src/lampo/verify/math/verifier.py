@@ -67,7 +67,7 @@ class MathOptions(UnboundedVerifier):
         values = _plain_value(gold), _plain_value(given)
         if values[0] is None or values[1] is None:
             same_text = values[0] is values[1] and _without_space(gold) == _without_space(given)
-            return Verdict("right", _shorten(given)) if same_text and is_readable(gold) else None
+            return Verdict("right", _shorten(given)) if same_text else None
         same = values[0] == values[1] or abs(values[0] - values[1]) <= Fraction(self.tolerance) * abs(values[0])
         return Verdict("right" if same else "wrong", _shorten(given))
 

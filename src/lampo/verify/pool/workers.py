@@ -32,6 +32,8 @@ PATIENCE_S = 0.1
 PATIENCE_SHARE = 0.05
 """A verification that takes longer than both, PATIENCE_S and this share of its time limit, leaves its place to another,
 and goes on at the lowest priority."""
+PATIENCE_ON_THE_CLOCK = 5.0
+"""Or that takes so many times as long on the clock: it waits for a processor, and so do those behind it."""
 PRIORITY, SLOW_PRIORITY = 10, 19
 """As of `nice`: of verifications, which leave the processors to whoever samples and trains, and of those that take long."""
 SPARES = 16
@@ -44,6 +46,10 @@ LAST_MOMENT_S = 0.1
 SHORTEST_WAIT_S = 0.01
 WAITING_COUNTS = 0.03
 """A second of waiting for a processor counts so many: a busy machine is not the verifier's fault, but nobody waits for ever."""
+WALL_FACTOR, WALL_S = 10.0, 30.0
+"""On the clock none takes longer than so many times its limit, and so many seconds at least, however busy the machine is."""
+CROWD_FACTOR, CROWD_S = 4.0, 10.0
+"""The same where more slow verifications run at once than there are workers: it is each other that they wait for."""
 SHORTAGE_S = 2.0
 """So long a process that cannot fork its only worker waits before it leaves the next try to a fresh one."""
 RECYCLE_AFTER = 2000
@@ -105,6 +111,7 @@ class Worker:
     before: tuple[float, float] = (0.0, 0.0)
     blocked_s: float = 0.0
     slow: bool = False
+    crowded: bool = False
     num_done: int = 0
 
     def take(self, job: Job) -> None:
@@ -113,9 +120,20 @@ class Worker:
         Raises:
             OSError: the process is gone.
         """
-        self.job, self.begin, self.blocked_s, self.slow = job, time.monotonic(), 0.0, False
+        self.job, self.begin, self.blocked_s = job, time.monotonic(), 0.0
+        self.slow = self.crowded = False
         self.before = processor_times(self.pid) or (0.0, 0.0)
         self.pipe.send_bytes(_HEAD.pack(job.number, job.memory_mib) + job.kind + job.work)
+
+    @property
+    def wall_s(self) -> float:
+        """How long its job may take on the clock, whatever it waits for."""
+        factor, least = (CROWD_FACTOR, CROWD_S) if self.crowded else (WALL_FACTOR, WALL_S)
+        return max(factor * self.job.timeout_s, least) if self.job else least
+
+    def wall_seconds(self) -> float:
+        """How long it has been at its job on the clock."""
+        return time.monotonic() - self.begin
 
     def seconds(self) -> float:
         """How long it has been at its job, where Linux tells: in which it computed or was blocked, but did not wait for a processor."""
@@ -227,7 +245,11 @@ class Supervisor:
 
     def _seconds_to_next_event(self) -> float:
         events = [
-            (self._limit_s(job) if worker.slow else min(job.patience_s, self._limit_s(job))) - worker.seconds()
+            min(
+                (self._limit_s(job) if worker.slow else min(job.patience_s, self._limit_s(job))) - worker.seconds(),
+                (worker.wall_s if worker.slow else min(worker.wall_s, PATIENCE_ON_THE_CLOCK * job.patience_s))
+                - worker.wall_seconds(),
+            )
             for worker in self._workers.values()
             if (job := worker.job)
         ]
@@ -286,19 +308,29 @@ class Supervisor:
         self._answer(job, _unknown(f"the verifier's process {why or ended}", seconds))
 
     def _stop_late_ones(self) -> None:
+        slow = [worker for worker in self._workers.values() if worker.job and worker.slow]
+        if len(slow) > self._num_workers:
+            for worker in slow:
+                worker.crowded = True
         for worker in list(self._workers.values()):
             if worker.job is None:
                 continue
             job, seconds, limit_s = worker.job, worker.seconds(), self._limit_s(worker.job)
-            if seconds >= limit_s:
+            wall_s = worker.wall_s
+            is_out_of_time = worker.wall_seconds() >= wall_s
+            if seconds >= limit_s or is_out_of_time:
                 if worker.pipe.poll():  # it spoke in the last moment
                     self._worker_spoke(worker)
+                elif is_out_of_time and seconds < limit_s:
+                    self._stop(worker)
+                    waited = f"took longer than {wall_s:.3g} s on the clock and was stopped"
+                    self._answer(job, _unknown(f"{waited}; it had a processor for a part of it only", seconds))
                 elif limit_s < job.timeout_s:
                     self._give_up(worker, job, seconds, limit_s)
                 else:
                     self._stop(worker)
                     self._answer(job, _unknown(f"took longer than {limit_s:.3g} s and was stopped", seconds))
-            elif seconds >= job.patience_s:
+            elif seconds >= job.patience_s or worker.wall_seconds() >= PATIENCE_ON_THE_CLOCK * job.patience_s:
                 self._slow_down(worker)
 
     def _give_up(self, worker: Worker, job: Job, seconds: float, limit_s: float) -> None:

@@ -16,18 +16,19 @@ __all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "find_sandbox"]
 SWITCH = "allow_unsandboxed_code_execution"
 
 
-def find_sandbox(*, allow_unsandboxed: bool = False) -> Sandbox:
-    """The sandbox of this machine. It is tried for real, once a process.
+def find_sandbox(*, allow_unsandboxed: bool = False, packages: tuple[str, ...] = ()) -> Sandbox:
+    """The sandbox of this machine, in which programs may import these packages. It is tried for real, once a process.
 
     Raises:
         LampoError: none starts here, and running without one was not asked for; says why, and what to do.
+        SandboxError: a package is not installed.
     """
     found = _bubblewrap()
     if isinstance(found, Bubblewrap):
-        return found
+        return found.with_packages(packages) if packages else found
     if allow_unsandboxed:
         _warn()
-        return UnsafeLocal()
+        return UnsafeLocal(packages)
     raise LampoError(
         f"Code written by a model runs only in a sandbox, and none starts here: {found}\n"
         "Install bubblewrap: apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora), "

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .cgroup import Cgroup, writable_roots
+from .packages import INSIDE, locate
 from .runner import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 
 ENTER_GROUPS = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
@@ -26,11 +27,14 @@ class Bubblewrap:
     are capped for all that it starts together where control groups can be made; started by root, it insists on them.
     """
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
+    def __init__(self, roots: tuple[Path, ...], packages: tuple[str, ...] = ()) -> None:
         self.python = os.path.realpath(sys.executable)
         self._program = shutil.which("bwrap") or "bwrap"
         self._roots = roots
         self._flags = _flags(self.python)
+        self.import_from: list[str] = [INSIDE] if packages else []
+        for place in locate(packages):
+            self._flags += ["--ro-bind", str(place), f"{INSIDE}/{place.name}"]
 
     @classmethod
     def start(cls) -> Bubblewrap:
@@ -52,6 +56,14 @@ class Bubblewrap:
         if outcome.stdout != b"42\n":
             raise SandboxError(f"bubblewrap ran a first program wrongly: {outcome.exit}, {outcome.stderr}")
         return sandbox
+
+    def with_packages(self, packages: tuple[str, ...]) -> Bubblewrap:
+        """The same, where programs may import these.
+
+        Raises:
+            SandboxError: one is not installed.
+        """
+        return Bubblewrap(self._roots, packages)
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
         """See `Sandbox.run`."""

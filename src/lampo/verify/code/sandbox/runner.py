@@ -63,6 +63,8 @@ class Sandbox(Protocol):
 
     python: str
     """The interpreter inside."""
+    import_from: list[str]
+    """Folders inside from which programs import besides the standard library."""
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
         """Run it to its end, or stop it; nothing that it started is left.

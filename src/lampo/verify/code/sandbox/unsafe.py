@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .packages import locate
 from .runner import Limits, Outcome, SandboxError, memory_file, rlimits, watch
 
 DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
@@ -19,8 +20,9 @@ DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 class UnsafeLocal:
     """Runs a command unprotected: it can read and write all that this user can, and use the network."""
 
-    def __init__(self) -> None:
+    def __init__(self, packages: tuple[str, ...] = ()) -> None:
         self.python = os.path.realpath(sys.executable)
+        self.import_from = sorted({str(place.parent) for place in locate(packages)})
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
         """See `Sandbox.run`; but what it starts in another session is left behind.
