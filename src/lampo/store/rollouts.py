@@ -75,6 +75,17 @@ def read_group(run: Path, step: int, number: int) -> Record:
     raise LampoError(f"Step {step} of {run} has no group {number}.")
 
 
+def find_shard_damage(run: Path, step: int) -> str | None:
+    """What is wrong with the file of a step's rollouts, or None: whether it can be unpacked to its end."""
+    try:
+        with gzip.open(shard_path(run, step), "rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One group in the index.
