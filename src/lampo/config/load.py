@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..options import OWN
+from ..store.text import HALF
 from ..types import LampoError
 from .explain import explain_error
 from .methods import METHODS, method_settings, under
@@ -179,7 +180,7 @@ def _find_unusable(value: Any, where: str = "") -> Iterator[str]:
             yield from _find_unusable(inner, f"{where}[{number}]")
     elif isinstance(value, int) and abs(value) >= 2**63:
         yield f"{where}: the number is too large, it has {value.bit_length()} bits (most: 63)"
-    elif isinstance(value, str) and not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+    elif isinstance(value, str) and HALF.search(value):
         yield f"{where}: the text holds half a character ({ascii(value)[:40]})"
 
 

@@ -31,6 +31,7 @@ from ..config.schema import ModelOptions
 from ..store.checkpoints import is_run, model_of_run
 from ..store.files import write_folder
 from ..store.lock import lock
+from ..store.text import writable
 from ..types import LampoError
 
 logger = logging.getLogger("lampo")
@@ -242,7 +243,7 @@ def encode_beginning(tokenizer: Any, text: str) -> list[int]:
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
     """Text of token ids, special tokens left out."""
-    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return writable(tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def resolve_path(path: str) -> str:
