@@ -83,11 +83,18 @@ def train(
         bool,
         typer.Option("--dry-run", help="Train nothing. Check data, prompts and answers, and count tokens and memory."),
     ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --resume: go on although this differs from the run's start, a setting or data. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Train a policy: warm start, then reinforcement learning; ends with a report."""
     from .train.command import train as run
 
-    run(recipe, settings or [], resume=resume, dry_run=dry_run)
+    run(recipe, settings or [], resume=resume, dry_run=dry_run, accepted=accept or [])
 
 
 @app.command("eval")
@@ -259,11 +266,7 @@ def compare(
 
     from .compare.command import compare_study
 
-    try:
-        compare_study(study, Console(), only_page=page)
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped. Go on with: lampo compare {study}")
-        raise typer.Exit(130) from None
+    compare_study(study, Console(), only_page=page)
 
 
 @app.command()

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 
 class Interrupt:
-    """Whether the user asked to stop; a second Ctrl-C stops at once."""
+    """Whether the user asked to stop; a second time stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextmanager
     def watch(self) -> Iterator[Interrupt]:
-        """Take Ctrl-C and SIGTERM as a wish to stop after the current step."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
+        """Take Ctrl-C, SIGTERM and a closed terminal as a wish to stop after the current step."""
 
-        def ask(number: int, _frame: object) -> None:
+        def ask(_number: int, _frame: object) -> None:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
+            with suppress(OSError):  # not print, which may be what the signal interrupted
+                os.write(2, b"Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.\n")
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handled_by(ask):
             yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """SIGTERM and a closed terminal are Ctrl-C too: what is under way can tidy up."""
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup asks
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def when_parent_ends(number: signal.Signals) -> None:

@@ -126,16 +126,16 @@ def test_trained_on_equals_trained_so_long_at_once(finished: Path, tmp_path: Pat
     assert curve(path) == curve(finished)
     ours, theirs = weights(keep(path)), weights(finished / "model")
     assert all(ours[name].equal(theirs[name]) for name in theirs)
-    (entry,) = json.loads((path / "manifest.json").read_text())["resumed"]
-    assert (entry["settings"], entry["after"]) == (["training.steps=6"], "train-000003")
+    entries = json.loads((path / "manifest.json").read_text())["resumed"]
+    assert (["training.steps=6"], "train-000003") in [(entry["settings"], entry["after"]) for entry in entries]
     assert resume(path) == []  # its config.yaml says 6
 
 
 def test_a_refused_setting_changes_nothing(path: Path) -> None:
-    before = {file: file.read_bytes() for file in path.glob("*.*")}
+    before = {file: file.read_bytes() for file in path.glob("[!.]*.*")}
     with pytest.raises(LampoError, match=r"--resume cannot set run\.seed"):
         Run.resume(path, ["training.steps=9", "run.seed=1"])
-    assert {file: file.read_bytes() for file in path.glob("*.*")} == before
+    assert {file: file.read_bytes() for file in path.glob("[!.]*.*")} == before
 
 
 def test_a_run_at_its_end_without_checkpoints_is_not_begun_anew(path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ..store.files import write_file
+from ..store.lock import lock
 from ..types import LampoError
+from ..view.output import output_failed, unfailing_output
 from .collect import collect
 from .comparison import TunedMethod, compare_methods, tuned_methods
 from .comparison_page import write_comparison
@@ -31,8 +32,17 @@ def compare_study(study: Path, console: Console, *, only_page: bool = False) -> 
 
     Raises:
         LampoError: as `compare` and `finished_results` say.
-        KeyboardInterrupt: the user stopped it; the same call goes on.
+        SystemExit: with status 130, the user stopped it; the same call goes on.
     """
+    with unfailing_output():
+        try:
+            _compare_study(study, console, only_page=only_page)
+        except KeyboardInterrupt:
+            print(f"Stopped. Go on with: lampo compare {study}", file=sys.stderr if output_failed() else sys.stdout)
+            raise SystemExit(130) from None
+
+
+def _compare_study(study: Path, console: Console, *, only_page: bool) -> None:
     plan = load_study(study)
     if only_page:
         results, source = finished_results(plan, study.parent)
@@ -85,7 +95,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         KeyboardInterrupt: the user stopped it; the same call goes on.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(plan.folder):
+    with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
         plan.check()
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
         if crashed:
@@ -145,17 +155,6 @@ def _rates(chosen: Mapping[tuple[str, str], TunedMethod]) -> dict[tuple[str, str
 def _has_ended(run: Planned) -> bool:
     """Whether it is finished, or crashed when it was last tried."""
     return crash_of(run) is not None or is_finished(run)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """As the only process that runs the study; the system lets go when the process ends, however it does."""
-    with (folder / "study.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LampoError(f"The study in {folder} is under way in another process.") from None
-        yield
 
 
 def _results(runs: Sequence[Planned], phase: Phase) -> list[RunResult]:

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-from ..config.load import load_config
-from ..config.schema import TrainConfig
+from ..config.load import differing, load_config
 from ..store.files import write_file
 from ..store.metrics import read_metrics
 from ..types import LampoError
@@ -90,30 +88,16 @@ def is_finished(run: Planned) -> bool:
     config = run.path / "config.yaml"
     if not config.is_file():
         return False
-    differing = _differing(load_config(config), run.config)
-    if differing:
+    changes = differing(load_config(config), run.config)
+    if changes:
         raise LampoError(
-            f"{run.path} was made with other settings than the study has now ({', '.join(differing)}). Give the study another name, "
+            f"{run.path} was made with other settings than the study has now ({', '.join(changes)}). Give the study another name, "
             "or delete that folder."
         )
     if not (run.path / "metrics.jsonl").is_file():
         return False
     done = {(record["stage"], record["step"]) for record in read_metrics(run.path)}
     return ("evaluation", run.config.training.steps) in done
-
-
-def _differing(a: TrainConfig, b: TrainConfig) -> list[str]:
-    """The settings in which two recipes differ, as section.key."""
-    first, second = (dict(_flat(config.model_dump())) for config in (a, b))
-    return [key for key in first | second if first.get(key) != second.get(key)]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def crash_of(run: Planned) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 
@@ -16,11 +15,13 @@ from .. import process as environment  # noqa: F401  it must run before torch is
 from ..config.schema import TrainConfig
 from ..interrupt import when_parent_ends
 from ..process import prepare
+from ..store.lock import LOCK, lock
 from ..train.loop import train
 from ..train.run import Run
 from ..train.session import Stopped
 from ..types import LampoError
 from ..view.console import Progress
+from ..view.output import Unfailing
 
 
 def work(config: TrainConfig, path: Path, log: Path) -> None:
@@ -35,13 +36,14 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
     with log.open("a", encoding="utf-8", buffering=1) as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-        sys.stdout = sys.stderr = stream
-        _wait_for(stream)
+        sys.stdout = sys.stderr = output = cast("TextIO", Unfailing(stream))
+        # a process that a killed study left behind ends its step of the same run first
+        _alone = lock(log.with_suffix(".lock"), f"The run {path}", wait=_say_that_it_waits)
         try:
             _remove_unborn(path)
             prepare(config)
             run, complaints = Run.resume(path) if (path / "config.yaml").is_file() else (Run.create(config), [])
-            with Progress(path.name, Console(file=stream)) as progress:
+            with Progress(path.name, Console(file=output)) as progress:
                 for complaint in complaints:
                     progress.note(complaint)
                 train(run, progress)
@@ -55,13 +57,8 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
                 shutil.rmtree(path / folder, ignore_errors=True)
 
 
-def _wait_for(log: TextIO) -> None:
-    """Until a process that a killed study left behind has ended its step of the same run."""
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("waiting for another process that works on this run")
-        fcntl.flock(log, fcntl.LOCK_EX)
+def _say_that_it_waits() -> None:
+    print("waiting for another process that works on this run")
 
 
 def _remove_unborn(path: Path) -> None:
@@ -72,7 +69,7 @@ def _remove_unborn(path: Path) -> None:
     """
     if not path.is_dir() or (path / "config.yaml").exists():
         return
-    left_behind = {path / "rollouts", path / ".config.yaml.partial"}
+    left_behind = {path / "rollouts", path / ".config.yaml.partial", path / LOCK}
     if not set(path.rglob("*")) <= left_behind:
         raise LampoError(f"{path} is in the way: it has no config.yaml, so it is no run. Move it or delete it.")
     shutil.rmtree(path)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..store.files import write_file
+from ..store.lock import LOCK, lock
 from ..types import LampoError, Response, Verdict
 from .scores import Difference, ProblemMean, majority, mean_over_problems, paired_difference, pass_at_k
 
@@ -67,13 +68,19 @@ class ProblemRecord:
 class Records:
     """The folder of one benchmark's records.
 
+    Attributes:
+        folder: where they are.
+        done: those that are there, by the problem's id.
+        lock: held until it is released, so that no other process writes there.
+
     Raises:
-        LampoError: it was begun with other settings.
+        LampoError: it was begun with other settings, or another process writes there.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self.lock = lock(folder / LOCK, f"The evaluation in {folder}")
         file = folder / SETTINGS
         if file.exists():
             _refuse_other_settings(folder, yaml.safe_load(file.read_text(encoding="utf-8")), settings)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..seeds import derive_seed
 from ..types import LampoError, MicroBatch
 from .context import Context, context_of
 from .logprobs import linear_logprobs
-from .pretrained import decode, encode, from_scratch, load_pretrained
+from .pretrained import decode, encode, find_unfit, from_scratch, load_pretrained
 from .token_spans import TokenSpans
 
 ALIGNMENT = 64
@@ -59,6 +60,8 @@ class Policy:
         _avoid_cudnn_attention(device)
         self.model.eval()
         self.end_ids = _end_ids(model, tokenizer)
+        if tokenizer.eos_token_id is None:  # only generation_config.json names one; a demonstration ends with it
+            tokenizer.eos_token_id = self.end_ids[0]
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.end_ids[0]
         # the second is its name before transformers 5.24, and in models that still have it
@@ -88,9 +91,19 @@ class Policy:
             # the second is its name in older releases of transformers
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
+        if unfit := find_unfit(model, tokenizer):
+            raise LampoError(
+                f"Cannot use the model {options.path or 'of model.config'}: {unfit} (model.path, model.tokenizer)."
+            )
         if options.lora is not None:
             model = with_lora(model, options.lora, seed, weights)
-        return cls(model, tokenizer, device=device, autocast=autocast)
+        try:
+            return cls(model, tokenizer, device=device, autocast=autocast)
+        except (LampoError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a configuration that makes a model, and one that does not run
+            told = shorten(f"{type(error).__name__}: {error}", 400, placeholder=" ...")
+            raise LampoError(f"The model {options.path or 'of model.config'} cannot be run: {told}") from error
 
     @property
     def core(self) -> PreTrainedModel:
@@ -259,6 +272,8 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds shapes and no numbers")
     except (RuntimeError, AssertionError) as error:
         raise LampoError(
             f"model.device is {name!r}, which this machine or this build of torch does not have: {error}"
@@ -278,7 +293,14 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
             yield from value if isinstance(value, list) else [value]
 
     generation = getattr(model, "generation_config", None)
-    ids = {*flat(tokenizer.eos_token_id), *flat(generation.eos_token_id if generation is not None else None)}
+    named = [*flat(tokenizer.eos_token_id), *flat(generation.eos_token_id if generation is not None else None)]
+    num_words = model.get_input_embeddings().weight.shape[0]
+    if unfit := [each for each in named if type(each) is not int or not 0 <= each < num_words]:
+        raise LampoError(
+            f"The model names {unfit[0]!r} as an end-of-sequence token, and its tokens are numbered from 0 to {num_words - 1}. Mend "
+            "eos_token_id in its generation_config.json, or the end token of its tokenizer (model.path)."
+        )
+    ids = {*named}
     if not ids:
         raise LampoError("The tokenizer names no end-of-sequence token, so no completion could ever end.")
     return sorted(ids)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import transformers
 from packaging.version import Version
-from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
@@ -32,6 +31,8 @@ from ..config.schema import ModelOptions
 from ..messages import did_you_mean
 from ..store.checkpoints import is_run, model_of_run
 from ..store.files import write_folder
+from ..store.lock import lock
+from ..store.text import writable
 from ..types import LampoError
 
 logger = logging.getLogger("lampo")
@@ -55,12 +56,49 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
 def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrainedModel:
     attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=options.allow_remote_code, **attention
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            trust_remote_code=options.allow_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **attention,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:  # transformers lets through whatever its readers make of a damaged file
+        _let_through(error)
         remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
         raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
+    if wrong := _find_wrong_weights(model, report):
+        raise LampoError(f"Cannot load the model {options.path!r}: {wrong} (model.path).")
+    return model
+
+
+def _find_wrong_weights(model: PreTrainedModel, report: Mapping[str, Any]) -> str | None:
+    """What transformers would replace by random weights, or what no step could mend."""
+    for name, there, expected in sorted(report["mismatched_keys"]):
+        return f"its weight {name} has the shape {tuple(there)}, and its config.json says {tuple(expected)}"
+    if missing := sorted(map(str, report["missing_keys"])):
+        return f"{len(missing)} of its weights are in no file, for example {missing[0]}"
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not torch.isfinite(torch.stack(weight.detach().aminmax())).all():
+            return f"its weight {name} holds values that are not finite"
+    return None
+
+
+def find_unfit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why a tokenizer cannot be that of the model, or None."""
+    if not encode(tokenizer, "0 a"):
+        return "its tokenizer knows no word: are its files, tokenizer.json above all, in the folder?"
+    num_words, num_rows = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+    if num_words > num_rows:
+        return f"its tokenizer has {num_words:,} words and the model {num_rows:,}: they do not belong together"
+    return None
+
+
+def _let_through(error: Exception) -> None:
+    """What is not the file's fault."""
+    if isinstance(error, LampoError | torch.OutOfMemoryError):
+        raise error
 
 
 def load_model_config(options: ModelOptions, path: str) -> PreTrainedConfig:
@@ -71,7 +109,8 @@ def load_model_config(options: ModelOptions, path: str) -> PreTrainedConfig:
     """
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=options.allow_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # as for the weights
+        _let_through(error)
         remedy = "Give a folder with config.json, a .gguf file, or a hub name this machine can reach (model.path)."
         raise LampoError(f"Cannot load the model {path!r}: {_reason(error, remedy)}") from error
 
@@ -84,7 +123,8 @@ def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
     """
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=options.allow_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # as for the weights
+        _let_through(error)
         remedy = "Give a folder with tokenizer.json, or a hub name this machine can reach (model.tokenizer)."
         raise LampoError(f"Cannot load the tokenizer {path!r}: {_reason(error, remedy)}") from error
 
@@ -92,8 +132,11 @@ def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
 def _reason(error: Exception, remedy: str) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code that comes with it. Read that code, then allow it with model.allow_remote_code: true."
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"{first_line} {remedy}"
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    told = " ".join(lines[:2]) if lines[:1] and lines[0].endswith(":") else next(iter(lines), "")
+    if not isinstance(error, OSError | ValueError | ImportError):  # a KeyError says no more than the key
+        told = f"{type(error).__name__}: {told}"
+    return f"{shorten(told, 400, placeholder=' ...').rstrip('.,:')}. {remedy}"
 
 
 def from_scratch(
@@ -201,7 +244,7 @@ def encode_beginning(tokenizer: Any, text: str) -> list[int]:
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
     """Text of token ids, special tokens left out."""
-    return tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return writable(tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def resolve_path(path: str) -> str:
@@ -273,7 +316,10 @@ def _merged(adapters: Path) -> Path:
 
     Lower precision would round away what they add. Neither transformers nor vLLM loads adapters of adapters, so these must go.
     """
-    base = json.loads((adapters / ADAPTERS).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    try:
+        base = json.loads((adapters / ADAPTERS).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise LampoError(f"Cannot read {adapters / ADAPTERS}: {error} (model.path).") from None
     if not base:
         raise LampoError(
             f"{adapters} holds LoRA adapters of a model from scratch, whose weights are in no folder (model.path). "
@@ -289,8 +335,14 @@ def _merge(base: str, adapters: Path, folder: Path) -> None:
     from peft import PeftModel
 
     model = _load_model(ModelOptions(path=base), resolve_path(base), torch.float32)
-    PeftModel.from_pretrained(model, str(adapters)).merge_and_unload().save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-    AutoTokenizer.from_pretrained(adapters).save_pretrained(folder)
+    try:
+        merged = PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    except Exception as error:
+        _let_through(error)
+        remedy = "Give adapters of this base model (model.path)."
+        raise LampoError(f"Cannot put the LoRA adapters of {adapters} on {base}: {_reason(error, remedy)}") from error
+    merged.save_pretrained(folder)
+    load_tokenizer(ModelOptions(path=base), str(adapters)).save_pretrained(folder)
 
 
 def _digest(file: Path, *more: str) -> str:
@@ -306,8 +358,8 @@ def _made_once(target: Path, what: str, fill: Callable[[Path], None]) -> Path:
     """The folder of the cache, filled now if it is not there."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / f".{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the work done
+        wait = partial(logger.info, "Waiting for another process that makes %s.", target)
+        with lock(target.parent / f".{target.name}.lock", what, wait=wait):  # a second one finds the work done
             if not target.is_dir():
                 logger.info("%s in %s (once).", what, target)
                 write_folder(target, fill)

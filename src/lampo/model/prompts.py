@@ -128,16 +128,29 @@ def _encode(problem: Problem, policy: Reader, options: PromptOptions) -> list[in
     if options.chat and not has_template:
         raise LampoError("prompt.chat is true, but the tokenizer has no chat template. Leave prompt.chat out.")
     if options.chat is False or not has_template:
-        return encode_beginning(policy.tokenizer, text if options.system is None else f"{options.system}\n\n{text}")
+        return _some(
+            encode_beginning(policy.tokenizer, text if options.system is None else f"{options.system}\n\n{text}"),
+            problem,
+        )
     messages = [{"role": "user", "content": text}]
     if options.system is not None:
         messages.insert(0, {"role": "system", "content": options.system})
     try:
-        return policy.tokenizer.apply_chat_template(
+        ids = policy.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, **options.chat_options
         )["input_ids"]
-    except TemplateError as error:
+    except Exception as error:  # a template is a program
+        told = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
         raise LampoError(
-            f"The model's chat template refuses the prompt: {error}. Change prompt.system or prompt.chat_options, or set prompt.chat "
+            f"The model's chat template refuses the prompt: {told}. Change prompt.system or prompt.chat_options, or set prompt.chat "
             "to false."
         ) from None
+    return _some(ids, problem)
+
+
+def _some(ids: list[int], problem: Problem) -> list[int]:
+    if not ids:
+        raise LampoError(
+            f"The prompt of problem {problem.id!r} becomes no token at all: see the template and the tokenizer."
+        )
+    return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,15 +41,32 @@ class Position:
         return (self.stage == "train", self.step)
 
 
-def latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The latest checkpoint whose checksums hold, and a line for every damaged one passed over."""
+def latest_checkpoint(folder: Path, unfit: Callable[[Path], str | None] | None = None) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint whose checksums hold, and a line for every one passed over.
+
+    Args:
+        folder: of the checkpoints.
+        unfit: says of a whole one why it cannot be used all the same, or None.
+    """
     complaints: list[str] = []
     for path in reversed(checkpoint_folders(folder)):
-        wrong = find_corruption(path)
-        if wrong is None:
+        wrong = find_corruption(path) or _find_wrong_position(path)
+        if wrong is not None:
+            complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
+        elif unfit is not None and (wrong := unfit(path)) is not None:
+            complaints.append(f"Checkpoint {path} cannot be used ({wrong}); falling back to the one before it.")
+        else:
             return path, complaints
-        complaints.append(f"Checkpoint {path} is damaged ({wrong}); falling back to the one before it.")
     return None, complaints
+
+
+def _find_wrong_position(checkpoint: Path) -> str | None:
+    try:
+        position = read_position(checkpoint)
+    except (OSError, ValueError, TypeError) as error:
+        return f"{POSITION} cannot be read: {error}"
+    named = f"{position.stage}-{position.step:06d}"
+    return None if named == checkpoint.name else f"it holds {named}"
 
 
 def is_run(folder: Path) -> bool:

@@ -61,12 +61,14 @@ def find_corruption(path: Path) -> str | None:
     """What is wrong with a folder that `write_folder` made, or None."""
     try:
         expected: dict[str, str] = json.loads((path / MANIFEST).read_text())
+        if not isinstance(expected, dict) or not expected:
+            return f"{MANIFEST} names no files"
         for name, digest in expected.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
             if _digest(path / name) != digest:
                 return f"{name} does not match its checksum"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None
 

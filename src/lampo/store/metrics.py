@@ -37,6 +37,31 @@ def read_metrics(run: Path) -> list[Record]:
     return list(records.values())
 
 
+def find_metrics_damage(file: Path, num_bytes: int) -> str | None:
+    """What is wrong with the beginning of `metrics.jsonl` that a checkpoint relies on, or None.
+
+    Args:
+        file: the metrics; a missing file is an empty one.
+        num_bytes: how long it was when the checkpoint was written.
+    """
+    data = b""
+    if file.exists():
+        with file.open("rb") as stream:
+            data = stream.read(num_bytes)
+    if len(data) < num_bytes:
+        return f"{file.name} has {len(data):,} bytes and had {num_bytes:,}"
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+            whole = isinstance(record["stage"], str) and isinstance(record["step"], int)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            whole = False
+        if not whole:
+            return f"{file.name} is damaged in line {number}"
+    return f"{file.name} is damaged in line {len(lines)}" if lines[-1] else None
+
+
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
     """One measure before and after training, formatted, so that console and page say the same; "" where unmeasured."""

@@ -27,6 +27,8 @@ from ..types import LampoError
 
 Record = dict[str, Any]
 
+HALF_ESCAPED = "backslashreplace"
+"""How half a surrogate pair, from a verifier of the user's own for example, is written: as JSON writes it."""
 PROMPT_HEAD = 1_000
 """Characters of a prompt that the index keeps, and a search looks at."""
 
@@ -47,7 +49,7 @@ def write_shard(run: Path, step: int, groups: Sequence[Record]) -> Path:
     path = shard_path(run, step)
     lines = "".join(json.dumps(group, ensure_ascii=False) + "\n" for group in groups)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(gzip.compress(lines.encode(), compresslevel=3, mtime=0))
+    partial.write_bytes(gzip.compress(lines.encode(errors=HALF_ESCAPED), compresslevel=3, mtime=0))
     partial.replace(path)
     _append(path.parent, [_IndexLine(step, _signature(path), [entry(group) for group in groups])])
     return path
@@ -73,6 +75,17 @@ def read_group(run: Path, step: int, number: int) -> Record:
         for line in islice(lines, number, None):
             return json.loads(line)
     raise LampoError(f"Step {step} of {run} has no group {number}.")
+
+
+def find_shard_damage(run: Path, step: int) -> str | None:
+    """What is wrong with the file of a step's rollouts, or None: whether it can be unpacked to its end."""
+    try:
+        with gzip.open(shard_path(run, step), "rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +212,7 @@ def _append(folder: Path, lines: Sequence[_IndexLine]) -> None:
         for line in lines
     ]
     with (folder / "index.jsonl").open("ab") as stream:
-        stream.write("".join("\n" + json.dumps(line, ensure_ascii=False) for line in plain).encode())
+        stream.write("".join("\n" + json.dumps(line, ensure_ascii=False) for line in plain).encode(errors=HALF_ESCAPED))
 
 
 def _index_lines(folder: Path) -> Iterator[_IndexLine]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..store.text import writable
 from ..types import LampoError
 from .folders import ENDINGS, split_files
+
+logger = logging.getLogger("lampo")
 
 Row = tuple[int, dict[str, Any]]
 """A line or row number, from 1, and the row's columns."""
@@ -60,13 +64,25 @@ def _rows_of_file(file: Path) -> Iterator[Row]:
 
 
 def _read_lines(file: Path) -> Iterator[Row]:
+    replaced: list[int] = []
     try:
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield number, _read_line(line, f"{file}, line {number}")
+                    read = _read_line(line, f"{file}, line {number}")
+                    row = writable(read) if "\\u" in line else read  # half a character can only be an escape
+                    if row is not read:
+                        replaced.append(number)
+                    yield number, row
     except (OSError, UnicodeDecodeError) as error:
         raise LampoError(f"{file}: not readable as UTF-8 text ({error}).") from None
+    if replaced:
+        logger.warning(
+            "%s: %d rows hold half a character, which is replaced; the first is in line %d",
+            file,
+            len(replaced),
+            replaced[0],
+        )
 
 
 def _read_line(line: str, location: str) -> dict[str, Any]:

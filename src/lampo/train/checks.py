@@ -31,6 +31,11 @@ class Problems:
         return [*self.task.train, *self.task.heldout]
 
     @property
+    def by_name(self) -> dict[str, Sequence[Problem]]:
+        """Each set of them by what it is for."""
+        return {"train": self.task.train, "heldout": self.task.heldout, **self.benchmarks}
+
+    @property
     def others(self) -> list[Problem]:
         """Those of the benchmarks."""
         return [*chain.from_iterable(self.benchmarks.values())]

@@ -5,25 +5,30 @@ The recipe is read before the engine is imported: a misspelt name or setting is 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.load import load_config
 from ..config.recipes import find_recipe
+from ..interrupt import stopped_at_once
 from ..store.files import reason
 from ..types import LampoError
+from ..view.output import output_failed, unfailing_output
 
 if TYPE_CHECKING:
     from .run import Run
 
 
-def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool) -> None:
+def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool, accepted: Sequence[str] = ()) -> None:
     """Train a recipe and write the report; exits with status 130 after Ctrl-C.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out.
     """
+    if accepted and not resume:
+        raise LampoError("--accept is for --resume: it says what may differ from the run's start.")
     if dry_run:
         if resume:
             raise LampoError(
@@ -34,43 +39,52 @@ def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool)
 
         check(config)
         return
-    run, notes = _resumed(recipe, settings) if resume else (_new(recipe, settings), [])
+    with unfailing_output(), stopped_at_once():
+        _train(recipe, settings, accepted, resume=resume)
+
+
+def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, resume: bool) -> None:
+    path = None if not resume else recipe if recipe.is_dir() else _newest(find_recipe(recipe))
+    config = load_config(_recipe(recipe), settings) if path is None else load_config(path / "config.yaml")
+    from ..process import prepare
     from ..view.console import Progress
+    from .extend import recipe_notes
     from .finish import finish
     from .loop import train as train_run
+    from .run import Run
     from .session import Stopped
 
-    with Progress(run.path.name) as progress:
-        for note in notes:
-            progress.note(note)
-        try:
-            train_run(run, progress)
-        except Stopped as stopped:
-            progress.note(f"{stopped} Go on with: lampo train {run.path} --resume")
-            raise SystemExit(130) from None
-        except OSError as error:
-            saved = f"What was saved before is whole; go on with: lampo train {run.path} --resume"
-            raise LampoError(f"{reason(error)} {saved}") from None
-    finish(run)
-
-
-def _new(recipe: Path, settings: Sequence[str]) -> Run:
-    config = load_config(_recipe(recipe), settings)
-    from ..process import prepare
-    from .run import Run
-
     prepare(config)
-    return Run.create(config)
+    run = None
+    try:
+        run, notes = (Run.create(config), []) if path is None else Run.resume(path, settings, accepted)
+        with Progress(run.path.name) as progress:
+            if path is not None and not recipe.is_dir():
+                notes += recipe_notes(load_config(find_recipe(recipe)), config)
+            for note in notes:
+                progress.note(note)
+            train_run(run, progress)
+        finish(run)
+    except Stopped as stopped:
+        _say(f"{stopped} {_go_on(run)}")
+        raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        if run is None or run.discard_unused():
+            _say("Stopped at once. Nothing was done yet, and no run is left behind.")
+        else:
+            _say(f"Stopped at once. What was done since the last checkpoint is lost. {_go_on(run)}")
+        raise SystemExit(130) from None
+    except OSError as error:
+        raise LampoError(f"{reason(error)} What was saved before is whole. {_go_on(run)}") from None
 
 
-def _resumed(recipe: Path, settings: Sequence[str]) -> tuple[Run, list[str]]:
-    path = recipe if recipe.is_dir() else _newest(find_recipe(recipe))
-    from ..process import prepare
-    from .run import Run
+def _go_on(run: Run | None) -> str:
+    return "" if run is None else f"Go on with: lampo train {run.path} --resume"
 
-    run, notes = Run.resume(path, settings)
-    prepare(run.config)
-    return run, notes
+
+def _say(text: str) -> None:
+    """On standard output, or where that is lost on standard error."""
+    print(text, file=sys.stderr if output_failed() else sys.stdout, flush=True)
 
 
 def _recipe(recipe: Path) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ..config.load import load_config, parse_setting
+from ..config.load import differing, load_config, parse_config, parse_setting
 from ..config.schema import TrainConfig
 from ..learner.optimizer import learning_rate
 from ..messages import did_you_mean
@@ -49,6 +50,46 @@ def extended(run: Path, settings: Sequence[str], position: Position) -> tuple[Tr
             "To end earlier, press Ctrl-C: the checkpoint is a whole model."
         )
     return after, _notes(before, after, position) if new > old else []
+
+
+def edited(run: Path, config: TrainConfig, began_with: Any, accepted: Sequence[str]) -> list[str]:
+    """Lines that say in which settings a run's config.yaml is no longer what the run was made with.
+
+    Args:
+        run: the run directory.
+        config: what its config.yaml says now.
+        began_with: the settings of its manifest; None where it has none.
+        accepted: settings that may differ.
+
+    Raises:
+        LampoError: one differs that `--resume --set` could not change, and it is not accepted by name.
+    """
+    try:
+        before = parse_config(began_with, "the manifest") if isinstance(began_with, dict) else config
+    except LampoError:  # of another version, whose settings have other names
+        return []
+    changes = differing(before, config)
+    lowered = {"training.steps"} if config.training.steps < before.training.steps else set()
+    refused = {
+        key: change for key, change in changes.items() if key not in {*CHANGEABLE, *accepted} - (lowered - {*accepted})
+    }
+    if refused:
+        told = "".join(f"\n  {key}: {then!r} then, {now!r} now" for key, (then, now) in refused.items())
+        raise LampoError(
+            f"{run / 'config.yaml'} was edited after the run began:{told}\nThe run would not be what it says. Put the settings back, "
+            f"start a new run, or resume all the same: lampo train {run} --resume"
+            + "".join(f" --accept {key}" for key in refused)
+        )
+    return [f"config.yaml was edited: {key} was {then!r} and is {now!r}" for key, (then, now) in changes.items()]
+
+
+def recipe_notes(recipe: TrainConfig, run: TrainConfig) -> list[str]:
+    """A line where a recipe is no longer what the run was made of: the run goes on with its own settings."""
+    told = [
+        f"{key} ({of_run!r} in the run, {of_recipe!r} in the recipe)"
+        for key, (of_run, of_recipe) in differing(run, recipe).items()
+    ]
+    return [f"The recipe differs from the run, which goes on with its own settings: {'; '.join(told)}"] if told else []
 
 
 def _notes(before: TrainConfig, after: TrainConfig, position: Position) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -18,6 +17,7 @@ from ..view.console import final_table
 from ..view.report.report_page import write_report
 from .model_card import CARD, front_matter, model_card
 from .run import Run
+from .soundness import read_manifest
 
 
 def finish(run: Run) -> None:
@@ -26,9 +26,17 @@ def finish(run: Run) -> None:
     Raises:
         LampoError: the disk is full or cannot be written.
     """
-    model = keep_model(run)
-    report = write_report(run.path)
-    final_table(summary(read_metrics(run.path)), next_steps(run, model, report))
+    with run.alone():
+        model = keep_model(run)
+        rows, report = summary(read_metrics(run.path)), run.path / "report.html"
+        try:
+            write_report(run.path)
+        except OSError as error:
+            final_table(rows, next_steps(run, model, None))
+            raise LampoError(
+                f"Cannot write {report}: {error.strerror or error}. Make room, then: lampo train {run.path} --resume"
+            ) from None
+        final_table(rows, next_steps(run, model, report))
 
 
 def keep_model(run: Run) -> Path | None:
@@ -42,8 +50,8 @@ def keep_model(run: Run) -> Path | None:
     checkpoint, target = run.weights, model_folder(run.path)
     if checkpoint is None or target.is_dir():  # a later checkpoint would have deleted it
         return target if target.is_dir() else None
-    manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
-    card = model_card(run.path, run.config, read_metrics(run.path), manifest, _base_card(run.config))
+    manifest, _ = read_manifest(run.path)
+    card = model_card(run.path, run.config, read_metrics(run.path), manifest or {}, _base_card(run.config))
 
     def fill(partial: Path) -> None:
         for file in sorted(checkpoint.rglob("*")):
@@ -65,11 +73,12 @@ def keep_model(run: Run) -> Path | None:
     return target
 
 
-def next_steps(run: Run, model: Path | None, report: Path) -> Sequence[tuple[str, str]]:
+def next_steps(run: Run, model: Path | None, report: Path | None) -> Sequence[tuple[str, str]]:
     """What the last lines of a run say, each with its label."""
     path, steps = shlex.quote(str(run.path)), run.config.training.steps
     lines = [("model", str(model))] if model is not None else []
-    lines.append(("report", str(report)))
+    if report is not None:
+        lines.append(("report", str(report)))
     if steps > 0:
         lines.append(("rollouts", f"lampo inspect {path}"))
     if model is not None:

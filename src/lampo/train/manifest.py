@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..types import Problem
 
 
 def manifest() -> dict[str, Any]:
@@ -42,6 +47,28 @@ def manifest() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions,
     }
+
+
+def data_facts(problems: Mapping[str, Sequence[Problem]]) -> dict[str, dict[str, Any]]:
+    """How many problems there are in each set, and a hash of all that is in them."""
+    return {name: {"problems": len(each), "sha256": _digest(each)} for name, each in problems.items()}
+
+
+def _digest(problems: Sequence[Problem]) -> str:
+    content = hashlib.sha256()
+    for problem in problems:
+        texts = (
+            problem.id,
+            problem.prompt,
+            problem.answer,
+            problem.reference,
+            problem.demonstration,
+            repr(problem.verifier),
+        )
+        # what is no plain value may be written with its address, so only its type counts
+        fields = json.dumps(dict(problem.fields), default=lambda value: type(value).__name__)
+        content.update(json.dumps([*texts, fields]).encode())
+    return content.hexdigest()
 
 
 def _git_commit() -> str | None:

@@ -138,7 +138,10 @@ def _use(run: Path, config: TrainConfig) -> str:
 
 
 def _provenance(manifest: Mapping[str, Any]) -> str:
-    commands = [manifest.get("command"), *(entry["command"] for entry in manifest.get("resumed", []))]
+    commands = [
+        manifest.get("command"),
+        *(entry["command"] for entry in manifest.get("resumed", []) if entry.get("settings", True)),
+    ]
     versions = ", ".join(f"{package} {version}" for package, version in manifest.get("versions", {}).items())
     lines = [
         "```sh",

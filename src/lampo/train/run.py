@@ -2,7 +2,7 @@
 
 runs/NAME/
   config.yaml        every setting, loads as a recipe
-  manifest.json      command, versions, git commit
+  manifest.json      command, versions, git commit, settings, hashes of the data; the same of every resume
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
   not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo
@@ -10,6 +10,7 @@ runs/NAME/
   model/             the trained model with its card, once the run is at its end
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
   report.html
+  .lock              held by the process that writes here
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +34,30 @@ from ..learner.optimizer import Optimizer
 from ..model.policy import Policy
 from ..model.token_spans import TokenSpans
 from ..seeds import derive_seed
-from ..store.checkpoints import Position, Stage, latest_checkpoint, model_folder, read_position
+from ..store.checkpoints import Position, Stage, model_folder, read_position
 from ..store.files import write_file
+from ..store.lock import LOCK, Lock, lock
 from ..store.metrics import read_metrics
-from ..store.rollouts import write_shard
+from ..store.rollouts import rollout_steps, shard_path, write_shard
 from ..types import Group, LampoError, Problem
 from .checkpoint import Companion, restore_checkpoint, save_checkpoint
-from .extend import extended
+from .extend import edited, extended
 from .manifest import manifest
 from .rollout_records import group_records
+from .soundness import data_changes, read_manifest, shard_notes, sound_checkpoint, version_notes
 
 
 class Run:
     """An open run directory."""
 
-    def __init__(self, path: Path, config: TrainConfig, checkpoint: Path | None) -> None:
+    def __init__(
+        self, path: Path, config: TrainConfig, checkpoint: Path | None, held: Lock, accepted: Sequence[str] = ()
+    ) -> None:
         self.path = path
         self.config = config
         self._checkpoint = checkpoint
+        self._lock = held
+        self._accepted = accepted
         self.position = _position(checkpoint)
         self._metrics = (path / "metrics.jsonl").open("ab")
 
@@ -70,45 +78,94 @@ class Run:
                     break
                 except FileExistsError:
                     number += 1
-            (path / "rollouts").mkdir()
-            write_file(path / "config.yaml", dump_config(config).encode())
-            write_file(path / "manifest.json", json.dumps(manifest(), indent=1).encode())
-            return cls(path, config, None)
+            try:
+                held = lock(path / LOCK, f"The run {path}")
+                (path / "rollouts").mkdir()
+                write_file(path / "config.yaml", dump_config(config).encode())
+                _write_manifest(path, manifest() | {"config": config.model_dump(mode="json")})
+                return cls(path, config, None, held)
+            except BaseException:  # a full disk, Ctrl-C
+                shutil.rmtree(path, ignore_errors=True)
+                raise
         except OSError as error:
             raise LampoError(
                 f"Cannot make a run directory in {folder.absolute()}: {error.strerror or error}. Choose another with --set run.folder=DIR."
             ) from None
 
     @classmethod
-    def resume(cls, path: Path, settings: Sequence[str] = ()) -> tuple[Run, list[str]]:
+    def resume(cls, path: Path, settings: Sequence[str] = (), accepted: Sequence[str] = ()) -> tuple[Run, list[str]]:
         """Go on with a run: the latest whole checkpoint, or the start; later metrics and rollouts are undone.
 
         Args:
             path: the run directory.
             settings: `a.b=c`, written into its config.yaml; see `extended` for those that a run may change.
+            accepted: settings that differ from those the run began with, or "data", which would else be refused.
 
         Returns:
-            the run, and lines the user should read (damaged checkpoints, what the settings change).
+            the run, and lines the user should read: what is damaged, and what differs from before.
 
         Raises:
-            LampoError: a setting may not change, or a run at its end has lost its checkpoints.
+            LampoError: another process works on the run; a setting may not change; what the run relies on is lost or is not what it
+                was; or a run at its end has lost its checkpoints.
         """
+        if not path.is_dir():
+            raise LampoError(f"There is no run {path} to resume.")
+        held = lock(path / LOCK, f"The run {path}")
+        try:
+            return cls._resume(path, settings, accepted, held)
+        except BaseException:
+            held.release()
+            raise
+
+    @classmethod
+    def _resume(cls, path: Path, settings: Sequence[str], accepted: Sequence[str], held: Lock) -> tuple[Run, list[str]]:
         config = load_config(path / "config.yaml")
-        checkpoint, notes = latest_checkpoint(path / "checkpoints")
+        checkpoint, notes = sound_checkpoint(path)
         if checkpoint is None:
             _refuse_to_lose(path, config, notes)
+        position = _position(checkpoint)
+        notes += shard_notes(path, position)
+        before, complaints = read_manifest(path)
+        now = manifest()
+        notes += complaints + edited(path, config, (before or {}).get("config"), accepted)
+        notes += version_notes(before or {}, now)
         if settings:
-            config, changes = extended(path, settings, _position(checkpoint))
+            config, changes = extended(path, settings, position)
             notes += changes
-            _record_settings(path, config, settings, checkpoint)
-        run = cls(path, config, checkpoint)
+        entry = {key: now[key] for key in ("command", "started", "python", "git_commit", "versions")}
+        entry |= {"settings": [*settings], "accepted": [*accepted], "after": checkpoint.name if checkpoint else None}
+        told = (before or now) | {"config": config.model_dump(mode="json")}
+        told["resumed"] = [*told.get("resumed", []), entry]
+        _write_manifest(path, told)
+        if settings:
+            write_file(path / "config.yaml", dump_config(config).encode())
+        run = cls(path, config, checkpoint, held, accepted)
         run._metrics.truncate(run.position.metrics_bytes)
-        rollouts = path / "rollouts"
-        rollouts.mkdir(exist_ok=True)
-        for file in rollouts.glob("*.jsonl.gz"):
-            if run.position.stage == "warmstart" or int(file.name.split(".")[0]) > run.position.step:
-                file.unlink()
+        (path / "rollouts").mkdir(exist_ok=True)
+        for step in rollout_steps(path):
+            if position.stage == "warmstart" or step > position.step:
+                shard_path(path, step).unlink()
         return run, notes
+
+    def check_data(self, problems: dict[str, dict[str, Any]]) -> list[str]:
+        """Record what problems the run is made with, and compare them with those it was made with before.
+
+        Returns:
+            lines the user should read.
+
+        Raises:
+            LampoError: they are others, the run has begun, and "data" is not accepted.
+        """
+        told, _ = read_manifest(self.path)
+        told = told or manifest()
+        changes = data_changes(told.get("data"), problems)
+        if changes and self._checkpoint is not None and "data" not in self._accepted:
+            raise LampoError(
+                f"The problems are not those that the run {self.path} was made with: {'; '.join(changes)}. Put the data back, start a new "
+                f"run, or resume with the new ones all the same: lampo train {self.path} --resume --accept data"
+            )
+        _write_manifest(self.path, told | {"data": problems})
+        return [f"The run goes on with other problems: {'; '.join(changes)}"] if changes else []
 
     @property
     def weights(self) -> Path | None:
@@ -189,16 +246,22 @@ class Run:
         if model_folder(self.path).exists():  # of an earlier end, which the run has gone beyond
             shutil.rmtree(model_folder(self.path))
 
-    def discard_unused(self) -> None:
-        """Delete the directory of a run that failed before anything happened in it."""
-        if (
-            self._metrics.tell() == 0 and not (self.path / "checkpoints").exists()
-        ):  # damaged ones are the user's to judge
-            shutil.rmtree(self.path)
+    def discard_unused(self) -> bool:
+        """Delete the directory of a run in which nothing happened yet; whether it was deleted."""
+        # damaged checkpoints are the user's to judge
+        if (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
+            return False
+        shutil.rmtree(self.path)
+        return True
+
+    def alone(self) -> AbstractContextManager[object]:
+        """As the only process that writes into the directory, after `close` too."""
+        return lock(self.path / LOCK, f"The run {self.path}") if self._metrics.closed else nullcontext()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files, and let other processes write into the directory."""
         self._metrics.close()
+        self._lock.release()
 
 
 def _position(checkpoint: Path | None) -> Position:
@@ -217,15 +280,8 @@ def _refuse_to_lose(path: Path, config: TrainConfig, notes: Sequence[str]) -> No
         )
 
 
-def _record_settings(path: Path, config: TrainConfig, settings: Sequence[str], checkpoint: Path | None) -> None:
-    """Write what the run goes on with into its config.yaml, and into manifest.json since when."""
-    started = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    now = manifest()
-    entry = {key: now[key] for key in ("command", "started", "versions")}
-    entry |= {"settings": list(settings), "after": checkpoint.name if checkpoint else None}
-    resumed = [*started.get("resumed", []), entry]
-    write_file(path / "manifest.json", json.dumps(started | {"resumed": resumed}, indent=1).encode())
-    write_file(path / "config.yaml", dump_config(config).encode())
+def _write_manifest(path: Path, facts: Mapping[str, Any]) -> None:
+    write_file(path / "manifest.json", json.dumps(facts, indent=1).encode())
 
 
 def find_run(folder: Path, name: str) -> Path | None:

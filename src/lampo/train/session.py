@@ -24,6 +24,7 @@ from ..view.console import Progress
 from ..view.trackers import Trackers, open_trackers
 from .checkpoint import Companion
 from .checks import check_problems, check_prompts, load_problems
+from .manifest import data_facts
 from .run import Run
 from .step_record import Stopwatch
 
@@ -59,6 +60,8 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
         progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
     problems = load_problems(config)
+    for note in run.check_data(data_facts(problems.by_name)):
+        progress.note(note)
     pool = stack.enter_context(VerifierPool())
     check_problems(config, problems, pool, progress.note)
     policy = load_policy(config, run.weights)

@@ -41,7 +41,7 @@ class Progress:
 
     def __init__(self, name: str, console: Console | None = None) -> None:
         self._name = name
-        self._console = console or Console(force_terminal=sys.stdout.isatty())
+        self._console = console or _standard_output()
         on_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(self, console=self._console, refresh_per_second=4) if on_terminal else None
         self._began = time.monotonic()
@@ -152,7 +152,7 @@ def final_table(
     rows: Sequence[SummaryRow], next_steps: Sequence[tuple[str, str]] = (), console: Console | None = None
 ) -> None:
     """Print what changed from before to after training, then a line a label: where things are, and what to type next."""
-    console = console or Console(force_terminal=sys.stdout.isatty())
+    console = console or _standard_output()
     if rows:
         style = (
             {"box": box.SIMPLE_HEAD, "header_style": "dim"}
@@ -170,6 +170,10 @@ def final_table(
     width = max((len(label) for label, _ in next_steps), default=0) + 2
     for label, text in next_steps:
         console.out(f"{label + ':':{width}}{text}", highlight=False)
+
+
+def _standard_output() -> Console:
+    return Console(force_terminal=sys.stdout is not None and sys.stdout.isatty())
 
 
 def _duration(seconds: float) -> str:

@@ -111,6 +111,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_a_remedy(tmp_path: Path) 
 def test_resuming_without_a_checkpoint_undoes_everything(run: Run) -> None:
     run.log("train", 1, {"loss": 0.5})
     (run.path / "rollouts" / "000001.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    run.close()
     again, complaints = Run.resume(run.path)
     assert complaints == []
     assert again.weights is None

@@ -6,6 +6,7 @@ It opens with what a practitioner reads first: the method, the model, accuracy b
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,10 @@ import yaml
 from ...store.files import write_file
 from ...store.metrics import read_metrics, summary
 from ...store.rollouts import Record, read_groups, rollout_steps
+from ...types import LampoError
 from ..charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
+
+logger = logging.getLogger("lampo")
 
 POINTS_A_CURVE = 400  # a longer run is thinned to about this many
 ROWS_A_TABLE = 12
@@ -478,8 +482,12 @@ def _sampled_rollouts(run: Path) -> list[dict[str, Any]]:
     chosen = sorted({steps[0], steps[len(steps) // 2], steps[-1]}) if steps else []
     sampled = []
     for step in chosen:
-        groups = sorted(read_groups(run, step), key=_spread, reverse=True)
-        shown = [_group(group) for group in groups[:GROUPS_A_STEP]]
+        try:
+            groups = sorted(read_groups(run, step), key=_spread, reverse=True)
+            shown = [_group(group) for group in groups[:GROUPS_A_STEP]]
+        except (LampoError, KeyError, TypeError, AttributeError) as error:  # the rest of the report is none the worse
+            logger.warning("The report leaves out the rollouts of step %d: %s", step, error)
+            continue
         sampled.append({"step": step, "num_groups": len(groups), "groups": shown})
     return sampled
 

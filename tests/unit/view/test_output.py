@@ -1,0 +1,62 @@
+import errno
+import io
+import sys
+from typing import TextIO, cast
+
+import pytest
+
+from lampo.view.output import Unfailing, output_failed, unfailing_output
+
+
+class Failing(io.StringIO):
+    """Takes nothing while `broken`."""
+
+    broken: OSError | ValueError | None = None
+
+    def write(self, text: str) -> int:
+        if self.broken is not None:
+            raise self.broken
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), ValueError("closed"), OSError(5, "EIO")]
+)
+def test_a_write_that_fails_is_dropped_told_once_and_tried_again(error: OSError | ValueError) -> None:
+    stream, told = Failing(), io.StringIO()
+    output = Unfailing(cast("TextIO", stream), tell=told)
+    print("one", file=output)
+    stream.broken = error
+    print("two", file=output)
+    print("three", file=output, flush=True)
+    stream.broken = None  # a disk that has room again
+    print("four", file=output)
+    assert stream.getvalue() == "one\nfour\n"
+    assert told.getvalue().count("The output cannot be written") == 1
+    assert output.failure is error
+
+
+def test_standard_output_is_put_back_and_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, errors = Failing(), io.StringIO()
+    stream.broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", errors)
+    with pytest.raises(KeyError), unfailing_output():
+        _print_and_raise()
+    assert sys.stdout is stream
+    assert not output_failed()
+    assert errors.getvalue() == "The output cannot be written (Broken pipe). The work goes on without it.\n"
+
+
+def test_characters_that_the_terminal_lacks_are_written_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with unfailing_output():
+        print("π \ud83d")
+    assert raw.getvalue() == b"\\u03c0 \\ud83d\n"
+
+
+def _print_and_raise() -> None:
+    print("lost")
+    assert output_failed()
+    raise KeyError
