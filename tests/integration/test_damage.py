@@ -246,3 +246,12 @@ def test_a_config_that_cannot_be_read_is_refused_and_nothing_is_touched(path: Pa
     with pytest.raises(LampoError, match=r"config\.yaml is (not valid YAML|empty or no mapping)"):
         Run.resume(path)
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != ".lock"} == before
+
+
+def test_a_resumed_run_is_never_deleted_even_if_nothing_is_left_of_it(path: Path) -> None:
+    shutil.rmtree(path / "checkpoints")
+    (path / "metrics.jsonl").write_bytes(b"")
+    run, _ = Run.resume(path)
+    run.close()
+    assert not run.discard_unused()
+    assert path.exists()

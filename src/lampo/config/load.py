@@ -28,7 +28,7 @@ MOST_VALUES, DEEPEST = 100_000, 50
 class _Loader(yaml.SafeLoader):
     """YAML in which 1e-6 is a number (YAML 1.1 wants 1.0e-6), a date is text, and a repeated key is an error."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -40,7 +40,11 @@ def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool,
         check(config)
         return
     with unfailing_output(), stopped_at_once():
-        _train(recipe, settings, accepted, resume=resume)
+        try:
+            _train(recipe, settings, accepted, resume=resume)
+        except KeyboardInterrupt:  # before the run was open
+            _say("Stopped before anything was done.")
+            raise SystemExit(130) from None
 
 
 def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, resume: bool) -> None:
@@ -58,6 +62,7 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
     run = None
     try:
         run, notes = (Run.create(config), []) if path is None else Run.resume(path, settings, accepted)
+        prepare(run.config)  # --set may have changed the threads of a run that is resumed
         with Progress(run.path.name) as progress:
             if path is not None and not recipe.is_dir():
                 notes += recipe_notes(load_config(find_recipe(recipe)), config)
@@ -69,7 +74,9 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
         _say(f"{stopped} {_go_on(run)}")
         raise SystemExit(130) from None
     except KeyboardInterrupt:
-        if run is None or run.discard_unused():
+        if run is None:
+            raise
+        if run.discard_unused():
             _say("Stopped at once. Nothing was done yet, and no run is left behind.")
         else:
             _say(f"Stopped at once. What was done since the last checkpoint is lost. {_go_on(run)}")

@@ -51,13 +51,18 @@ class Run:
     """An open run directory."""
 
     def __init__(
-        self, path: Path, config: TrainConfig, checkpoint: Path | None, held: Lock, accepted: Sequence[str] = ()
+        self,
+        path: Path,
+        config: TrainConfig,
+        checkpoint: Path | None,
+        held: Lock,
+        accepted: Sequence[str] | None = None,
     ) -> None:
         self.path = path
         self.config = config
         self._checkpoint = checkpoint
         self._lock = held
-        self._accepted = accepted
+        self._resumed, self._accepted = accepted is not None, accepted or ()
         self.position = _position(checkpoint)
         self._metrics = (path / "metrics.jsonl").open("ab")
 
@@ -247,9 +252,8 @@ class Run:
             shutil.rmtree(model_folder(self.path))
 
     def discard_unused(self) -> bool:
-        """Delete the directory of a run in which nothing happened yet; whether it was deleted."""
-        # damaged checkpoints are the user's to judge
-        if (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
+        """Delete the directory of a run that was made now and in which nothing happened yet; whether it was deleted."""
+        if self._resumed or (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
             return False
         shutil.rmtree(self.path)
         return True
