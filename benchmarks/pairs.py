@@ -1,6 +1,6 @@
 """Any two methods of a study beside each other, where its own tables have only the baseline.
 
-    python benchmarks/pairs.py docs/results/against_wrong
+    python benchmarks/pairs.py docs/results/dropped_carries_mul
 
 Prints the differences as Markdown: in points, paired by seed, with 95 % intervals over seeds and p of the paired permutation test. Where
 the study's own table makes the claim, p is the one that stands there. Where it does not, "alone" is said: p is of this pair, not corrected.

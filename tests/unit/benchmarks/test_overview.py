@@ -58,7 +58,7 @@ def test_a_claim_has_the_same_p_in_every_table(comparisons: list[Comparison]):
 
 
 def test_any_two_methods_of_a_study_beside_each_other():
-    results = read_results(RESULTS / "misconception" / "results.parquet")
+    results = read_results(RESULTS / "dropped_carries_add" / "results.parquet")
     (comparison,) = compare_methods(results, "grpo")
     rows = [line.split(" | ") for line in pairs.differences(comparison).splitlines()]
     (row,) = (row for row in rows if row[0] == "| lampo minus grpo")

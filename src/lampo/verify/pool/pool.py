@@ -170,7 +170,7 @@ class VerifierPool:
         return _collect(futures, on_progress)
 
     def collect(self, futures: Sequence[Future[Verdict]]) -> list[Verdict]:
-        """The verdicts of verifications that were begun, without waiting for those that will hardly come back.
+        """The verdicts of verifications that were begun, without waiting for those that run far longer than the others did.
 
         Once a hundred of a verifier with its options have come back, those that are left may take four times as long as the
         longest of them, and a tenth of a second at least; then they are unknown. One at a time runs on unseen: if it comes back, such

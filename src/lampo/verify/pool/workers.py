@@ -94,7 +94,7 @@ class Experience:
 
     @property
     def hopeless_s(self) -> float:
-        """One that takes longer will hardly come back."""
+        """One that takes longer is not waited for."""
         if self.bounds_itself or self.num_back < HOPELESS_AFTER:
             return math.inf
         return max(HOPELESS_S, HOPELESS_FACTOR * self.longest_s)
