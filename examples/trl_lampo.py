@@ -18,13 +18,12 @@ from lampo.tasks.arithmetic import ArithmeticOptions
 
 def main() -> None:
     """Train, and keep the model."""
-    arguments = argparse.ArgumentParser()
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", default="runs/warm/model")
     arguments.add_argument("--output", default="runs/trl-lampo")
     arguments.add_argument("--advantage", default="pairwise")
     arguments.add_argument("--steps", type=int, default=120)
     options = arguments.parse_args()
-
     task = ArithmeticOptions(digits=3).load()
     problems = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in task.train])
     functions, weights = reward_functions([{"name": "verifier"}], verifier="numeric")
@@ -53,7 +52,7 @@ def main() -> None:
     )
     trainer.train()
     trainer.save_model(f"{options.output}/model")
-    trainer.save_state()  # the log, as trainer_state.json
+    trainer.save_state()
 
 
 if __name__ == "__main__":

@@ -101,3 +101,11 @@ def test_trl_grpo(model: Path, tmp_path: Path) -> None:
     told = run(*command, "--max-completion-length", "8", folder=EXAMPLES.parent)
     assert "rewards/lampo_numeric/mean" in told
     assert "rewards/lampo_format/mean" in told
+
+
+def test_trl_lampo(model: Path, tmp_path: Path) -> None:
+    if missing := [name for name in ("trl", "accelerate", "datasets") if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"TRL's trainer needs {', '.join(missing)}")
+    command = ["examples/trl_lampo.py", "--model", str(model), "--output", str(tmp_path), "--steps", "1"]
+    assert "rewards/verifier/mean" in run(*command, folder=EXAMPLES.parent)
+    assert (tmp_path / "model" / "model.safetensors").is_file()

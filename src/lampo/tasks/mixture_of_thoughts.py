@@ -15,6 +15,7 @@ from pydantic import Field
 from ..types import LampoError, Problem, Verifier
 from ..verify import ChoiceOptions, CodeOptions, MathOptions, committed_answer, committed_text
 from ..verify.code.tests import UnusableTests, from_input_output
+from ..verify.math.latex import is_readable
 from .columns import require_columns
 from .dropped import Dropped
 from .files import Row, iterate_rows
@@ -137,7 +138,8 @@ def _boxed(prompt: str, trace: str) -> tuple[str, Verifier]:
         raise _Unusable("with an answer in words")
     verifier = MathOptions()
     verdict = verifier.at_once(verifier.answer_text(answer), answer)
-    if verdict is None or verdict.status != "right":
+    # the same text is right even where it cannot be read
+    if verdict is None or verdict.status != "right" or not is_readable(answer):
         raise _Unusable("with an answer that cannot be read")
     return answer, verifier
 
