@@ -3,8 +3,8 @@
     python benchmarks/gpu/shapes.py [SHAPE ...] [--rows 64 512] [--tokens 128] [--prompt 200] [--length 2048] [--profile]
 
 One table for decoding and one for the update, last. A decode step must read every weight once, in bfloat16, and every key and value: these
-bytes over the bandwidth of a measured copy are the bound. An update must do 6 operations for each weight and token: these over the rate of a
-measured bfloat16 product are its bound. `--profile` prints the kernels of a decode step by their time.
+bytes over the bandwidth of a measured copy are the bound. An update must do 6 operations for each weight and token: these over the rate of
+a measured bfloat16 product are its bound. `--profile` prints the kernels of a decode step by their time.
 """
 
 import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
