@@ -1,4 +1,4 @@
-"""Sampling groups of completions: ours, ours with every kernel launched by the processor, transformers' `generate` and its continuous batching.
+"""Sampling groups of completions: ours, ours with every kernel launched by the processor, transformers' `generate` and continuous batching.
 
     python benchmarks/sampling.py [RECIPE] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64] [--mean 32] [--repeats 3]
         [--threads 1]

@@ -13,6 +13,7 @@ import argparse
 import gc
 import time
 from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,8 +24,14 @@ from lampo.model.policy import Policy
 from lampo.rollout.native import NativeSampler
 from lampo.types import Rollout
 
-QWEN3 = {"model_type": "qwen3", "head_dim": 128, "rope_theta": 1e6, "vocab_size": 151_936, "tie_word_embeddings": True}
-SHAPES: dict[str, dict[str, object]] = {
+QWEN3: dict[str, Any] = {
+    "model_type": "qwen3",
+    "head_dim": 128,
+    "rope_theta": 1e6,
+    "vocab_size": 151_936,
+    "tie_word_embeddings": True,
+}
+SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
         "model_type": "llama",
         "hidden_size": 64,
@@ -61,6 +68,8 @@ SHAPES: dict[str, dict[str, object]] = {
         "num_key_value_heads": 8,
     },
 }
+Dtype = Literal["mixed", "bfloat16"]
+DTYPES: tuple[Dtype, ...] = ("mixed", "bfloat16")
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 
@@ -77,9 +86,8 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     bandwidth, rate = ceilings()
-    print(
-        f"{torch.cuda.get_device_name() if CUDA else 'CPU'}, torch {torch.__version__}: {bandwidth / 1e12:.3g} TB/s, {rate / 1e12:.3g} TFLOP/s"
-    )
+    card = torch.cuda.get_device_name() if CUDA else "CPU"
+    print(f"{card}, torch {torch.__version__}: {bandwidth / 1e12:.3g} TB/s, {rate / 1e12:.3g} TFLOP/s")
     decoding = [
         "| shape | dtype | rows | ms a step | tokens/s | bound, ms | share of it | peak, GiB |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -89,7 +97,7 @@ def main() -> None:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for shape in options.shapes:
-        for dtype in ("mixed", "bfloat16"):
+        for dtype in DTYPES:
             policy = build(shape, dtype)
             print(f"# {time.perf_counter() - began:.0f} s: {shape}, {dtype}", flush=True)
             for rows in options.rows:
@@ -105,17 +113,17 @@ def main() -> None:
     print("\n".join(["", *decoding, "", *updates]))
 
 
-def build(shape: str, dtype: str) -> Policy:
+def build(shape: str, dtype: Dtype) -> Policy:
     options = ModelOptions(
         config=SHAPES[shape], characters="0123456789", dtype=dtype, device=DEVICE.type, gradient_checkpointing=True
-    )  # pyright: ignore[reportArgumentType]
+    )
     with DEVICE:  # random numbers for 1.7 billion weights take the processor long
         policy = Policy.load(options, seed=0)
     policy.end_ids = [policy.head.out_features]  # no row ends early
     return policy
 
 
-def decode(policy: Policy, shape: str, dtype: str, rows: int, options: argparse.Namespace, bandwidth: float) -> str:
+def decode(policy: Policy, shape: str, dtype: Dtype, rows: int, options: argparse.Namespace, bandwidth: float) -> str:
     """Time of a step between two lengths, so that neither the prompts nor the recording count."""
     prompts = random_prompts(max(1, rows // 8), options.prompt)
     group = min(rows, 8)
