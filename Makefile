@@ -15,7 +15,7 @@ train: $(VENV)/.installed
 WORKERS ?= 2
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Style, walls and types, changing nothing; `make lint` mends what can be mended.
 check: $(VENV)/.installed-dev

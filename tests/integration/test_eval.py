@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lampo.config.explain import dump_config
 from lampo.evaluation.records import read_records
 from lampo.types import LampoError
 
+from ..helpers import warm
 from ..helpers.small_run import curve, run_to_end, small_config
 
 QUESTIONS = 8
@@ -90,7 +90,7 @@ def test_going_on_asks_only_what_is_missing_and_gives_the_same(recipe: Path, dat
 
 def test_a_killed_evaluation_goes_on(recipe: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "lampo", *arguments(recipe, data, output, "--set", "sampling.rows_at_once=4")]
+    command = [*warm.python(), "-m", "lampo", *arguments(recipe, data, output, "--set", "sampling.rows_at_once=4")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     records = output / "aime24" / "records.jsonl"
     end = time.monotonic() + 120
@@ -98,6 +98,7 @@ def test_a_killed_evaluation_goes_on(recipe: Path, data: Path, tmp_path: Path) -
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    time.sleep(0.2)  # until what it stood for is gone too
     before = records.read_text().splitlines()
     assert before
     (output / "aime24" / "settings.yaml").write_text(
