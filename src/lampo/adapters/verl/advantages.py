@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from ...algo.registry import ESTIMATORS, AdvantageOptions, EstimatorOptions, Own
 from ...options import OWN
 from ...types import Group, LampoError, LogprobSource, Problem, Reward, Rollout, Verdict
 from .unknown import unknown_rows
+
+logger = logging.getLogger("lampo")
 
 NO_VERDICT = Verdict("unknown", detail="verl gives rewards, not verdicts")
 LOGPROBS = {"trainer": "old_log_probs", "sampler": "rollout_log_probs"}
@@ -69,6 +72,10 @@ def advantages_of(
     advantages_NT = torch.zeros(mask.shape)
     if groups:
         _spread_out(estimate_advantages(groups, options), order, mask, advantages_NT)
+    if unknown_N.any() and not (mask.any(1) & ~unknown_N).any():
+        logger.warning(
+            "No response of this batch could be judged, so it teaches nothing. The reward workers' logs say why."
+        )
     if unknown_N.any():
         batch["response_mask"] = mask_NT * ~unknown_N[:, None].to(here)
     return advantages_NT.to(here)

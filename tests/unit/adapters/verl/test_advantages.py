@@ -131,6 +131,15 @@ def test_an_unknown_row_is_in_no_group_and_not_in_the_mask(value: float) -> None
     assert torch.equal(advantages_NT[others], theirs(without, [uids[index] for index in others]))
 
 
+def test_a_batch_in_which_nobody_could_judge_anything_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    batch, uids = batch_of()
+    theirs(batch, uids)
+    assert not caplog.records
+    batch["token_level_scores"] = torch.full_like(batch["token_level_scores"], UNKNOWN)
+    assert not theirs(batch, uids).any()
+    assert "No response of this batch could be judged" in caplog.text
+
+
 def test_a_mask_is_left_alone_where_all_rows_have_a_reward() -> None:
     batch, uids = batch_of()
     mask_NT = batch["response_mask"]
