@@ -72,9 +72,9 @@ def register(registry: ModuleType) -> None:
 
 def give_batch(trainer: ModuleType) -> None:
     """Let the estimator see the batch, in a verl that does not pass it."""
+    inner: Callable[..., Any] = trainer.compute_advantage
     if gives_batch(trainer):
         return
-    inner: Callable[..., Any] = trainer.compute_advantage
 
     @wraps(inner)
     def compute_advantage(data: Any, adv_estimator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -93,7 +93,10 @@ def give_batch(trainer: ModuleType) -> None:
 
 
 def gives_batch(trainer: ModuleType) -> bool:
-    """Whether this verl gives its batch to an estimator that takes one: it is asked, with a batch of one token."""
+    """Whether this verl gives its batch to an estimator that takes one: it is asked, with a batch of one token.
+
+    Where it cannot be asked in this way, the answer is no. To be patched does no harm to a verl that gives it.
+    """
     import torch
 
     seen: list[Any] = []
@@ -102,15 +105,17 @@ def gives_batch(trainer: ModuleType) -> bool:
         seen.append(batch)
         return token_level_rewards, token_level_rewards
 
-    one = torch.ones(1, 1)
-    data = trainer.DataProto.from_single_dict({"token_level_rewards": one, "response_mask": one, "old_log_probs": one})
-    estimators = trainer.core_algos.ADV_ESTIMATOR_REGISTRY
-    estimators["lampo_probe"] = probe
+    estimators: dict[str, Any] = {}
     try:
+        one = {name: torch.ones(1, 1) for name in ("token_level_rewards", "response_mask", "old_log_probs")}
+        data, estimators = trainer.DataProto.from_single_dict(one), trainer.core_algos.ADV_ESTIMATOR_REGISTRY
+        estimators["lampo_probe"] = probe
         trainer.compute_advantage(data, adv_estimator="lampo_probe")
+    except Exception as error:
+        logger.debug("verl could not be asked whether it gives the batch: %s: %s", type(error).__name__, error)
     finally:
-        del estimators["lampo_probe"]
-    return seen[0] is not None
+        estimators.pop("lampo_probe", None)
+    return bool(seen) and seen[0] is not None
 
 
 class _AfterImport(MetaPathFinder):

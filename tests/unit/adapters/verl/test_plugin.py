@@ -124,6 +124,18 @@ def test_a_verl_that_gives_the_batch_is_not_patched() -> None:
     assert "lampo_probe" not in core_algos.ADV_ESTIMATOR_REGISTRY
 
 
+def test_a_verl_that_cannot_be_asked_is_patched_and_works() -> None:
+    def compute_advantage(data: Any, adv_estimator: Any, something_new: Any, config: Any = None) -> Any:
+        return trainer.compute_advantage.__wrapped__(data, adv_estimator, config=config)
+
+    newer = types.ModuleType("verl.newer")
+    newer.DataProto, newer.core_algos = DataProto, core_algos  # pyright: ignore[reportAttributeAccessIssue]
+    newer.compute_advantage = compute_advantage  # pyright: ignore[reportAttributeAccessIssue]
+    plugin.give_batch(newer)
+    data = newer.compute_advantage(data_of(), "lampo", 1, config=OmegaConf.create({}))
+    assert torch.equal(data.batch["advantages"], expected())
+
+
 def test_a_verl_that_has_moved_what_we_need_raises_where_the_estimator_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
