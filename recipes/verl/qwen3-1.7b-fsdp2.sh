@@ -14,10 +14,12 @@
 #   weights, gradients and AdamW in float32                             16 B x 1.72 G / 8 GPUs             3.4 GB
 #   the frozen reference in float32, sharded                            4 B x 1.72 G / 8                   0.9 GB
 #   update: logits of 9,216 tokens, bfloat16 and float32, and gradient  9,216 x 151,936 x (2 + 4 + 4) B   14.0 GB
+#   update: inputs of 28 layers, kept for the backward pass             9,216 x 28 x 2,048 x 2 B           1.1 GB
 #   rollouts: the weights of vLLM in bfloat16                           2 B x 1.72 G                       3.4 GB
 #   rollouts: cache of 32 rows of 9,216 tokens, 28 layers               32 x 9,216 x 114,688 B            33.8 GB
-# vLLM may take 0.6 of 80 GB. After its weights and 2 GB of its own that leaves 43 GB of cache, which holds all rows at once.
-# During the update vLLM sleeps: 4.3 + 14.0 GB are held, and activations of one layer beside them.
+# vLLM may take 0.6 of 80 GB. After its weights and 2 GB of its own that leaves 43 GB of cache.
+# With what the trainer keeps, 52 of 80 GB are taken. The cache holds all rows at once.
+# During the update vLLM sleeps. The first lines add up to 19 GB, and the activations of one layer come on top.
 # Four nodes: fsdp_size=8 shards within a node, so the table stays, and gradients are averaged over nodes.
 
 set -euo pipefail

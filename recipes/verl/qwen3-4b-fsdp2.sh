@@ -14,10 +14,12 @@
 #   weights, gradients and AdamW in float32                             16 B x 4.02 G / 8 GPUs             8.0 GB
 #   the frozen reference in float32, sharded                            4 B x 4.02 G / 8                   2.0 GB
 #   update: logits of 9,216 tokens, bfloat16 and float32, and gradient  9,216 x 151,936 x (2 + 4 + 4) B   14.0 GB
+#   update: inputs of 36 layers, kept for the backward pass             9,216 x 36 x 2,560 x 2 B           1.7 GB
 #   rollouts: the weights of vLLM in bfloat16                           2 B x 4.02 G                       8.0 GB
 #   rollouts: cache of 32 rows of 9,216 tokens, 36 layers               32 x 9,216 x 147,456 B            43.5 GB
-# vLLM may take 0.65 of 80 GB. After its weights and 2 GB of its own that leaves 42 GB of cache, which holds 96% of the longest rows; vLLM lets the others wait.
-# During the update vLLM sleeps: 10.0 + 14.0 GB are held, and activations of one layer beside them.
+# vLLM may take 0.65 of 80 GB. After its weights and 2 GB of its own that leaves 42 GB of cache.
+# With what the trainer keeps, 62 of 80 GB are taken. The cache holds 96% of the rows where all are longest. vLLM lets the others wait.
+# During the update vLLM sleeps. The first lines add up to 26 GB, and the activations of one layer come on top.
 # Four nodes: fsdp_size=8 shards within a node, so the table stays, and gradients are averaged over nodes.
 
 set -euo pipefail
