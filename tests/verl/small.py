@@ -63,7 +63,7 @@ def prepare(folder: Path) -> None:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(some), folder / f"{name}.parquet")
 
 
-def run(folder: Path, *overrides: str, nodes: int = 1, limit_s: float = 300, expect: int = 0) -> str:
+def run(folder: Path, *overrides: str, nodes: int = 1, limit_s: float = 480, expect: int = 0) -> str:
     """Start verl, and end it with all that it started, whatever happens: it can hang where others fail.
 
     Returns:

@@ -1,6 +1,6 @@
 """Real runs of verl's main_ppo on the CPU: Ray, two ranks of FSDP2 on gloo, weights sent to two rollout servers.
 
-Each takes one to two minutes and 7 GB. verl can hang where others fail, so each run has a limit, and all it has started is ended.
+Each takes about two minutes and 7 GB. verl can hang where others fail, so each run has a limit, and all it has started is ended.
 """
 # ruff: noqa: E402
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 pytest.importorskip("verl", reason="verl is not installed: make test-verl")
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(700)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1000)]
 
 from lampo import pairwise_advantages, sequence_scores
 from lampo.adapters.verl.unknown import UNKNOWN
