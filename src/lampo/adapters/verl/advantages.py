@@ -35,7 +35,7 @@ def advantages_of(
 
     The rows of a group share an id and may lie anywhere. A row without a token in its mask, such as padding, belongs to no group. A row
     whose reward is unknown belongs to none either, and its mask in the batch is emptied, as verl does it with rejected rows: the loss skips
-    it. verl's denominators count such rows, as they count padding.
+    it. verl's denominators still count it.
 
     Args:
         batch: verl's, with the log-probs; `response_mask` is replaced where rows are unknown.
