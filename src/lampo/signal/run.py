@@ -71,7 +71,7 @@ def measure(
             f"Lower --groups to {MOST_ROLLOUTS // group_size:,}."
         )
     problems = load_problems(config)
-    interrupt = Interrupt("Stopping after this group, with the answer so far.")
+    interrupt = Interrupt("Stopping. The answer is of what was measured by now.")
     with VerifierPool() as pool, interrupt.watch():
         check_problems(config, problems, pool, progress.note)
         for options in estimators.values():
