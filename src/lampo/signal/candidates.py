@@ -25,6 +25,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rloo": {"name": "rloo"},
     "reinforce_pp": {"name": "reinforce_pp"},
     "reinforce_pp_baseline": {"name": "reinforce_pp", "baseline": "group"},
+    "shrinkage": {"name": "shrinkage"},
+    "maxrl": {"name": "maxrl"},
     "lampo": {"name": "pairwise"},
     "lampo-centred": {"name": "pairwise", "centred": True},
     "lampo-winner": {"name": "pairwise", "weight": "winner"},
@@ -32,6 +34,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "lampo-lambdarank": {"name": "pairwise", "weight": "lambdarank"},
     "opo": {"name": "pairwise", "weight": "uniform", "peer_weight": "length"},
     "optimal-baseline": {"name": "pairwise", "weight": "uniform", "peer_weight": "score_norm"},
+    "otb": {"name": "otb"},
     "product": {"name": "pairwise", "peer_weight": "score_norm"},
 }
 """Sections `advantage` of a recipe, by name. docs/signal.md says what each is."""
