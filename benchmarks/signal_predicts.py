@@ -167,7 +167,7 @@ def report() -> None:
         for group, (signals, gains) in zip(groups, arrays, strict=True):
             agree, count = concordance(signals, gains)
             right, total = right + agree, total + count
-            rho = stats.spearmanr(signals, gains).statistic if len(group) > 2 else float("nan")
+            rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1] if len(group) > 2 else float("nan")
             print(f"{group[0].setting}: {agree:g} of {count} pairs in the same order, Spearman {rho:+.2f}")
             for each in sorted(group, key=lambda each: -each.signal):
                 print(

@@ -81,6 +81,12 @@ class Answer:
         """Their names, the baseline first."""
         return list(dict.fromkeys(each.estimator for each in self.signals))
 
+    @property
+    def by_size(self) -> list[str]:
+        """The estimators that were measured in smaller groups too."""
+        of_smallest = (each.estimator for each in self.signals if each.group_size == self.group_sizes[-1])
+        return list(dict.fromkeys(of_smallest))
+
     def find(self, verdicts: str, group_size: int, scaling: Scaling, estimator: str) -> Versus:
         """One of the signals."""
         key = (verdicts, group_size, scaling, estimator)

@@ -197,7 +197,8 @@ def weigh(
 ) -> Weights:
     """Advantages of every rollout of one step under each condition, group size and estimator.
 
-    Smaller groups are measured under the first condition alone.
+    Smaller groups are measured under the first condition alone, and not for estimators that weigh tokens: each of their steps takes a
+    pass of its own.
     """
     found: Weights = {}
     for condition, rewards in conditions.items():
@@ -206,6 +207,8 @@ def weigh(
             split = [part for group in groups for part in parts(group, size)]
             for name, options in estimators.items():
                 estimate = estimate_advantages(split, options)
+                if estimate.by_token_N and size != sizes[0]:
+                    continue
                 rows = estimate.token_advantages if estimate.by_token_N else estimate.advantages_N.tolist()
                 starts = range(0, len(rows), sizes[0])
                 found[condition, size, name] = [[*rows[start : start + sizes[0]]] for start in starts]

@@ -214,7 +214,9 @@ def learn_scale(
                 found += 1
                 source.progress.step(found, {})
         seen += len(sampled)
-        if found < wanted and seen >= max(num_groups, 4 * wanted):
+        if found < wanted and seen >= max(num_groups, 10 * wanted):
+            if found >= FEWEST:
+                break
             raise LampoError(
                 f"Of {seen} groups only {found} had responses with different rewards, which is too few to learn from: every "
                 "estimator's step would be nearly nothing. Take problems that the policy solves sometimes, or a policy that has learned "

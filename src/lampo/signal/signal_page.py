@@ -51,9 +51,11 @@ def _charts(answer: Answer) -> list[dict[str, Any]]:
                 "at the same number of rollouts a step.",
                 "in_words": "The same numbers are in the table of group sizes",
                 "figure": _forest(
-                    names,
+                    [name for name in names if name in answer.by_size],
                     {
-                        f"groups of {each}": {name: answer.find(verdicts[0], each, "adam", name) for name in names}
+                        f"groups of {each}": {
+                            name: answer.find(verdicts[0], each, "adam", name) for name in answer.by_size
+                        }
                         for each in reversed(answer.group_sizes)
                     },
                 ),

@@ -85,6 +85,7 @@ def _sizes(answer: Answer) -> Table:
     rows = [
         (name, *(marked(answer.find(verdicts, size, "adam", name)) for size in reversed(sizes)))
         for name in _ordered(answer, verdicts)
+        if name in answer.by_size
     ]
     rollouts = answer.groups_per_step * answer.rollouts
     return Table(
