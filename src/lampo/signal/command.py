@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def _measure_signal(
 
     prepare(config)
     facts = manifest()
-    command = shlex.join(["lampo", "signal", str(recipe), *(f"--set={setting}" for setting in settings)])
+    command = facts["command"]
     with Progress(f"{config.run.name}: signal") as progress:
         answer = measure(
             config,

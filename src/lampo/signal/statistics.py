@@ -126,8 +126,8 @@ def versus(ours_R: Array, baseline_R: Array, num_groups: int, *, is_baseline: bo
     if verdict == "cannot tell" and low >= -LEVEL and high <= LEVEL:
         verdict = "level"
     more = None
-    if verdict == "cannot tell":  # until half the interval is as small as the difference, or as what is called level
-        wanted = max(abs(difference), LEVEL)
+    if verdict == "cannot tell":  # until the interval would leave out 0, or lie within what is called level
+        wanted = max(abs(difference), LEVEL - abs(difference))
         more = _more(num_groups, (high - low) / 2 / wanted)
     return Versus(signal, difference, low, high, verdict, more)
 

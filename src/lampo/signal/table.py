@@ -16,8 +16,8 @@ HOW_TO_READ = (
     "Better and worse: the interval leaves out 0. Level: it lies within "
     f"{LEVEL:.0%} on both sides. Same: the two differ by a factor at most, which a learning rate can make up for.",
     "Each row is judged alone. Of twenty estimators that are no better, one looks better or worse by chance.",
-    "“More groups” is about how many further ones would settle the row: until half of its interval is as small as its difference, or as "
-    f"{LEVEL:.0%}.",
+    "“More groups” is about how many further ones would settle the row, if its difference stays: its interval would then leave out 0, or "
+    "be level.",
     "It is the first step of this policy that is measured. What is best later in training may be another: measure a run too.",
 )
 

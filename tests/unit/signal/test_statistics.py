@@ -74,8 +74,8 @@ def test_it_says_when_it_is_too_noisy_to_tell_and_how_many_groups_would_do() -> 
     assert said.verdict == "cannot tell"
     assert said.more_groups is not None
     assert said.more_groups == pytest.approx(
-        100 * ((1.96 * 0.1 / 0.05) ** 2 - 1), rel=0.15
-    )  # half of it as small as 5 %
+        100 * ((1.96 * 0.1 / 0.03) ** 2 - 1), rel=0.15
+    )  # so small that 2 % and half of it are within 5 %
     lost_R = random.standard_normal(1001)
     lost_R[0] = 0.3
     said = versus(close_R, lost_R, 100)
