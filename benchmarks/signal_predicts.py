@@ -153,40 +153,43 @@ def concordance(signals: np.ndarray, gains: np.ndarray) -> tuple[float, int]:
     return float((1 + a * b).sum() / 2), len(a)
 
 
+def by_chance(arrays: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """One-sided p of so many pairs in the same order, had the gains been dealt at random within each setting."""
+    random, right = np.random.default_rng(0), sum(concordance(*each)[0] for each in arrays)
+    reached = sum(
+        sum(concordance(signals, random.permutation(gains))[0] for signals, gains in arrays) >= right
+        for _ in range(PERMUTATIONS)
+    )
+    return (1 + reached) / (1 + PERMUTATIONS)
+
+
 def report() -> None:
-    for scaling, measure in (
-        ("adam", "area_difference"),
-        ("adam", "final_difference"),
-        ("plain", "area_difference"),
-    ):
-        print(f"\n{scaling}, {measure}\n")
-        all_points, right, total = [*points(scaling, measure)], 0.0, 0
+    for scaling, measure in (("adam", "area_difference"), ("adam", "final_difference"), ("plain", "area_difference")):
+        all_points = [*points(scaling, measure)]
         groups = [[each for each in all_points if each.setting == setting] for setting in SETTINGS]
         groups = [group for group in groups if len(group) > 1]
         arrays = [(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
+        print(
+            f"\n{scaling}, {measure}\n\n| setting | same order | p | Spearman | points a percent |\n|---|---|---|---|---|"
+        )
         for group, (signals, gains) in zip(groups, arrays, strict=True):
             agree, count = concordance(signals, gains)
-            right, total = right + agree, total + count
-            rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1] if len(group) > 2 else float("nan")
-            print(f"{group[0].setting}: {agree:g} of {count} pairs in the same order, Spearman {rho:+.2f}")
-            for each in sorted(group, key=lambda each: -each.signal):
-                print(
-                    f"  | {each.method} | {each.signal:+.0f} | {each.gain:+.1f} [{each.low:+.1f}, {each.high:+.1f}] |"
-                )
-        random = np.random.default_rng(0)
-        by_chance = [
-            sum(concordance(signals, random.permutation(gains))[0] for signals, gains in arrays) >= right
-            for _ in range(PERMUTATIONS)
-        ]
+            cells = [f"{group[0].setting}", f"{agree:g} of {count}"]
+            if len(group) > 2:
+                rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1]
+                slope = float(np.polyfit(signals, gains, 1)[0])
+                cells += [f"{by_chance([(signals, gains)]):.4f}", f"{rho:+.2f}", f"{slope:+.2f}"]
+            print(f"| {' | '.join(cells)} |")
+        right, total = (sum(values) for values in zip(*(concordance(*each) for each in arrays), strict=True))
         beside = [each for each in all_points if each.method != BASELINE]
-        x, y = np.array([(each.signal, each.gain) for each in beside]).T
-        slope, correlation = float(np.polyfit(x, y, 1)[0]), float(np.corrcoef(x, y)[0, 1])
-        signs = np.mean([np.sign(each.signal) == np.sign(each.gain) for each in beside])
-        print(
-            f"all: {right:g} of {total} pairs ({right / total:.0%}), p {(1 + sum(by_chance)) / (1 + PERMUTATIONS):.4f}"
-        )
-        print(f"sign of the difference to GRPO: right in {signs:.0%} of {len(beside)}")
-        print(f"slope: {slope:+.3f} points a percent, r {correlation:+.2f}")
+        signs = sum(np.sign(each.signal) == np.sign(each.gain) for each in beside)
+        print(f"| all | {right:g} of {total} ({right / total:.0%}) | {by_chance(arrays):.4f} | | |")
+        print(f"\nOn the side of GRPO that training put it: {signs} of {len(beside)}.\n")
+        print("| setting | method | signal | gain |\n|---|---|---|---|")
+        for group in groups:
+            for each in sorted(group, key=lambda each: -each.signal):
+                gain = f"{each.gain:+.1f} [{each.low:+.1f}, {each.high:+.1f}]"
+                print(f"| {each.setting} | {each.method} | {each.signal:+.0f} | {gain} |")
 
 
 def main() -> None:
