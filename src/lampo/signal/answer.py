@@ -140,7 +140,7 @@ def in_words(answer: Answer) -> Sequence[str]:
                 f"About {more:,} more groups would do." if more else "No number of groups is in sight that would do."
             )
             lines.append(
-                f"{verdicts}: too noisy to tell. Even {answer.baseline}'s own signal cannot be told from nothing. {would}"
+                f"{_capital(verdicts)}: too noisy to tell. Even {answer.baseline}'s own signal cannot be told from nothing. {would}"
             )
             continue
         said = []
@@ -160,8 +160,12 @@ def in_words(answer: Answer) -> Sequence[str]:
                 else f"too noisy to tell: {count}. About {max(open_rows):,} more groups would do"
             )
         lines.append(
-            f"{verdicts}: {'. '.join(part[0].upper() + part[1:] for part in said)}."
+            f"{_capital(verdicts)}: {'. '.join(part[0].upper() + part[1:] for part in said)}."
             if said
-            else f"{verdicts}: all level."
+            else f"{_capital(verdicts)}: all level."
         )
     return lines
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -109,7 +109,12 @@ def cell(versus: Versus) -> str:
         return NONE
     if versus.verdict == "same":
         return "0"
-    return f"{100 * versus.difference:+.0f} [{100 * versus.low:+.0f}, {100 * versus.high:+.0f}]"
+    return f"{_percent(versus.difference)} [{_percent(versus.low)}, {_percent(versus.high)}]"
+
+
+def _percent(share: float) -> str:
+    text = f"{100 * share:+.0f}"
+    return "0" if text in ("+0", "-0") else text
 
 
 def marked(versus: Versus) -> str:
