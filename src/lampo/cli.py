@@ -1,4 +1,7 @@
-"""The command line: lampo train | eval | inspect | compare | verify | tasks | methods | config. Commands import what they need, inside."""
+"""The command line: lampo train | eval | inspect | compare | signal | verify | tasks | methods | config.
+
+Commands import what they need, inside.
+"""
 
 from __future__ import annotations
 
@@ -267,6 +270,61 @@ def compare(
     from .compare.command import compare_study
 
     compare_study(study, Console(), only_page=page)
+
+
+@app.command("signal")
+def signal_command(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="A YAML file, the name of a packaged recipe, such as quickstart, or a run directory.",
+            show_default=False,
+        ),
+    ],
+    settings: Settings = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure this one too: a method by name, or your own as python:module.function. May be repeated.",
+        ),
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Groups to measure. More of them make intervals narrower.", min=16)] = 200,
+    false_positives: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Reward this share of the wrong answers. May be repeated. [default: 0.2, 0.4]"
+        ),
+    ] = None,
+    false_negatives: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Do not reward this share of the right answers. May be repeated. [default: 0.2]"
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Make no errors up: measure with the true verdicts alone.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of page, tables and numbers; runs/NAME-signal if not given.")
+    ] = None,
+) -> None:
+    """Measure which advantage estimator gives the policy the cleanest step, without training it."""
+    from .signal.command import measure_signal
+
+    if clean and (false_positives or false_negatives):
+        raise LampoError(
+            "--clean makes no errors up, and --false-positives and --false-negatives do: give one of them."
+        )
+    measure_signal(
+        recipe,
+        settings or [],
+        methods=method or [],
+        num_groups=groups,
+        false_positives=() if clean else false_positives or (0.2, 0.4),
+        false_negatives=() if clean else false_negatives or (0.2,),
+        output=output,
+    )
 
 
 @app.command()

@@ -104,6 +104,33 @@ class ReinforcePpOptions(EstimatorOptions):
     """group: the mean of the group is taken from each reward first."""
 
 
+class ShrinkageOptions(EstimatorOptions):
+    """Shrinkage baselines: the mean of the other rollouts, drawn towards that of the other problems (arXiv 2511.03710)."""
+
+    implementation = "shrinkage.shrinkage_advantages"
+
+    name: Literal["shrinkage"] = "shrinkage"
+    """The estimator."""
+
+
+class MaxRlOptions(EstimatorOptions):
+    """MaxRL's advantage: the reward above the group's mean, over that mean (arXiv 2602.02710)."""
+
+    implementation = "maxrl.maxrl_advantages"
+
+    name: Literal["maxrl"] = "maxrl"
+    """The estimator."""
+
+
+class OtbOptions(EstimatorOptions):
+    """OTB's advantage: a baseline of least variance for each token (arXiv 2602.07078)."""
+
+    implementation = "otb.otb_of_rollouts"
+
+    name: Literal["otb"] = "otb"
+    """The estimator."""
+
+
 class ProcessRewardOptions(EstimatorOptions):
     """An estimator beside which a process reward model learns, and gives each token a reward."""
 
@@ -161,6 +188,9 @@ ESTIMATORS: dict[str, type[EstimatorOptions]] = {
     "grpo": GrpoOptions,
     "rloo": RlooOptions,
     "reinforce_pp": ReinforcePpOptions,
+    "shrinkage": ShrinkageOptions,
+    "maxrl": MaxRlOptions,
+    "otb": OtbOptions,
     "prime": PrimeOptions,
     "python": OwnEstimatorOptions,
 }

@@ -73,6 +73,21 @@ METHODS: dict[str, Method] = {
         "2501.03262",
         {"advantage": {"name": "reinforce_pp", "baseline": "group"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
     ),
+    "shrinkage": Method(
+        "Shrinking the Variance: Shrinkage Baselines for Reinforcement Learning with Verifiable Rewards",
+        "2511.03710",
+        {"advantage": {"name": "shrinkage"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
+    "maxrl": Method(
+        "Maximum Likelihood Reinforcement Learning",
+        "2602.02710",
+        {"advantage": {"name": "maxrl"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
+    "otb": Method(
+        "The optimal token baseline: for each token the baseline of least variance",
+        "2602.07078",
+        {"advantage": {"name": "otb"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
     "dapo": Method(
         "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
         "2503.14476",
