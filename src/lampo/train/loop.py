@@ -172,7 +172,7 @@ def update(
     microbatches = batch.split(
         config.training.tokens_per_microbatch,
         whole_groups=needs_whole_groups(surrogate_function(config.loss.surrogate)),
-        share_prompts=policy.shares_prompts,
+        layout=policy.layout,
     )
     for _ in range(config.training.updates_per_batch):
         losses = []
