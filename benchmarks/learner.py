@@ -36,6 +36,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lampo.config.load import load_config, parse_config
 from lampo.learner.batch import Batch, Row, collate, row_logprobs
+from lampo.learner.budget import tokens_per_microbatch
 from lampo.model.policy import Policy
 from lampo.rollout.decoder import left_pad
 from lampo.train.loop import update
@@ -126,10 +127,12 @@ def ours(size: Size, groups: list[Group], advantages: Tensor, budget: int | None
         "task": {"name": "arithmetic"},
         "sampling": {"max_new_tokens": size.limit},
         "loss": {"aggregation": "token"},
-        "training": {} if budget is None else {"tokens_per_microbatch": budget},
+        "training": {"tokens_per_microbatch": budget or "auto"},
     }
     config = parse_config(values, "learner.py")
     policy = Policy.load(config.model, seed=0)
+    training = {"tokens_per_microbatch": tokens_per_microbatch(policy.model, config)}
+    config = config.model_copy(update={"training": config.training.model_copy(update=training)})
     rows = [
         Row(each.prompt_ids, each.completion_ids, each.logprobs, 0.0) for group in groups for each in group.rollouts_G
     ]

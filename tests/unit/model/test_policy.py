@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,7 +122,7 @@ def test_rows_are_padded_where_a_model_attends_in_another_way() -> None:
     sliding = {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}
     config = {**TINY, "model_type": "qwen3", **sliding}
     batch = make_groups()
-    for options, layout in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"config": config}, "packed"),
         ({"config": config, "attention": "eager"}, "rows"),
         ({"config": config | {"use_sliding_window": False}, "attention": "eager"}, "shared"),
@@ -129,7 +130,8 @@ def test_rows_are_padded_where_a_model_attends_in_another_way() -> None:
             {"config": config | {"use_sliding_window": False}, "attention": "eager", "gradient_checkpointing": True},
             "rows",
         ),
-    ):
+    )
+    for options, layout in cases:
         policy = Policy.load(ModelOptions(characters=CHARACTERS, device="cpu", **options), seed=3)
         assert policy.layout == layout
         expected_NTV = plain_logprobs(policy, batch, 1.0)
