@@ -192,8 +192,15 @@ class TrainingOptions(Options):
     """Training steps; each samples P x G rollouts. 0: the policy is only measured."""
     updates_per_batch: int = Field(default=1, gt=0)
     """Optimiser steps on the same rollouts; the old log-probabilities are kept."""
-    tokens_per_microbatch: int = Field(default=16384, gt=0)
-    """Most tokens, padding included, in one forward and backward pass; never changes the gradient."""
+    tokens_per_microbatch: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Most tokens, padding included, in one forward and backward pass. It never changes the gradient. auto: chosen from the machine,
+    its threads and its memory. A run keeps what was chosen."""
+
+    @property
+    def budget(self) -> int:
+        """`tokens_per_microbatch`, in a run, which has chosen."""
+        assert self.tokens_per_microbatch != "auto"
+        return self.tokens_per_microbatch
 
 
 class EvaluationOptions(Options):

@@ -121,9 +121,7 @@ class Instrument:
         ]
         for parameter in self._parameters:
             parameter.grad = None
-        for microbatch in Batch.numbered(rows).split(
-            self._tokens_per_microbatch, share_prompts=self._policy.shares_prompts
-        ):
+        for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch, layout=self._policy.layout):
             microbatch = microbatch.to(self._policy.device)
             logprobs_NT, _ = self._policy.token_logprobs(microbatch, temperature=self._temperature)
             (logprobs_NT * microbatch.advantages_NT).sum().backward()

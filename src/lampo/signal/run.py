@@ -11,6 +11,7 @@ from ..algo.registry import EstimatorOptions, OwnEstimatorOptions
 from ..config.schema import TrainConfig
 from ..interrupt import Interrupt
 from ..learner.answer_likelihood import answer_likelihoods
+from ..learner.budget import tokens_per_microbatch
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
 from ..model.prompts import encode_prompts
@@ -86,7 +87,7 @@ def measure(
         instrument = Instrument(
             policy,
             temperature=config.sampling.temperature,
-            tokens_per_microbatch=config.training.tokens_per_microbatch,
+            tokens_per_microbatch=tokens_per_microbatch(policy.model, config),
             aggregation=config.loss.aggregation,
             width=width,
             seed=derive_seed(config.run.seed, "sketch"),
@@ -163,7 +164,12 @@ class Source:
         likelihoods_PG = [None] * len(problems_P)
         if config.rewarded_by(LikelihoodReward):
             likelihoods_PG = answer_likelihoods(
-                self._policy, problems_P, prompts_P, rollouts_PG, verdicts_PG, config.training.tokens_per_microbatch
+                self._policy,
+                problems_P,
+                prompts_P,
+                rollouts_PG,
+                verdicts_PG,
+                tokens_per_microbatch(self._policy.model, config),
             )
         return [
             Sampled(

@@ -172,6 +172,14 @@ class Run:
         _write_manifest(self.path, told | {"data": problems})
         return [f"The run goes on with other problems: {'; '.join(changes)}"] if changes else []
 
+    def keep_choice(self, key: str, value: int) -> int:
+        """What the run chose for a setting that its recipe leaves open: the value now, or the one that it began with."""
+        told, _ = read_manifest(self.path)
+        told = told or manifest()
+        chosen = {key: value} | told.get("chosen", {})
+        _write_manifest(self.path, told | {"chosen": chosen})
+        return chosen[key]
+
     @property
     def weights(self) -> Path | None:
         """The checkpoint folder that the run goes on from; None at the start."""
