@@ -67,7 +67,7 @@ class Study(Options):
     """A comparison of methods over seeds, and over tasks if there are several."""
 
     name: str = Field(pattern=NAME)
-    """Name of the study; its runs live in FOLDER/NAME."""
+    """Name of the study. Its runs live in FOLDER/NAME."""
     recipe: str
     """The recipe that all runs share: a path relative to the study file, or the name of a packaged one, such as quickstart."""
     settings: Settings = Field(default_factory=dict)
@@ -77,9 +77,9 @@ class Study(Options):
     methods: list[MethodEntry] = Field(min_length=1)
     """Names of methods, python:module.function for an advantage of your own, or entries with settings of their own."""
     baseline: str = "grpo"
-    """What the others are compared with; one of the methods."""
+    """The one of the methods that the others are compared with."""
     seeds: Annotated[int, Field(gt=0)] | dict[str, Annotated[int, Field(gt=0)]] = 10
-    """Runs of every method; or of each, with `default` for the others. Method and seed make a pair with the baseline's run of that seed."""
+    """Runs of every method. A mapping has those of each, with `default` for the others. Runs are paired with the baseline's by seed."""
     learning_rates: list[float] = Field(default_factory=list)
     """Grid tried for every method before the comparison. Empty or one: nothing is tuned."""
     tuning: TuningOptions = TuningOptions()

@@ -22,8 +22,8 @@ class Method:
 
     Attributes:
         paper: its title, in short.
-        arxiv: number of the paper; None where there is none.
-        settings: sections of a recipe; `rewards` by their titles. What a person writes wins over them.
+        arxiv: number of the paper. None where there is none.
+        settings: sections of a recipe, with `rewards` by their titles. What a person writes wins over them.
         trains: it has training steps at all. If not, `training.steps` is 0 whatever is written.
     """
 

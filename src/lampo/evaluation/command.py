@@ -44,7 +44,7 @@ def evaluate_model(
     """What `lampo eval` prints: held-out accuracy of a run or recipe, or a table of benchmarks where some are named.
 
     Raises:
-        LampoError: there is nothing to measure, or it cannot be measured; see `measure_heldout` and `measure_benchmarks`.
+        LampoError: there is nothing to measure, or it cannot be measured. See `measure_heldout` and `measure_benchmarks`.
     """
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
@@ -109,7 +109,7 @@ def measure_benchmarks(
     output: Path | None,
     seed: int,
 ) -> str:
-    """Measure a model on benchmarks; what the folder already holds is not asked again.
+    """Measure a model on benchmarks. What the folder already holds is not asked again.
 
     Returns:
         The summary as Markdown, and where the records are.

@@ -23,13 +23,13 @@ class PythonReward(RewardOptions):
     none_is_unknown: ClassVar[bool] = True
 
     name: Literal["python"] = "python"
-    """Selects this reward; "python:module.function" is short for it and its `function`."""
+    """Selects this reward. "python:module.function" is short for it and its `function`."""
     function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     batch: bool = False
-    """Call it once with the lists of all responses to a problem, as f(completions, answers, **fields); it returns a list."""
+    """Call it once with the lists of all responses to a problem, as f(completions, answers, **fields). It returns a list."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function; other keys of the section are put here too."""
+    """Keyword arguments of the function. Other keys of the section are put here too."""
 
     @property
     def title(self) -> str:

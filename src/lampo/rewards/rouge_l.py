@@ -17,7 +17,7 @@ _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
 
 
 class RougeLReward(RewardOptions):
-    """ROUGE-L F1 of the response against the reference solution, from 0 to 1; a problem without one has no such reward.
+    """ROUGE-L F1 of the response against the reference solution, from 0 to 1. A problem without one has no such reward.
 
     That it is added to correctness is LamPO (arXiv 2605.21235), as its readers report it. The weight, the tokens and the scope are this
     project's choice.

@@ -34,13 +34,13 @@ class ArithmeticOptions(TaskOptions):
     multiplier_digits: int = Field(default=1, ge=1, le=100)
     """Digits of the second factor: exactly this many."""
     num_train: int = Field(default=20_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
-    """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
+    """Problems to measure on, from the tenth that is never trained on. Fewer if there are not so many."""
     demonstration_noise: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a mistake in each column of the solutions that the warm start imitates; the references stay right."""
+    """Probability of a mistake in each column of the solutions that the warm start imitates. The references stay right."""
     demonstration_mistake: Literal["slip", "forgotten_carry"] = "slip"
-    """slip: any other result. forgotten_carry: nothing is carried where something should be; above 1/2 the mistake is the likely thing."""
+    """slip: any other result. forgotten_carry: nothing is carried where something should be. Above 1/2 the mistake is the likelier."""
     seed: int = 0
     """Chooses the problems, and the mistakes."""
 

@@ -20,7 +20,7 @@ class ProblemColumns(Columns):
 
 
 class MathBenchmark(TaskOptions):
-    """A benchmark whose answers are compared as mathematics; each has a name and an address on the hub."""
+    """A benchmark whose answers are compared as mathematics. Each has a name and an address on the hub."""
 
     split: ClassVar[str] = "test"
     """Of the data set on the hub."""

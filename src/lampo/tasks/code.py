@@ -23,16 +23,16 @@ MOST_TESTS = 20
 
 
 class CodeTaskOptions(TaskOptions):
-    """Programming problems with tests, in the formats of open-r1, TACO, APPS and PRIME's Eurus; needs the sandbox."""
+    """Programming problems with tests, in the formats of open-r1, TACO, APPS and PRIME's Eurus. Needs the sandbox."""
 
     name: Literal["code"] = "code"
     """Selects this task."""
     path: str = "open-r1/verifiable-coding-problems-python"
-    """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
+    """Data set on the Hugging Face hub. It is streamed, and only as far as it is needed."""
     file: str | None = None
     """Local data in one of these formats, instead of the hub: JSONL, Parquet, or a dataset folder."""
     num_train: int = Field(default=10_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
 

@@ -21,7 +21,7 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
 class GpqaDiamondOptions(TaskOptions):
-    """GPQA Diamond: 198 multiple-choice questions in science; gated, see the hub page."""
+    """GPQA Diamond: 198 multiple-choice questions in science. Gated, see the hub page."""
 
     name: Literal["gpqa_diamond"] = "gpqa_diamond"
     """Selects this task."""

@@ -24,7 +24,7 @@ class DecontaminationOptions(Options):
     benchmarks: list[str] = Field(default_factory=list)
     """Names of the benchmarks, such as aime24. Empty: nothing is left out."""
     data: dict[str, str] = Field(default_factory=dict)
-    """Local files of benchmarks, by name; the others come from the hub."""
+    """Local files of benchmarks, by name. The others come from the hub."""
     ngram: int = Field(default=NGRAM, ge=1)
     """Words in a row that two problems have to share."""
 

@@ -38,7 +38,7 @@ class MixOptions(TaskOptions):
     name: Literal["mix"] = "mix"
     """Selects this task."""
     parts: list[MixPart] = Field(min_length=1)
-    """The tasks: a list of {task: {name: ...}, weight: 2, verifier: {name: ...}}; weight and verifier may be left out."""
+    """The tasks: a list of {task: {name: ...}, weight: 2, verifier: {name: ...}}. Weight and verifier may be left out."""
 
     def load(self) -> Task:
         """Load all parts, and take as many training problems as there are in these proportions without repeating any.

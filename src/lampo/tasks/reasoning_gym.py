@@ -15,14 +15,14 @@ from .task import Task, TaskOptions
 
 
 class ReasoningGymTaskOptions(TaskOptions):
-    """Reasoning Gym: generated puzzles of a hundred kinds, each with its own scorer; needs the extra reasoning-gym."""
+    """Reasoning Gym: generated puzzles of a hundred kinds, each with its own scorer. Needs the extra reasoning-gym."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
     """Selects this task."""
     datasets: dict[str, dict[str, Any]] = Field(default={"leg_counting": {}}, min_length=1)
     """Its data sets, in equal shares: the name of each, and its own settings, such as {chain_sum: {max_terms: 3}}."""
     num_train: int = Field(default=2000, gt=0)
-    """Problems to train on; fewer if there are not so many different ones."""
+    """Problems to train on, or fewer if there are not so many different ones."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the tenth that a hash of the question holds out."""
     demonstrate_answers: bool = False

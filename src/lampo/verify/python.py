@@ -14,15 +14,15 @@ from .verifier_options import UnboundedVerifier
 class PythonOptions(UnboundedVerifier):
     """Your own function (completion, answer, **options) -> Verdict, True, False, a score from 0 to 1, or None for unknown.
 
-    A score is the reward of the response; it counts as right where it is 1.
+    A score is the reward of the response. It counts as right where it is 1.
     """
 
     name: Literal["python"] = "python"
-    """Selects this verifier; "python:module.function" is short for it and its `function`."""
+    """Selects this verifier. "python:module.function" is short for it and its `function`."""
     function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function; other keys of the section are put here too."""
+    """Keyword arguments of the function. Other keys of the section are put here too."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """What the function says.

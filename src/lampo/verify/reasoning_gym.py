@@ -16,7 +16,7 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class ReasoningGymOptions(UnboundedVerifier):
-    """The scorer of reasoning-gym's own data set; right is its full score, and a smaller one is kept beside the verdict."""
+    """The scorer of reasoning-gym's own data set. Right is its full score, and a smaller one is kept beside the verdict."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
     """Selects this verifier."""

@@ -15,7 +15,7 @@ THOUGHT_BEGIN, THOUGHT_END = "<think>", "</think>"
 class VerifierOptions(Options):
     """A verifier: its settings, and the pure function of (completion, answer) that they make.
 
-    Time and memory of a verifier that derives from this class are bounded by the length of the texts, so it runs where
+    A verifier that derives from this class has time and memory bounded by the length of the texts. So it runs where
     it is called. One that may hang or eat memory derives from `UnboundedVerifier`.
     """
 
@@ -55,9 +55,9 @@ class UnboundedVerifier(VerifierOptions):
     bounds_itself: ClassVar[bool] = False
     """Whether it ends and judges what takes long. Then `VerifierPool` gives none up before `timeout_s`."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
+    """Most seconds for one verification. Then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
     memory_mib: int = Field(default=2048, ge=256)
-    """Most memory of one verification in MiB (address space, Python and its libraries included); then it is unknown."""
+    """Most memory of one verification in MiB (address space, Python and its libraries included). Then it is unknown."""
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
         """See `VerifierOptions.at_once`; None, unless a verifier knows cases that are cheap."""

@@ -33,7 +33,7 @@ class _Reader:
 class VllmResponder:
     """vLLM's offline engine (arXiv 2309.06180), some problems at a time, so that there are responses to write down soon.
 
-    Prompts are token ids that we make, and texts are made from token ids by us, so both are what the native backend has; a
+    Prompts are token ids that we make, and texts are made from token ids by us. So both are what the native backend has. A
     thought stays in the text. vLLM draws response j of a problem with the problem's seed + j, whatever is beside it, but
     says itself that other batches may round differently. Sampling settings that come with the model are not used.
 

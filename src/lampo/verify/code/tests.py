@@ -38,7 +38,7 @@ MAX_UNROLLED = 200
 
 
 class UnusableTests(ValueError):
-    """ProgramTests that cannot be used; says why."""
+    """ProgramTests that cannot be used. Says why."""
 
 
 class ProgramTests(BaseModel):

@@ -80,16 +80,16 @@ while said: said = said[os.write(results, said):]
 
 
 class CodeOptions(UnboundedVerifier):
-    """Python programs, by tests on their output, their functions, or asserts; run in a sandbox only."""
+    """Python programs, by tests on their output, their functions, or asserts. They run in a sandbox only."""
 
     bounds_itself: ClassVar[bool] = True
     """A program that hangs is wrong, after `test_timeout_s`: to give it up earlier would spare it that."""
     name: Literal["code"] = "code"
     """Selects this verifier."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Most seconds for one verification; no test begins after seven tenths of it, and those that are left are failed."""
+    """Most seconds for one verification. No test begins after seven tenths of it, and those that are left are failed."""
     test_timeout_s: float = Field(default=6.0, gt=0)
-    """Most seconds of CPU time of one test, and a quarter of its wall-clock time; then the test is failed."""
+    """Most seconds of CPU time of one test, and a quarter of its wall-clock time. Then the test is failed."""
     test_memory_mib: int = Field(default=512, ge=32)
     """Most memory of one test in MiB."""
     partial_credit: bool = False

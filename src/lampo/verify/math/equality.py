@@ -119,7 +119,7 @@ _EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree cal
 
 
 class _Comparison:
-    """Compares two answers; holds what both need."""
+    """Compares two answers, and holds what both need."""
 
     def __init__(self, gold: str, answer: str, tolerance: float = 0.0) -> None:
         self.seed = f"{gold}\x00{answer}"

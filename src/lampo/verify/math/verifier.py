@@ -27,9 +27,9 @@ class MathOptions(UnboundedVerifier):
     last_number: bool = False
     """Whether a plain number counts where no value is committed to: the last in such words, else the last of the response."""
     tolerance: float = Field(default=0.0, ge=0, lt=1)
-    """Largest relative difference between numbers that count as equal; 0: they are equal."""
+    """Largest relative difference between numbers that count as equal. 0: they are equal."""
     timeout_s: float = Field(default=3.0, gt=0)
-    """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
+    """Most seconds for one verification. Then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         r"""Right if the answer that the response commits to is the gold answer, by value.

@@ -70,9 +70,9 @@ class Job:
     work: bytes
     tried: bool = False
     hurried_s: float = math.inf
-    """It may be given up after so long; never, as long as the caller does not wait for it."""
+    """It may be given up after so long. Never, as long as the caller does not wait for it."""
     given_up: bool = False
-    """The caller has its answer; how long it really takes is still of interest."""
+    """The caller has its answer. How long it really takes is still of interest."""
 
     @property
     def patience_s(self) -> float:

@@ -22,9 +22,9 @@ EXTRA_MIB = 64
 class Bubblewrap:
     """Runs each command in namespaces of its own: no network, no other process, no file of this user.
 
-    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, and a bare /dev and a read-only /proc; its environment
-    is empty but for PATH, HOME and LANG; it has no capabilities and cannot make new namespaces. Memory and processes
-    are capped for all that it starts together where control groups can be made; started by root, it insists on them.
+    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, a bare /dev and a read-only /proc. Its environment
+    is empty but for PATH, HOME and LANG. It has no capabilities and cannot make new namespaces. Where control groups can be
+    made, memory and processes are capped for all that it starts together. Started by root, it insists on them.
     """
 
     def __init__(self, roots: tuple[Path, ...], packages: tuple[str, ...] = ()) -> None:

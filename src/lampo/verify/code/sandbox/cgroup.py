@@ -21,7 +21,7 @@ _NAME = re.compile(r"lampo-(\d+)-[0-9a-f]+")
 
 
 class Cgroup:
-    """A group for one run, as a context manager; leaving it kills what is left inside."""
+    """A group for one run, as a context manager. Leaving it kills what is left inside."""
 
     def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
         name = f"lampo-{os.getpid()}-{secrets.token_hex(8)}"  # a process killed in a run leaves its folder, and its number is reused

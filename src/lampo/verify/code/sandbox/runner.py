@@ -26,7 +26,7 @@ class SandboxError(Exception):
 class Limits:
     """What one run may use.
 
-    `cpu_s` binds all processes of a run together where a control group tells what they computed; elsewhere it binds each
+    `cpu_s` binds all processes of a run together where a control group tells what they computed. Elsewhere it binds each
     process alone, in whole seconds.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
         exit: ok (status 0), time, memory or output (a limit was reached), crash (another status, or a signal).
         stdout: what it wrote, at most `output_kib`.
         stderr: the end of what it wrote there.
-        code: its exit status; 128 + n for signal n.
+        code: its exit status, or 128 + n for signal n.
         seconds: wall-clock time.
     """
 
