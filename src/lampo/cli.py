@@ -307,8 +307,8 @@ def _plain_errors() -> Iterator[None]:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is slow to import
             raise
         typer.secho(
-            f"error: {error} If it was in sampling, lower sampling.rows_at_once; if in an update, lower training.tokens_per_microbatch "
-            "or set model.gradient_checkpointing to true.",
+            f"error: {error} If it was in sampling, lower sampling.rows_at_once. If it was in an update, lower "
+            "training.tokens_per_microbatch or set model.gradient_checkpointing to true.",
             fg=typer.colors.RED,
             err=True,
         )

@@ -263,8 +263,8 @@ class Plan:
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
             if count <= used:
                 raise LampoError(
-                    f"The task {task} has {count} held-out problems, and tuning uses {used}, which leaves none to compare on: "
-                    "lower tuning.problems, give the task more held-out problems, or one learning rate to each method."
+                    f"The task {task} has {count} held-out problems, and tuning uses {used}, which leaves none to compare on. "
+                    "Lower tuning.problems, give the task more held-out problems, or give one learning rate to each method."
                 )
 
     def config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:

@@ -26,10 +26,8 @@ def explain_error(detail: Any) -> str:
             known = [] if section is None else list(section.model_fields)
             near = nearest(place[-1], known, cutoff=0.5)
             prefix = ".".join(place[:-1])
-            guess = (
-                f"; did you mean {prefix + '.' if prefix else ''}{near}?" if near else f"; known: {', '.join(known)}"
-            )
-            return f"{where} is not a setting{guess}"
+            guess = f" Did you mean {prefix + '.' if prefix else ''}{near}?" if near else f" Known: {', '.join(known)}"
+            return f"{where} is not a setting.{guess}"
         case "missing":
             return f"{where} is required"
         case "union_tag_not_found":

@@ -153,7 +153,7 @@ def method_settings(name: Any) -> Settings:
         LampoError: there is no method of that name.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise LampoError(f"There is no method {name!r}; known are {', '.join(METHODS)}.")
+        raise LampoError(f"There is no method {name!r}. Known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
 

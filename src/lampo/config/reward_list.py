@@ -46,7 +46,7 @@ def rewards_by_title(rewards: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in rewards:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-            raise ValueError(f"each reward needs a name, such as {{name: verifier}}; not {entry!r}")
+            raise ValueError(f"each reward needs a name, such as {{name: verifier}}, and not {entry!r}")
         title = title_of(entry)
         if title in found:
             raise ValueError(f"two rewards are called {title}: give one of them a `label`")

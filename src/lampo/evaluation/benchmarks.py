@@ -37,7 +37,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
         BOXED,
         MathOptions(last_number=True),
-        source=f"{BOXED_SOURCE}; where no value is boxed or said to be the answer, the last number as in lm-evaluation-harness' "
+        source=f"{BOXED_SOURCE}. Where no value is boxed or said to be the answer, the last number as in lm-evaluation-harness' "
         "flexible-extract",
     ),
     "gpqa_diamond": Benchmark(

@@ -137,7 +137,7 @@ def measure_benchmarks(
 def compare_folders(a: Path, b: Path) -> str:
     """How two evaluations differ on the same problems, as Markdown."""
     lines = [
-        f"{b} minus {a}, in points of avg@k; the interval resamples the problems that both answered",
+        f"{b} minus {a}, in points of avg@k. The interval resamples the problems that both answered.",
         "",
         "| benchmark | difference | 95 % interval | problems | better | worse |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -58,7 +58,7 @@ def measure(
     if failed:
         raise LampoError(
             f"{measurement.name}: {len(failed)} of {len(measurement.problems)} problems could not be asked, the first "
-            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
+            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}. The same command goes on with these."
         )
     wanted = [records.done[problem.id] for problem in measurement.problems]
     summary = summarise(wanted, measurement.samples) | {"source": how.source}

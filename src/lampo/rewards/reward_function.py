@@ -222,6 +222,6 @@ def _column(columns: dict[str, Any], usual: Sequence[str]) -> Sequence[Any]:
             return columns[name]
     own = sorted(set(columns) - TRL_GIVES)
     raise KeyError(
-        f"the data set has no column {' or '.join(map(repr, usual))}; it has: {', '.join(own)}. "
+        f"the data set has no column {' or '.join(map(repr, usual))}. It has: {', '.join(own)}. "
         "Name the one with the answers: reward_function(..., column=NAME)"
     )

@@ -249,7 +249,7 @@ def _opened(run: Path, step: int) -> Iterator[Iterator[str]]:
     except FileNotFoundError as error:
         raise LampoError(f"{path} does not exist: the rollouts of step {step} were not kept") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise LampoError(f"{path} cannot be read ({error}): it was probably cut short; delete it") from error
+        raise LampoError(f"{path} cannot be read ({error}). It was probably cut short. Delete it.") from error
 
 
 def _mean(values: Sequence[float]) -> float | None:

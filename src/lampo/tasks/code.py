@@ -59,7 +59,7 @@ class CodeTaskOptions(TaskOptions):
             if read is None:
                 raise LampoError(
                     f"{source}, row {number}: not in a format of programming problems that is known. It has the columns "
-                    f"{', '.join(row)}; known are verification_info (open-r1), input_output (TACO, APPS) and "
+                    f"{', '.join(row)}. Known are verification_info (open-r1), input_output (TACO, APPS) and "
                     "reward_model (PRIME's Eurus)."
                 )
             try:

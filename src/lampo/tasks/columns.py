@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..messages import nearest
+from ..messages import joined, nearest
 from ..options import Options
 from ..types import LampoError, Problem
 from .files import Row
@@ -100,10 +100,11 @@ def require_columns(rows: Sequence[Row], named: Mapping[str, str], source: str) 
     if not missing:
         return
     guesses = _guesses(missing, [name for name in present if name not in named])
-    lacking = ", ".join(
-        f"{name!r}" + (f" (did you mean {guesses[name]!r}?)" if name in guesses else "") for name in missing
+    lacking = joined(
+        [f"{name!r}" + (f" (did you mean {guesses[name]!r}?)" if name in guesses else "") for name in missing]
     )
-    message = f"{source} has no column {lacking}. It has: {', '.join(map(repr, present))}."
+    columns = "column" if len(missing) == 1 else "columns"
+    message = f"{source} has no {columns} {lacking}. It has: {', '.join(map(repr, present))}."
     chosen = ", ".join(f"{role}: {guesses.get(name, '...')}" for name, role in missing.items() if role)
     raise LampoError(f"{message} Name them in the recipe: task: {{columns: {{{chosen}}}}}" if chosen else message)
 

@@ -78,7 +78,7 @@ def _read_lines(file: Path) -> Iterator[Row]:
         raise LampoError(f"{file}: not readable as UTF-8 text ({error}).") from None
     if replaced:
         logger.warning(
-            "%s: %d rows hold half a character, which is replaced; the first is in line %d",
+            "%s: %d rows hold half a character, which is replaced. The first is in line %d.",
             file,
             len(replaced),
             replaced[0],

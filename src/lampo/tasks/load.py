@@ -80,7 +80,7 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
         return options.model_validate({"file": file, **columns}).load().heldout
     if "heldout" in fields:
         return options.model_validate({"train": file, "heldout": file, **columns}).load().heldout
-    raise LampoError(f"The benchmark {name} is generated; it takes no file. Leave --data {name}=... out.")
+    raise LampoError(f"The benchmark {name} is generated, so it takes no file. Leave --data {name}=... out.")
 
 
 def _usual_columns(file: str, options: type[TaskOptions]) -> dict[str, dict[str, str]]:

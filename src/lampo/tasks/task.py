@@ -31,7 +31,7 @@ class Task:
         for split in ("train", "heldout"):
             if not getattr(self, split):
                 raise LampoError(
-                    f"The task has no {split} problems. A benchmark can only be evaluated on (lampo eval); of any other "
+                    f"The task has no {split} problems. A benchmark can only be evaluated on (lampo eval). Of any other "
                     "task, check the path, the split and the columns of the recipe's `task`."
                 )
         return self

@@ -42,12 +42,12 @@ class PythonOptions(UnboundedVerifier):
             case int() | float() as score if 0 <= score <= 1:
                 return Verdict("right" if score == 1 else "wrong", score=float(score), graded=True)
             case int() | float() as score:
-                raise LampoError(f"{self.function} returned {score}; a score must be from 0 to 1.")
+                raise LampoError(f"{self.function} returned {score}. A score must be from 0 to 1.")
             case None:
                 return Verdict("unknown", detail=f"{self.function} could not tell")
             case other:
                 raise LampoError(
-                    f"{self.function} returned a {type(other).__name__}; it must return a Verdict, True, False, a number or None."
+                    f"{self.function} returned a {type(other).__name__}. It must return a Verdict, True, False, a number or None."
                 )
 
     def load(self) -> Any:

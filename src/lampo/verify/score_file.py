@@ -87,7 +87,7 @@ def _column(rows: Sequence[Row], name: str | None, usual: Sequence[str], what: s
     found = next((column for column in ([name] if name else usual) if column in present), None)
     if found is None:
         wanted = f"no column {name!r}" if name else f"none of the usual columns ({', '.join(usual)})"
-        raise LampoError(f"The file has {wanted} for the {what}; it has: {', '.join(present)}. Give --{what} COLUMN.")
+        raise LampoError(f"The file has {wanted} for the {what}. It has: {', '.join(present)}. Give --{what} COLUMN.")
     return found
 
 

@@ -137,7 +137,7 @@ def _folder(model: ModelOptions, weights: Path | None) -> str:
         return str(weights)
     if model.path is None:
         raise LampoError(
-            "The backend vllm needs weights, and this recipe makes its model from scratch (model.config): give a run of it "
-            "that has a checkpoint, or use --backend native."
+            "The backend vllm needs weights, and this recipe makes its model from scratch (model.config). "
+            "Give a run of it that has a checkpoint, or use --backend native."
         )
     return resolve_path(model.path)

@@ -62,7 +62,7 @@ class ProgramTests(BaseModel):
                 raise ValueError("there are no tests")
             return self
         if not self.inputs or len(self.inputs) != len(self.outputs):
-            raise ValueError(f"{len(self.inputs)} inputs and {len(self.outputs)} outputs; they must pair, one at least")
+            raise ValueError(f"{len(self.inputs)} inputs and {len(self.outputs)} outputs. They must pair, one at least")
         if self.type == "function" and not self.fn_name:
             raise ValueError("a function's tests need its name, fn_name")
         if self.type == "function" and not all(isinstance(arguments, list) for arguments in self.inputs):
@@ -147,7 +147,7 @@ def from_livecodebench(public: str, private: str | None = None, function: str | 
             cases = [*cases, *json.loads(private)]
         except ValueError:
             raise UnusableTests(
-                "the private tests are a compressed pickle, and to read a pickle runs the code in it; convert them to "
+                "the private tests are a compressed pickle, and to read a pickle runs the code in it. Convert them to "
                 "JSON once, in a sandbox"
             ) from None
     return _from_cases(cases, [function] * len(cases))
