@@ -226,13 +226,13 @@ class Plan:
 
     def _start(self, task: str, seed: int) -> Planned:
         task = self._starts_with[task]
-        place = self._place(task, f"start-seed{seed}", seed)
-        settings = [*place, "evaluation.final_problems=1", "evaluation.benchmarks=[]"]
+        settings = self._run_settings(task, f"start-seed{seed}", seed)
+        settings += ["evaluation.final_problems=1", "evaluation.benchmarks=[]"]
         return Planned(task, "start", seed, "start", self._config(task, NOTHING, settings))
 
     def _run(self, task: str, entry: MethodEntry, seed: int, rate: float | None, phase: Phase) -> Planned:
         name = f"{entry.name}-seed{seed}" if rate is None else f"{entry.name}-lr{rate:g}-seed{seed}"
-        settings = self._place(task, name, seed)
+        settings = self._run_settings(task, name, seed)
         settings += [] if rate is None else [_setting("optimizer.learning_rate", rate)]
         self._refuse_another_contest(task, entry)
         start = self._start(task, seed)
@@ -268,7 +268,7 @@ class Plan:
                 )
 
     def config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:
-        """The recipe of a task, or of a method on it, without a place and a seed."""
+        """The recipe of a task, or of a method on it, without a run's name, folder and seed."""
         if (task, entry.name) not in self._bare:
             self._bare[task, entry.name] = self._config(task, entry, [])
         return self._bare[task, entry.name]
@@ -286,7 +286,7 @@ class Plan:
                 "Give them to the study or to a task."
             )
 
-    def _place(self, task: str, name: str, seed: int) -> list[str]:
+    def _run_settings(self, task: str, name: str, seed: int) -> list[str]:
         folder = self.folder / "runs" / task
         return [
             _setting("run.folder", str(folder)),

@@ -18,14 +18,14 @@ from .schema import TrainConfig
 
 
 def explain_error(detail: Any) -> str:
-    """One validation error in plain words, its place as the user writes it."""
-    place, section = _place(detail["loc"])
-    where = ".".join(place)
+    """One validation error in plain words, its key as the user writes it."""
+    keys, section = _written_keys(detail["loc"])
+    where = ".".join(keys)
     match detail["type"]:
         case "extra_forbidden":
             known = [] if section is None else list(section.model_fields)
-            near = nearest(place[-1], known, cutoff=0.5)
-            prefix = ".".join(place[:-1])
+            near = nearest(keys[-1], known, cutoff=0.5)
+            prefix = ".".join(keys[:-1])
             guess = f" Did you mean {prefix + '.' if prefix else ''}{near}?" if near else f" Known: {', '.join(known)}"
             return f"{where} is not a setting.{guess}"
         case "missing":
@@ -68,23 +68,23 @@ def _known(tag: str, expected_tags: str, **_: Any) -> str:
     return f"{listed}, and {own} for a function of your own.{did_you_mean(tag, names)}"
 
 
-def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
+def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
     """Pydantic's location as keys of the recipe, without the tags of unions; and the section class of the last key."""
-    place: list[str] = []
+    keys: list[str] = []
     holder: type[BaseModel] | None = None
     sections: dict[str, type[BaseModel]] = {"": TrainConfig}
     for key in map(str, location):
         if key in sections:  # the tag of a union
             sections = {"": sections[key]}
             continue
-        if key.isdigit() and place:  # an entry of a list
-            place[-1] += f"[{key}]"
+        if key.isdigit() and keys:  # an entry of a list
+            keys[-1] += f"[{key}]"
             continue
-        place.append(key)
+        keys.append(key)
         holder = sections.get("")
         field = holder.model_fields.get(key) if holder else None
         sections = _sections(field.annotation) if field else {}
-    return place, holder
+    return keys, holder
 
 
 def _sections(annotation: Any) -> dict[str, type[BaseModel]]:

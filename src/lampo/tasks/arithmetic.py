@@ -114,16 +114,16 @@ def _add(a: int, b: int, write: Write) -> tuple[list[str], int]:
 def _multiply(a: int, b: int, write: Write) -> tuple[list[str], int]:
     lines: list[str] = []
     result = 0
-    for place, y in enumerate(reversed(str(b))):
+    for position, y in enumerate(reversed(str(b))):
         columns = [(f"{x}*{y}", int(x) * int(y)) for x in reversed(str(a))]
         partial_lines, partial = _work(columns, LARGEST_PRODUCT_COLUMN, write)
-        partial *= 10**place
+        partial *= 10**position
         lines += partial_lines
         if len(str(b)) > 1:
             lines.append(f"={partial}")
-        sum_lines, result = _add(result, partial, write) if place > 0 else ([], partial)
+        sum_lines, result = _add(result, partial, write) if position > 0 else ([], partial)
         lines += sum_lines
-        if 0 < place < len(str(b)) - 1:
+        if 0 < position < len(str(b)) - 1:
             lines.append(f"={result}")
     return lines, result
 
@@ -135,10 +135,10 @@ def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[l
     """
     lines: list[str] = []
     carry = result = 0
-    for place, (text, value) in enumerate(columns):
+    for position, (text, value) in enumerate(columns):
         written, carried = write(carry + value, largest)
         lines.append(f"{carry}+{text}={written:02d}")
-        result += written % 10 * 10**place
+        result += written % 10 * 10**position
         carry = carried
     return lines, result + carry * 10 ** len(columns)
 

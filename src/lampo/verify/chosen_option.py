@@ -176,7 +176,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A place where a response may commit to an option."""
+    """A mention by which a response may commit to an option."""
 
     begin: int
     end: int

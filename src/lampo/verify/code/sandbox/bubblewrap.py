@@ -33,8 +33,8 @@ class Bubblewrap:
         self._roots = roots
         self._flags = _flags(self.python)
         self.import_from: list[str] = [INSIDE] if packages else []
-        for place in locate(packages):
-            self._flags += ["--ro-bind", str(place), f"{INSIDE}/{place.name}"]
+        for path in locate(packages):
+            self._flags += ["--ro-bind", str(path), f"{INSIDE}/{path.name}"]
 
     @classmethod
     def start(cls) -> Bubblewrap:
@@ -147,15 +147,15 @@ def _flags(python: str) -> list[str]:
     flags: list[str] = [*NAMESPACES.split()]
     if _version() >= (0, 8, 0):
         flags += ["--disable-userns"]
-    for place in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-        if place.is_symlink():
-            flags += ["--symlink", os.readlink(place), str(place)]
-        elif place.is_dir():
-            flags += ["--ro-bind", str(place), str(place)]
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+        if path.is_symlink():
+            flags += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            flags += ["--ro-bind", str(path), str(path)]
     prefix = os.path.realpath(sys.base_prefix)
-    for place in (prefix, python):
-        if not place.startswith(("/usr/", f"{prefix}/")):
-            flags += ["--ro-bind", place, place]
+    for path in (prefix, python):
+        if not path.startswith(("/usr/", f"{prefix}/")):
+            flags += ["--ro-bind", path, path]
     return flags + DEVICES.split()
 
 
