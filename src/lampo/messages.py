@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name that is spelt most like this one, whatever its case; None if none is near.
+    """The known name that is spelt most like this one, whatever its case. None if none is near.
 
     >>> nearest("lampoo", ["grpo", "lampo"]), nearest("Question", ["answer", "question"]), nearest("x", ["lampo"])
     ('lampo', 'question', None)
@@ -27,7 +27,7 @@ def joined(words: Sequence[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence to put behind the one that refuses a name, with the space before it; "" if no known name is near.
+    """A sentence to put behind the one that refuses a name, with the space before it. "" if no known name is near.
 
     >>> did_you_mean("lampoo", ["grpo", "lampo"]), did_you_mean("x", ["lampo"])
     (' Did you mean lampo?', '')

@@ -1,4 +1,4 @@
-"""`lampo compare`: run a study, choose the learning rates, compare; or write the page of results that are there."""
+"""`lampo compare`: run a study, choose the learning rates, compare, or write the page of results that are there."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class RunResult:
 
 
 def write_results(path: Path, results: list[RunResult]) -> None:
-    """One row an evaluation, with the columns of its run; a run without an evaluation is one row without a step."""
+    """One row an evaluation, with the columns of its run. A run without an evaluation is one row without a step."""
     rows = []
     nothing = dict.fromkeys(field.name for field in fields(Point))
     for result in results:

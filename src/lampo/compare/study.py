@@ -122,7 +122,7 @@ class Study(Options):
         return range(count)
 
     def grid(self, entry: MethodEntry) -> list[float]:
-        """The learning rates to choose from; at most one: there is nothing to choose."""
+        """The learning rates to choose from. At most one: there is nothing to choose."""
         return self.learning_rates if entry.learning_rates is None else entry.learning_rates
 
 
@@ -153,7 +153,7 @@ class Planned:
         return self.path.parent.parent.parent / "logs" / f"{self.task}-{self.path.name}.log"
 
     def last_line(self) -> str:
-        """What it has written last; empty if nothing."""
+        """What it has written last. Empty if nothing."""
         try:
             with self.log.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -179,7 +179,7 @@ class Plan:
         self._bare: dict[tuple[str, str], TrainConfig] = {}
 
     def starts(self) -> list[Planned]:
-        """The warm starts that the other runs go on from; none if the recipe has none."""
+        """The warm starts that the other runs go on from. None if the recipe has none."""
         seeds: dict[tuple[str, int], None] = {}
         for task in self.study.tasks:
             for entry in self.study.methods:
@@ -274,7 +274,7 @@ class Plan:
         return self._bare[task, entry.name]
 
     def _refuse_another_contest(self, task: str, entry: MethodEntry) -> None:
-        """Methods answer the same problems and are measured alike; where there is a warm start, they share that too."""
+        """Methods answer the same problems and are measured alike. Where there is a warm start, they share that too."""
         ours, theirs = self.config_of(task, entry), self.config_of(task)
         shared = WARMED_UP if theirs.warmstart.steps > 0 else ("task", "decontamination")
         differing = [

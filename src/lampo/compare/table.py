@@ -116,7 +116,7 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def unequal_seeds(comparison: Comparison) -> str:
-    """Which methods have which seeds, where they differ; empty where all have the same."""
+    """Which methods have which seeds, where they differ. Empty where all have the same."""
     methods_of: dict[tuple[int, ...], list[str]] = {}
     for method in comparison.methods:
         methods_of.setdefault(method.seeds, []).append(method.method)

@@ -59,7 +59,7 @@ def _has_variants(section: str) -> bool:
 
 
 def _known(tag: str, expected_tags: str, **_: Any) -> str:
-    """The names that a section may have, with a guess; of one's own function there is a name too."""
+    """The names that a section may have, with a guess. Of one's own function there is a name too."""
     names = [name.strip("'") for name in expected_tags.split(", ")]
     listed = ", ".join(name for name in names if name != "python")
     if "python" not in names:
@@ -69,7 +69,7 @@ def _known(tag: str, expected_tags: str, **_: Any) -> str:
 
 
 def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
-    """Pydantic's location as keys of the recipe, without the tags of unions; and the section class of the last key."""
+    """Pydantic's location as keys of the recipe, without the tags of unions, and the section class of the last key."""
     keys: list[str] = []
     holder: type[BaseModel] | None = None
     sections: dict[str, type[BaseModel]] = {"": TrainConfig}
@@ -88,7 +88,7 @@ def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseMo
 
 
 def _sections(annotation: Any) -> dict[str, type[BaseModel]]:
-    """The section classes that an annotation admits, by their `name`; a single one under the empty key."""
+    """The section classes that an annotation admits, by their `name`. A single one under the empty key."""
     found = list(_models(annotation))
     if len(found) == 1:
         return {"": found[0]}
@@ -109,7 +109,7 @@ def dump_config(config: BaseModel) -> str:
 
 
 def describe_config(config: BaseModel, *, indent: int = 0) -> str:
-    """Every setting as YAML with its meaning, type and default as comments; it loads as a recipe."""
+    """Every setting as YAML with its meaning, type and default as comments. It loads as a recipe."""
     lines: list[str] = []
     pad = " " * indent
     for name, field in type(config).model_fields.items():

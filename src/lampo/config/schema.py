@@ -305,7 +305,7 @@ class TrainConfig(Options):
     @field_validator("rewards", mode="before")
     @classmethod
     def _rewards_as_list(cls, rewards: Any) -> Any:
-        """Settings change rewards by their titles, as in rewards.rouge_l.weight; here they are a list."""
+        """Settings change rewards by their titles, as in rewards.rouge_l.weight. Here they are a list."""
         return rewards_as_list(rewards) if isinstance(rewards, Mapping) else rewards
 
     @field_validator("rewards")

@@ -1,4 +1,4 @@
-"""RLPR's reward: how much likelier a response makes the reference answer (arXiv 2506.18254); `learner` computes it."""
+"""RLPR's reward: how much likelier a response makes the reference answer (arXiv 2506.18254). `learner` computes it."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def _of_options(chosen: RewardOptions, column: str | None, max_completion_length
 
 
 def _row(columns: dict[str, Any], row: int, length: int) -> dict[str, Any]:
-    """One value of each column; TRL also passes things that are no columns, such as its state."""
+    """One value of each column. TRL also passes things that are no columns, such as its state."""
     lists = {
         name: value for name, value in columns.items() if isinstance(value, Sequence) and not isinstance(value, str)
     }

@@ -26,7 +26,7 @@ class VerifierReward(RewardOptions):
     """persistent: an answer of a problem is always judged alike, as by a wrong verifier. independent: each response for itself."""
 
     def values(self, responses: Responses) -> list[float | None]:
-        """See `RewardOptions.values`; None where the verdict is unknown."""
+        """See `RewardOptions.values`. None where the verdict is unknown."""
         if not self.false_positives and not self.false_negatives:
             return [verdict.value for verdict in responses.verdicts_G]
         return [

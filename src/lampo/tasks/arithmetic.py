@@ -89,7 +89,7 @@ def _as_is(result: int, largest: int) -> tuple[int, int]:
 
 
 def worked_solution(operation: Operation, a: int, b: int, write: Write = _as_is) -> str:
-    r"""The working of a sum or product, a line for each column from the right, the carry first; last the answer alone.
+    r"""The working of a sum or product, a line for each column from the right, the carry first. The answer alone comes last.
 
     A product is a partial product for each digit of b, its value, and its sum with those before it.
     `write` may put down another result for a column, or carry another digit: all that follows then builds on that.

@@ -32,7 +32,7 @@ class MathBenchmark(TaskOptions):
     """Names of the columns."""
 
     def load(self) -> Task:
-        """Read the problems; there is nothing to train on.
+        """Read the problems. There is nothing to train on.
 
         Raises:
             LampoError: the hub cannot be reached, or the file or a column is missing.

@@ -19,7 +19,7 @@ from .task import Task, TaskOptions
 Row = Mapping[str, Any]
 HELDOUT_FRACTION = 0.05
 MOST_TESTS = 20
-"""Tests of a problem that are used, the first ones; each costs one run of the program."""
+"""Tests of a problem that are used, the first ones. Each costs one run of the program."""
 
 
 class CodeTaskOptions(TaskOptions):
@@ -37,7 +37,7 @@ class CodeTaskOptions(TaskOptions):
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
 
     def load(self) -> Task:
-        """Read the problems; a solution, where there is one, is the reference.
+        """Read the problems. A solution, where there is one, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, the format is not known, or no row can be used.

@@ -25,7 +25,7 @@ Row = tuple[int, dict[str, Any]]
 
 
 def read_rows(path: str, splits: Sequence[str] = ()) -> list[Row]:
-    """Every row; see `iterate_rows`."""
+    """Every row. See `iterate_rows`."""
     return list(iterate_rows(path, splits))
 
 

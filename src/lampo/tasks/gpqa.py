@@ -31,7 +31,7 @@ class GpqaDiamondOptions(TaskOptions):
     """Local file in the same format (gpqa_diamond.csv), instead of the hub."""
 
     def load(self) -> Task:
-        """Read the questions; the options stand in an order that the record's id decides, the same everywhere.
+        """Read the questions. The options stand in an order that the record's id decides, the same everywhere.
 
         Raises:
             LampoError: there is no access, or a column is missing.

@@ -52,7 +52,7 @@ class MathTaskOptions(TaskOptions):
         return self
 
     def load(self) -> Task:
-        """Read the problems; the solution, where there is one, is the reference.
+        """Read the problems. The solution, where there is one, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, or a file or column is missing.
@@ -90,7 +90,7 @@ class MathTaskOptions(TaskOptions):
 
 
 def _level(row: dict[str, Any]) -> int | None:
-    """The level of a row (column `level`, or `difficulty`): a number, or text such as "Level 3"; None if it has none.
+    """The level of a row (column `level`, or `difficulty`): a number, or text such as "Level 3". None if it has none.
 
     >>> _level({"level": "Level 3"}), _level({"difficulty": 2.0}), _level({"level": "Level ?"})
     (3, 2, None)

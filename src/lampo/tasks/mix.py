@@ -80,7 +80,7 @@ class MixOptions(TaskOptions):
 
 
 def interleaved(parts: Sequence[Sequence[Problem]], weights: Sequence[float]) -> Iterator[Problem]:
-    """All problems of all parts; wherever one stops, the parts have been drawn on by their weights, while they last.
+    """All problems of all parts. Wherever one stops, the parts have been drawn on by their weights, while they last.
 
     >>> parts = [[Problem(f"{name}{n}", "?", "") for n in range(4)] for name in "ab"]
     >>> " ".join(problem.id for problem in interleaved(parts, [3, 1]))

@@ -1,4 +1,4 @@
-"""Mixture-of-Thoughts (open-r1, 2025): traces of a reasoning model in mathematics, science and code; LamPO's training data.
+"""Mixture-of-Thoughts (open-r1, 2025): traces of a reasoning model in mathematics, science and code. LamPO's training data.
 
 It has no column of answers and no tests: the answers are taken from the traces, so they are a model's answers that we
 have not checked, and the tests of a program are the examples in its statement.
@@ -59,7 +59,7 @@ class MixtureOfThoughtsOptions(TaskOptions):
     """Leave out longer questions. Unset: none."""
 
     def load(self) -> Task:
-        """Read the problems; the whole trace, thought and solution, is the reference.
+        """Read the problems. The whole trace, thought and solution, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, a column is missing, or no row has an answer that can be checked.

@@ -1,4 +1,4 @@
-"""Reasoning Gym (arXiv 2505.24760): generated problems of a hundred kinds, each with a scorer; needs the extra `reasoning-gym`."""
+"""Reasoning Gym (arXiv 2505.24760): generated problems of a hundred kinds, each with a scorer. Needs the extra `reasoning-gym`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ReasoningGymTaskOptions(TaskOptions):
     """Chooses the problems."""
 
     def load(self) -> Task:
-        """Generate the problems; a question that comes twice is taken once, so no question is on both sides.
+        """Generate the problems. A question that comes twice is taken once, so no question is on both sides.
 
         Raises:
             LampoError: the library is missing, has no such data set, or refuses its settings.

@@ -67,5 +67,5 @@ class PythonOptions(UnboundedVerifier):
         self.load()
 
     def answer_text(self, answer: str) -> None:
-        """See `VerifierOptions.answer_text`; how a response has to look is known to the function alone."""
+        """See `VerifierOptions.answer_text`. How a response has to look is known to the function alone."""
         return

@@ -72,7 +72,7 @@ def unknowns(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> list[Unknown]:
 
 
 def write_verdicts(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    """The rows with a column `verdict`, as JSONL; the file is whole or absent."""
+    """The rows with a column `verdict`, as JSONL. The file is whole or absent."""
     lines = [
         json.dumps(row | {"verdict": asdict(verdict)}, ensure_ascii=False)
         for (_, row), verdict in zip(rows, verdicts, strict=True)

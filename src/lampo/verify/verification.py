@@ -32,7 +32,7 @@ class Verification:
     def verdicts(
         self, rollouts_PG: Sequence[Sequence[Rollout]], *, drop_stragglers: bool = False
     ) -> list[list[Verdict]]:
-        """verdicts_PG, when all are there; what was not begun is begun now.
+        """verdicts_PG, when all are there. What was not begun is begun now.
 
         Args:
             rollouts_PG: all rollouts.

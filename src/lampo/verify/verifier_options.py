@@ -20,7 +20,7 @@ class VerifierOptions(Options):
     """
 
     def verify(self, completion: str, answer: str) -> Verdict:
-        """Compare what the completion gives with the answer. Pure; may raise on what it cannot handle.
+        """Compare what the completion gives with the answer. It is pure, and may raise on what it cannot handle.
 
         Returns:
             right or wrong; unknown where the answer makes no sense to this verifier, or nothing can be said.
@@ -28,7 +28,7 @@ class VerifierOptions(Options):
         raise NotImplementedError
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
-        """The verdict, if it takes bounded time and memory; None if it takes a worker."""
+        """The verdict, if it takes bounded time and memory. None if it takes a worker."""
         return self.verify(completion, answer)
 
     def answer_text(self, answer: str) -> str | None:
@@ -60,12 +60,12 @@ class UnboundedVerifier(VerifierOptions):
     """Most memory of one verification in MiB (address space, Python and its libraries included). Then it is unknown."""
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
-        """See `VerifierOptions.at_once`; None, unless a verifier knows cases that are cheap."""
+        """See `VerifierOptions.at_once`. None, unless a verifier knows cases that are cheap."""
         return None
 
 
 def committed_text(completion: str, marker: str | None = None) -> str:
-    """The part of a response in which its answer stands; empty where there is none.
+    """The part of a response in which its answer stands. Empty where there is none.
 
     It begins after the last `</think>`, and after the last marker where one is asked for. A thought that is still open
     at the end commits to nothing, and neither does a response without the marker.

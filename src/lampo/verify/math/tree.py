@@ -8,7 +8,7 @@ from fractions import Fraction
 from .units import Unit
 
 MAX_LENGTH = 2000
-"""Characters of an answer; a longer one is not read."""
+"""Characters of an answer. A longer one is not read."""
 MAX_DEPTH = 40
 """How deep brackets may be nested."""
 MAX_ITEMS = 100

@@ -108,7 +108,7 @@ def _without_space(text: str) -> str:
 
 
 def _plain_value(text: str) -> Fraction | None:
-    """The exact value of a plain numeral or fraction of two; None if the text is something else."""
+    """The exact value of a plain numeral or fraction of two. None if the text is something else."""
     text = text.strip().strip("$").strip().removesuffix(".").replace("−", "-")
     if match := _FRACTION.fullmatch(text):
         sign, numerator, denominator = match[1] or "", match[2] or match[4], match[3] or match[5]

@@ -87,7 +87,7 @@ class VerifierPool:
         self.close()
 
     def close(self) -> None:
-        """End the workers; what is still running becomes unknown."""
+        """End the workers. What is still running becomes unknown."""
         with self._lock:
             self._closed = True
             parent, self._parent = self._parent, None
@@ -96,7 +96,7 @@ class VerifierPool:
         self._abandon("the pool was closed")
 
     def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
-        """Begin one verification. The future always has a verdict in the end; it never raises.
+        """Begin one verification. The future always has a verdict in the end. It never raises.
 
         Raises:
             RuntimeError: the pool is closed.

@@ -140,7 +140,7 @@ NAMESPACES = """
     --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try /etc/alternatives /etc/alternatives
 """
 DEVICES = "--proc /proc --remount-ro /proc --dev /dev --size 1048576 --tmpfs /dev/shm --remount-ro /dev"
-"""Read-only, since the kernel lets root's uid write /proc/sys without any capability; started by root, that is the uid inside."""
+"""Read-only, since the kernel lets root's uid write /proc/sys without any capability. Started by root, that is the uid inside."""
 
 
 def _flags(python: str) -> list[str]:

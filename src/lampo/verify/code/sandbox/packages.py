@@ -9,7 +9,7 @@ from pathlib import Path
 from .runner import SandboxError
 
 INSIDE = "/packages"
-"""Where they are seen in the sandbox; nothing else lies there."""
+"""Where they are seen in the sandbox. Nothing else lies there."""
 
 
 def locate(names: Sequence[str]) -> list[Path]:

@@ -25,7 +25,7 @@ class UnsafeLocal:
         self.import_from = sorted({str(path.parent) for path in locate(packages)})
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
-        """See `Sandbox.run`; but what it starts in another session is left behind.
+        """See `Sandbox.run`. But what it starts in another session is left behind.
 
         If this process is killed, so is the command; its folder and what it started are then left behind.
         """
