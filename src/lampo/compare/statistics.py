@@ -26,7 +26,7 @@ Finding = Literal["better", "worse", "no difference shown", "too few seeds"]
 
 @dataclass(frozen=True, slots=True)
 class OverSeeds:
-    """A mean over seeds and the ends of its 95 % interval. One seed has no interval."""
+    """A mean over seeds and the ends of its 95 % interval; one seed has no interval."""
 
     value: float
     low: float | None
@@ -173,7 +173,7 @@ def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
 
 
 def intervals(values_SM: Array) -> tuple[Array, Array] | None:
-    """95 % intervals of the means of columns, as `mean_over_seeds` says. None for one seed."""
+    """95 % intervals of the means of columns, as `mean_over_seeds` says; None for one seed."""
     n = len(values_SM)
     if n < 2:
         return None
