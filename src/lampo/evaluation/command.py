@@ -44,7 +44,7 @@ def evaluate_model(
     """What `lampo eval` prints: held-out accuracy of a run or recipe, or a table of benchmarks where some are named.
 
     Raises:
-        LampoError: there is nothing to measure, or it cannot be measured. See `measure_heldout` and `measure_benchmarks`.
+        LampoError: there is nothing to measure, or it cannot be measured; see `measure_heldout` and `measure_benchmarks`.
     """
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
@@ -59,13 +59,13 @@ def evaluate_model(
     return measure_heldout(Path(model), settings, num_problems)
 
 
-def measure_heldout(path: Path, settings: Sequence[str], num_problems: int | None) -> str:
+def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | None) -> str:
     """Sampled accuracy, with a 95 % interval, on the held-out problems of a recipe's model or a run's latest checkpoint.
 
     Raises:
         LampoError: there is no such run or recipe, or the run has no checkpoint.
     """
-    config, weights = _recipe_or_run(path, settings)
+    config, weights = _recipe_or_run(place, settings)
     from ..model.policy import load_policy
     from ..process import prepare
     from ..rollout.build import native_sampler
@@ -74,7 +74,7 @@ def measure_heldout(path: Path, settings: Sequence[str], num_problems: int | Non
     prepare(config)
     heldout = subset(config.task.load().heldout, num_problems)
     if not heldout:
-        raise LampoError(f"The task of {path} has no held-out problems.")
+        raise LampoError(f"The task of {place} has no held-out problems.")
     prepare_verifiers(heldout, config.verifier)
     policy = load_policy(config, weights)
     with VerifierPool() as pool, Progress("evaluation") as progress:
@@ -109,7 +109,7 @@ def measure_benchmarks(
     output: Path | None,
     seed: int,
 ) -> str:
-    """Measure a model on benchmarks. What the folder already holds is not asked again.
+    """Measure a model on benchmarks; what the folder already holds is not asked again.
 
     Returns:
         The summary as Markdown, and where the records are.
@@ -137,7 +137,7 @@ def measure_benchmarks(
 def compare_folders(a: Path, b: Path) -> str:
     """How two evaluations differ on the same problems, as Markdown."""
     lines = [
-        f"{b} minus {a}, in points of avg@k. The interval resamples the problems that both answered.",
+        f"{b} minus {a}, in points of avg@k; the interval resamples the problems that both answered",
         "",
         "| benchmark | difference | 95 % interval | problems | better | worse |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -173,9 +173,9 @@ def _responder(
         raise LampoError(
             f"There is no backend {backend!r}: native, vllm, or the URL of a server, such as http://localhost:8000/v1."
         )
-    path = Path(model)
-    is_own = (path / "config.yaml").is_file() or path.suffix in (".yaml", ".yml")
-    config, weights = _recipe_or_run(path, settings) if is_own else (_plain_model(model, settings), None)
+    place = Path(model)
+    is_own = (place / "config.yaml").is_file() or place.suffix in (".yaml", ".yml")
+    config, weights = _recipe_or_run(place, settings) if is_own else (_plain_model(model, settings), None)
     sampling = {
         "temperature": _or(temperature, config.evaluation_temperature),
         "max_new_tokens": _or(max_new_tokens, config.sampling.max_new_tokens),
@@ -191,7 +191,7 @@ def _responder(
         **sampling,
     }
     is_run = weights is not None
-    return responder, identity, path / "evaluations" / weights.name if is_run else _folder(model)
+    return responder, identity, place / "evaluations" / weights.name if is_run else _folder(model)
 
 
 def _vllm(config: TrainConfig, weights: Path | None, sampling: Mapping[str, Any]) -> Responder:
@@ -219,12 +219,12 @@ def _native(config: TrainConfig, weights: Path | None) -> Responder:
     )
 
 
-def _recipe_or_run(path: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
-    if not path.is_dir():
-        return load_config(find_recipe(path), settings), None
-    config = load_config(path / "config.yaml", settings)
-    weights, _ = latest_checkpoint(path / "checkpoints")
-    return config, weights or model_of_run(path)  # its checkpoints may have been deleted for room
+def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
+    if not place.is_dir():
+        return load_config(find_recipe(place), settings), None
+    config = load_config(place / "config.yaml", settings)
+    weights, _ = latest_checkpoint(place / "checkpoints")
+    return config, weights or model_of_run(place)  # its checkpoints may have been deleted for room
 
 
 def _plain_model(model: str, settings: Sequence[str]) -> TrainConfig:

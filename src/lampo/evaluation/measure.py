@@ -1,4 +1,4 @@
-"""Benchmarks -> records: ask, verify, write down. What was written before is not asked again."""
+"""Benchmarks -> records: ask, verify, write down; what was written before is not asked again."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure(
     if failed:
         raise LampoError(
             f"{measurement.name}: {len(failed)} of {len(measurement.problems)} problems could not be asked, the first "
-            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}. The same command goes on with these."
+            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
         )
     wanted = [records.done[problem.id] for problem in measurement.problems]
     summary = summarise(wanted, measurement.samples) | {"source": how.source}
@@ -84,7 +84,7 @@ def _ask(
     pool: VerifierPool,
     on_progress: OnProgress | None,
 ) -> list[tuple[Asked, Failed]]:
-    """Ask, verify and write down the problems that have no record yet. Returns those that could not be asked."""
+    """Ask, verify and write down the problems that have no record yet; returns those that could not be asked."""
     asked = [
         Asked(
             problem,

@@ -39,7 +39,7 @@ def shard_path(run: Path, step: int) -> Path:
 
 
 def rollout_steps(run: Path) -> list[int]:
-    """The steps whose rollouts were kept, in ascending order. Empty if none were."""
+    """The steps whose rollouts were kept, in ascending order; empty if none were."""
     names = (path.name.removesuffix(".jsonl.gz") for path in (run / "rollouts").glob("*.jsonl.gz"))
     return sorted(int(name) for name in names if name.isdigit())
 
@@ -66,7 +66,7 @@ def read_groups(run: Path, step: int) -> list[Record]:
 
 
 def read_group(run: Path, step: int, number: int) -> Record:
-    """One group of a step, counted from 0. The others are not parsed.
+    """One group of a step, counted from 0; the others are not parsed.
 
     Raises:
         LampoError: as `read_groups`, or the step has no such group.
@@ -113,7 +113,7 @@ class Entry:
     length: float | None
 
     def fields(self) -> Record:
-        """As plain data. `dataclasses.asdict` copies deeply and is many times slower."""
+        """As plain data; `dataclasses.asdict` copies deeply and is many times slower."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @property
@@ -241,7 +241,7 @@ def _signature(shard: Path) -> str:
 
 @contextmanager
 def _opened(run: Path, step: int) -> Iterator[Iterator[str]]:
-    """The lines of a shard. What goes wrong while they are read and parsed is told as damage."""
+    """The lines of a shard; what goes wrong while they are read and parsed is told as damage."""
     path = shard_path(run, step)
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
@@ -249,7 +249,7 @@ def _opened(run: Path, step: int) -> Iterator[Iterator[str]]:
     except FileNotFoundError as error:
         raise LampoError(f"{path} does not exist: the rollouts of step {step} were not kept") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise LampoError(f"{path} cannot be read ({error}). It was probably cut short. Delete it.") from error
+        raise LampoError(f"{path} cannot be read ({error}): it was probably cut short; delete it") from error
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -129,8 +129,8 @@ def test_a_damaged_shard_is_a_complaint_and_the_others_are_shown(run: Path) -> N
     found, complaints = read_index(run)
     assert list(found) == [1]
     assert [re.sub(r".*/rollouts/", "", complaint) for complaint in complaints] == [
-        "000002.jsonl.gz cannot be read (Compressed file ended before the end-of-stream marker was reached). "
-        "It was probably cut short. Delete it.",
+        "000002.jsonl.gz cannot be read (Compressed file ended before the end-of-stream marker was reached): "
+        "it was probably cut short; delete it",
         "000003.jsonl.gz does not hold the groups of a training step",
     ]
     with pytest.raises(LampoError, match="no group 0 in step 2"):

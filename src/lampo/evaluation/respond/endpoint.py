@@ -19,7 +19,7 @@ class EndpointResponder:
     """Asks a server, so many requests at once, again and again where it fails for a while.
 
     A request that ends without an answer is repeated with growing pauses, or after the pause that the server asks for
-    (Retry-After). One that keeps failing makes its problem `Failed`, and the others go on. The key is read from
+    (Retry-After); one that keeps failing makes its problem `Failed`, and the others go on. The key is read from
     OPENAI_API_KEY and written nowhere.
 
     Args:
@@ -28,7 +28,7 @@ class EndpointResponder:
         temperature, max_new_tokens: of the sampling, which is the server's.
         system: a system message.
         concurrency: most requests at once.
-        requests_per_minute: most requests begun in a minute. None: no bound.
+        requests_per_minute: most requests begun in a minute; None: no bound.
         timeout_s: most seconds for one request.
         retries: times that a request is repeated.
 

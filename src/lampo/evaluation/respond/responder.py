@@ -20,7 +20,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A problem that got no responses, and why. Asking again may help."""
+    """A problem that got no responses, and why; asking again may help."""
 
     reason: str
 
