@@ -90,11 +90,11 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="With --resume: go on although this differs from the run's start, a setting or data. May be repeated.",
+            help="With --resume: resume although this setting, or the data, differs from the run's start. May be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Train a policy: warm start, then reinforcement learning; ends with a report."""
+    """Train a policy: warm start, then reinforcement learning. It ends with a report."""
     from .train.command import train as run
 
     run(recipe, settings or [], resume=resume, dry_run=dry_run, accepted=accept or [])
@@ -105,7 +105,7 @@ def evaluate_command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A run, a recipe (YAML), or a model: a hub name, a folder, a .gguf file; with a URL as --backend, its name there.",
+            help="A run, a recipe (YAML), or a model: a hub name, a folder, a .gguf file. With a URL as --backend: its name there.",
             show_default=False,
         ),
     ] = None,
@@ -116,11 +116,13 @@ def evaluate_command(
     ] = "",
     samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
     problems: Annotated[
-        int | None, typer.Option(help="Problems of each, a fixed sample; all of them if not given.", min=1)
+        int | None, typer.Option(help="Problems of each benchmark, a fixed sample. All of them if not given.", min=1)
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the sampling; 0.6 for a model if not given.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the sampling. 0.6 for a model if not given.")
+    ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest response; 4,096 for a model if not given.", min=1)
+        int | None, typer.Option(help="Longest response. 4,096 for a model if not given.", min=1)
     ] = None,
     backend: Annotated[
         str,
@@ -134,15 +136,15 @@ def evaluate_command(
     ] = None,
     data: Data = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the records; the same folder goes on where it was.")
+        Path | None, typer.Option(help="Folder of the records. With the same folder the evaluation resumes.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Compare two folders that lampo eval wrote: the second minus the first."),
     ] = None,
 ) -> None:
-    """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
+    """Measure a model on benchmarks, or a run or recipe on its own held-out problems. With --compare: compare two evaluations."""
     from .evaluation.command import compare_folders, evaluate_model
 
     if compare is not None:
@@ -172,30 +174,30 @@ def inspect(
     run: Annotated[
         Path, typer.Argument(help="A run directory, or a folder that lampo eval wrote.", show_default=False)
     ],
-    step: Annotated[int | None, typer.Option(help="Begin at this step; with --export, only its groups.")] = None,
+    step: Annotated[int | None, typer.Option(help="Begin at this step. With --export: only its groups.")] = None,
     export: Annotated[
         Path | None,
         typer.Option(help="Write the most telling groups into one HTML file, instead of opening the browser."),
     ] = None,
     groups: Annotated[int, typer.Option(help="Most groups in that file.", min=1)] = 32,
-    port: Annotated[int, typer.Option(help="Of the local server; any free one if 0.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="Port of the local server. 0: any free one.", min=0, max=65535)] = 0,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
+        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only print the address.")
     ] = True,
 ) -> None:
-    """Look at rollouts: texts, rewards, tokens by their log-prob, and why each was pushed as it was."""
+    """Look at rollouts: texts, rewards, tokens by their log-prob, and why the update raised or lowered each."""
     from .view.inspect.command import inspect as look
 
     look(run, step=step, export=export, groups=groups, port=port, open_browser=browser)
 
 
-tasks_app = typer.Typer(help="List the tasks, and what each needs; or check the task of a recipe.")
+tasks_app = typer.Typer(help="List the tasks, and what each needs. The subcommand check checks the task of a recipe.")
 app.add_typer(tasks_app, name="tasks")
 
 
 @tasks_app.callback(invoke_without_command=True)
 def tasks(context: typer.Context) -> None:
-    """List the tasks, and what each needs; or check the task of a recipe."""
+    """List the tasks, and what each needs. The subcommand check checks the task of a recipe."""
     if context.invoked_subcommand is not None:
         return
     from .tasks.command import list_tasks
@@ -210,8 +212,8 @@ def check_task(
     benchmarks: Annotated[
         str | None,
         typer.Option(
-            help="Benchmarks to look for in the training problems, separated by commas; those that the recipe's "
-            "section `decontamination` names if not given.",
+            help="Benchmarks to look for in the training problems, separated by commas. If not given: those that the recipe's "
+            "section `decontamination` names.",
             metavar="NAME,...",
         ),
     ] = None,
@@ -243,7 +245,7 @@ def verify(
     completion: Annotated[str | None, typer.Option(help="Column of the responses.", metavar="COLUMN")] = None,
     answer: Annotated[str | None, typer.Option(help="Column of the answers.", metavar="COLUMN")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Verifications at once; one a processor if not given.", min=1)
+        int | None, typer.Option(help="Verifications at once. One a processor if not given.", min=1)
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the rows with their verdicts to this JSONL file.")] = None,
 ) -> None:
@@ -260,11 +262,11 @@ def compare(
         bool,
         typer.Option(
             "--page",
-            help="Run nothing: write the page from the results.parquet beside the study file, or from the runs that ended by now.",
+            help="Run nothing. Write the page from the results.parquet beside the study file, or from the runs that ended by now.",
         ),
     ] = False,
 ) -> None:
-    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
+    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. After Ctrl-C the same command resumes."""
     from rich.console import Console
 
     from .compare.command import compare_study
@@ -329,7 +331,7 @@ def signal_command(
 
 @app.command()
 def methods() -> None:
-    """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
+    """List the methods, with the settings that each brings: `method: NAME` in a recipe, or --set method=NAME."""
     from .config.command import list_methods
 
     list_methods()
@@ -337,7 +339,7 @@ def methods() -> None:
 
 @app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
-    """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
+    """Print every setting of a recipe with its meaning, type and default. The output is itself a recipe."""
     from .config.command import print_config
 
     print_config(recipe, settings or [])
@@ -363,8 +365,8 @@ def _plain_errors() -> Iterator[None]:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is slow to import
             raise
         typer.secho(
-            f"error: {error} If it was in sampling, lower sampling.rows_at_once; if in an update, lower training.tokens_per_microbatch "
-            "or set model.gradient_checkpointing to true.",
+            f"error: {error} If it was in sampling, lower sampling.rows_at_once. If it was in an update, lower "
+            "training.tokens_per_microbatch or set model.gradient_checkpointing to true.",
             fg=typer.colors.RED,
             err=True,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Interrupt:
-    """Whether the user asked to stop; a second time stops at once."""
+    """Whether the user asked to stop. A second time stops at once."""
 
     def __init__(self, told: str = "Stopping after this step, with a checkpoint.") -> None:
         """`told` is what the user reads the first time."""

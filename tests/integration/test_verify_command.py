@@ -26,7 +26,7 @@ def test_a_file_is_scored_and_the_unknown_are_told(tmp_path: Path) -> None:
     file, output = write(tmp_path / "responses.jsonl", ROWS), tmp_path / "verdicts.jsonl"
     result = CliRunner().invoke(app, ["verify", str(file), "--verifier", "numeric", "--output", str(output)])
     assert result.exit_code == 0, result.output
-    assert "right 1, wrong 1, unknown 2; 50.0% right of those verified" in result.output
+    assert "right 1, wrong 1, unknown 2. 50.0% right of those verified" in result.output
     assert "the answer 'four' is not a number" in " ".join(result.output.split())
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["verdict"]["status"] for row in verdicts] == ["right", "wrong", "unknown", "unknown"]

@@ -52,7 +52,7 @@ class PhaseProgress:
         self._line(f"{self._name}: {_name(run)} crashed and is tried once more: {error}")
 
     def ends(self, run: Planned, error: str | None) -> None:
-        """A run has ended, with why it crashed or None; or it had been before the study began."""
+        """A run has ended, with why it crashed or None, or it had been before the study began."""
         if run in self._active:
             self._active.remove(run)
         self._num_ended += 1

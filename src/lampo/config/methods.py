@@ -22,8 +22,8 @@ class Method:
 
     Attributes:
         paper: its title, in short.
-        arxiv: number of the paper; None where there is none.
-        settings: sections of a recipe; `rewards` by their titles. What a person writes wins over them.
+        arxiv: number of the paper. None where there is none.
+        settings: sections of a recipe, with `rewards` by their titles. What a person writes wins over them.
         trains: it has training steps at all. If not, `training.steps` is 0 whatever is written.
     """
 
@@ -168,7 +168,7 @@ def method_settings(name: Any) -> Settings:
         LampoError: there is no method of that name.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise LampoError(f"There is no method {name!r}; known are {', '.join(METHODS)}.")
+        raise LampoError(f"There is no method {name!r}. Known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
 

@@ -301,8 +301,8 @@ class Policy:
         plain = torch.equal(logits.float(), ramp.float()) and torch.allclose(seen[0], ours, rtol=1e-2, atol=1e-2)
         if not plain:
             raise LampoError(
-                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale), "
-                "which is not supported: choose a model whose logits are the head's output."
+                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale). "
+                "That is not supported. Choose a model whose logits are the head's output."
             )
         return head
 

@@ -42,8 +42,8 @@ def check_task(recipe: Path, settings: Sequence[str], benchmarks: str | None, da
         heldout = load_benchmark(name, files)
         found = overlaps(task.train, heldout, ngram)
         print(
-            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems; "
-            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one"
+            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems. "
+            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one."
         )
         for overlap in found[:3]:
             print(f"  {overlap.train.id} holds {overlap.share:.0%} of {overlap.heldout.id}: {overlap.words!r}")

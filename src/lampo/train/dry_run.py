@@ -195,10 +195,10 @@ def _what_would_run(
     measured += between * len(subset(heldout, evaluation.problems)) * evaluation.samples
     context = "no bound" if reader.context.length >= 2**31 else f"{reader.context.length:,}"
     lines = [
-        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out; {num_checked:,} answers were verified "
+        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out. {num_checked:,} answers were verified "
         "against themselves",
-        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at); "
-        f"the model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
+        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at). "
+        f"The model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
         f"training: {steps:,} steps x {sampling.problems_per_step} problems x {sampling.group_size} rollouts = {rollouts:,} rollouts, "
         f"at most {rollouts * sampling.max_new_tokens:,} sampled tokens",
         f"evaluation: {between + 2} times, {measured:,} responses, at most {measured * sampling.max_new_tokens:,} sampled tokens",

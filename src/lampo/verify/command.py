@@ -38,7 +38,7 @@ def verify_file(
     print(
         f"{len(rows):,} responses in {seconds:.1f} s: "
         + ", ".join(f"{status} {count:,}" for status, count in counts.items())
-        + (f"; {counts['right'] / known:.1%} right of those verified" if known else "")
+        + (f". {counts['right'] / known:.1%} right of those verified." if known else "")
     )
     if counts["unknown"]:
         table = Table("why unknown", "responses", "first rows")

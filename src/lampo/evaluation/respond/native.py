@@ -14,7 +14,7 @@ from .responder import Asked
 
 
 class NativeResponder:
-    """The policy's own sampler; some problems at a time, so that there are responses to write down soon."""
+    """The policy's own sampler, some problems at a time, so that there are responses to write down soon."""
 
     def __init__(
         self, policy: Policy, sampler: Sampler, prompt: PromptOptions, *, rows_at_once: int, max_new_tokens: int

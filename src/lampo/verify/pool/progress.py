@@ -11,7 +11,7 @@ SECONDS_BEFORE = 2.0
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function of (done, total); the bar goes to standard error, and only if it takes longer than two seconds."""
+    """Yields a function of (done, total). The bar goes to standard error, and only if it takes longer than two seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
