@@ -14,6 +14,7 @@ const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "sc
 
 const $ = id => document.getElementById(id);
 const embedded = $("data").textContent.trim() ? JSON.parse($("data").textContent) : null;
+const TOKEN = new URLSearchParams(location.search).get("token");
 let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, colouring = 0, token = 0, request = 0;
 
 function element(tag, properties = {}, ...children) {
@@ -47,7 +48,7 @@ const key = line => `${line.place}/${line.number}`;
 async function ask(what, line) {
   if (embedded) return what === "index" ? embedded.index : embedded.groups[key(line)][what];
   const query = line ? `?${new URLSearchParams({ place: line.place, number: line.number })}` : "";
-  const answer = await fetch(`/api/${what}${query}`);
+  const answer = await fetch(`/api/${what}${query}`, { headers: { Authorization: `token ${TOKEN}` } });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
