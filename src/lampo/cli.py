@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .messages import printable
 from .store.files import reason
 from .types import LampoError
 
@@ -108,9 +109,9 @@ def evaluate_command(
     ] = None,
     settings: Settings = None,
     benchmarks: Annotated[
-        str,
+        str | None,
         typer.Option(help="What to measure on, separated by commas: aime24, aime25, math500, gpqa_diamond, gsm8k, ..."),
-    ] = "",
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
     problems: Annotated[
         int | None, typer.Option(help="Problems of each, a fixed sample; all of them if not given.", min=1)
@@ -148,7 +149,7 @@ def evaluate_command(
     typer.echo(
         evaluate_model(
             model,
-            [name for name in map(str.strip, benchmarks.split(",")) if name],
+            benchmarks,
             settings or [],
             samples=samples,
             num_problems=problems,
@@ -290,7 +291,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except LampoError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -318,5 +319,8 @@ def _plain_errors() -> Iterator[None]:
 
 def main() -> None:
     """Entry point of the command `lampo`."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a terminal without the character
     with _plain_errors():
         app(prog_name="lampo")

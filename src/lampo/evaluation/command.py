@@ -12,8 +12,10 @@ from typing import Any
 from ..config.load import load_config, parse_config
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
+from ..messages import names_of
 from ..store.checkpoints import latest_checkpoint, model_of_run
 from ..store.files import write_file
+from ..tasks import TASKS
 from ..tasks.command import files_by_name
 from ..tasks.load import load_benchmark
 from ..tasks.split import subset
@@ -33,7 +35,7 @@ TEMPERATURE, MAX_NEW_TOKENS = 0.6, 4096
 
 def evaluate_model(
     model: str | None,
-    benchmarks: Sequence[str],
+    benchmarks: str | None,
     settings: Sequence[str],
     *,
     backend: str,
@@ -48,9 +50,10 @@ def evaluate_model(
     """
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
-    if benchmarks:
+    if benchmarks is not None:
+        names = names_of("--benchmarks", benchmarks, list(TASKS))
         return measure_benchmarks(
-            model, benchmarks, settings, backend=backend, num_problems=num_problems, data=files_by_name(data), **options
+            model, names, settings, backend=backend, num_problems=num_problems, data=files_by_name(data), **options
         )
     if backend != "native":
         raise LampoError(
