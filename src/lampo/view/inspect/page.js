@@ -368,7 +368,10 @@ function step(move) { if (shown[current + move]) show(current + move); }
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const inField = event.target.matches("input, select");
-  if (inField) { if (event.key === "Escape") event.target.blur(); return; }
+  if (inField) { // of itself, Escape would empty the search in some browsers
+    if (event.key === "Escape") { event.preventDefault(); event.target.blur(); }
+    return;
+  }
   const digit = /^[0-9]$/.test(event.key) ? Number(event.key) : -1;
   const free = event.target === document.body || event.target === $("list") || event.target === $("group");
   const actions = {
