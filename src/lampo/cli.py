@@ -121,47 +121,51 @@ def evaluate_command(
         int | None, typer.Option(help="Longest response; 4,096 for a model if not given.", min=1)
     ] = None,
     backend: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="native, vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+            help="native (if not given), vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
         ),
-    ] = "native",
-    concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Most requests to a server at once; 16 if not given.", min=1)
+    ] = None,
     requests_per_minute: Annotated[
         float | None, typer.Option(help="Most requests to a server in a minute.", min=0.1)
     ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a server may take for one request; 600 if not given.", min=0.1)
+    ] = None,
+    tries: Annotated[int | None, typer.Option(help="Tries of each request to a server; 6 if not given.", min=1)] = None,
     data: Data = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the records; the same folder goes on where it was.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling; 0 if not given.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Compare two folders that lampo eval wrote: the second minus the first."),
     ] = None,
 ) -> None:
     """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
-    from .evaluation.command import compare_folders, evaluate_model
+    from .evaluation.command import evaluate
 
-    if compare is not None:
-        typer.echo(compare_folders(*compare))
-        return
-    typer.echo(
-        evaluate_model(
-            model,
-            benchmarks,
-            settings or [],
-            samples=samples,
-            num_problems=problems,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            backend=backend,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            data=data or [],
-            output=output,
-            seed=seed,
-        )
+    evaluate(
+        model,
+        compared=compare,
+        benchmarks=benchmarks,
+        settings=settings or [],
+        samples=samples,
+        num_problems=problems,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        backend=backend,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout_s=timeout,
+        tries=tries,
+        data=data or [],
+        output=output,
+        seed=seed,
     )
 
 
