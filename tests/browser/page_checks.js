@@ -10,10 +10,20 @@
   };
   const linear = value => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
   const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const backgrounds = new Map(), clips = new Map();  // of elements, each asked once
   const behind = element => {
-    const layers = [];
-    for (let up = element; up; up = up.parentElement) layers.push(rgb(getComputedStyle(up).backgroundColor));
-    return layers.reverse().reduce((below, above) => over(above, below), [255, 255, 255]);
+    if (!element) return [255, 255, 255];
+    if (!backgrounds.has(element))
+      backgrounds.set(element, over(rgb(getComputedStyle(element).backgroundColor), behind(element.parentElement)));
+    return backgrounds.get(element);
+  };
+  const clipping = element => {
+    if (!element) return null;
+    if (!clips.has(element)) {
+      const style = getComputedStyle(element);
+      clips.set(element, style.overflowX === "visible" ? clipping(element.parentElement) : { element, style });
+    }
+    return clips.get(element);
   };
   for (const element of document.body.querySelectorAll("*")) {
     if (element.closest("svg, dialog:not([open]), noscript, script, style")) continue;
@@ -26,11 +36,9 @@
       range.selectNodeContents(node);
       const box = range.getBoundingClientRect();
       const name = `<${element.tagName.toLowerCase()}> ${node.textContent.trim().slice(0, 40)}`;
-      let clip = element;
-      while (clip && getComputedStyle(clip).overflowX === "visible") clip = clip.parentElement;
-      const how = clip && getComputedStyle(clip);
-      const edge = clip ? clip.getBoundingClientRect() : { left: 0, right: width };
-      const cuts = !clip || (["hidden", "clip"].includes(how.overflowX) && how.textOverflow !== "ellipsis");
+      const clip = clipping(element);
+      const edge = clip ? clip.element.getBoundingClientRect() : { left: 0, right: width };
+      const cuts = !clip || (["hidden", "clip"].includes(clip.style.overflowX) && clip.style.textOverflow !== "ellipsis");
       if (cuts && (box.right > edge.right + 1.5 || box.left < edge.left - 1.5)) found.push(`cut: ${name}`);
       if (element.closest(":disabled")) continue;
       const back = behind(element), [one, other] = [light(over(rgb(style.color), back)), light(back)];
