@@ -1,7 +1,8 @@
 """Does LamPO beat GRPO? The tables of docs/results, from the evaluations of all studies that asked.
 
     python benchmarks/overview.py             # from the results that are committed under docs/results
-    python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores, and gsm8k on a GPU
+    python benchmarks/overview.py --anew      # run every study first, or go on with it: twelve hours on two CPU cores, and gsm8k and
+                                              # word_arithmetic on a GPU
 
 Writes comparison.md of every study, docs/results/overview/comparison.md with all pairs of LamPO and GRPO, and the two tables of these pairs
 in docs/results/README.md. The page with their curves goes to runs/overview.
@@ -53,6 +54,7 @@ ROWS = (
     Row("the same at a third of the learning rate", "reasoning_gym", "lampo-third", "grpo-third"),
     Row("sums of complex numbers", "complex_arithmetic"),
     Row("one-step arithmetic, SmolLM2-135M", "smollm2"),
+    Row("arithmetic in words, SmolLM2-135M", "word_arithmetic"),
     Row("two-term sums and differences, SmolLM2-135M", "chain_sum"),
     Row("GSM8K, SmolLM2-135M", "gsm8k"),
     Row("addition, groups of 4", "groups", task="groups-of-4"),

@@ -1,4 +1,4 @@
-"""Sampling groups of completions: ours, ours with every kernel launched by the processor, and transformers' `generate`.
+"""Sampling groups of completions: ours, ours with every kernel launched by the processor, transformers' `generate` and continuous batching.
 
     python benchmarks/sampling.py [RECIPE] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64] [--mean 32] [--repeats 3]
         [--threads 1]
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from shape import CHARACTERS, SHAPE
 from torch import Tensor
+from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from lampo.config.load import load_config
 from lampo.config.schema import ModelOptions
@@ -90,10 +91,30 @@ def main() -> None:
         ended = torch.isin(drawn, torch.tensor(policy.end_ids, device=policy.device)).int()
         return int((ended.cumsum(-1) - ended == 0).sum())
 
+    @torch.no_grad()
+    def continuous(seed: int) -> int:
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=T,
+            eos_token_id=policy.end_ids,
+            pad_token_id=policy.tokenizer.pad_token_id,
+        )
+        with policy.precision():
+            drawn = policy.core.generate_batch(
+                [prompt.tolist() for prompt in prompts for _ in range(G)],
+                generation_config=settings,
+                continuous_batching_config=ContinuousBatchingConfig(return_logprobs=True, seed=seed),
+            )
+        return sum(len(each.generated_tokens) for each in drawn.values())
+
     contenders: dict[str, Callable[[int], int]] = {"ours": ours}
     if policy.device.type == "cuda":
         contenders["ours, launched one by one"] = one_by_one
     contenders["transformers' generate"] = generate
+    contenders["transformers' continuous batching"] = continuous
 
     print(f"{policy.device}, {options.prompts} x {G} rows, up to {T} tokens")
     times: dict[str, list[float]] = {name: [] for name in contenders}

@@ -15,6 +15,7 @@ from lampo.config.explain import dump_config
 from lampo.model.policy import Policy
 
 from ..conftest import TINY, tiny_options
+from ..helpers import warm
 from ..helpers.small_run import small_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -244,7 +245,7 @@ def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: 
 def test_ctrl_c_in_the_shell(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(small_config(tmp_path / "runs", training__steps=10_000)))
-    command = [sys.executable, "-m", "lampo", "train", str(recipe)]
+    command = [*warm.python(), "-m", "lampo", "train", str(recipe)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     rollouts = tmp_path / "runs" / "small" / "rollouts"
     deadline = time.monotonic() + 120

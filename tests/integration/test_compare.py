@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from lampo.compare.command import compare, finished_so_far
 from lampo.compare.results import read_results
 from lampo.compare.study import load_study
 from lampo.types import LampoError
+
+from ..helpers import warm
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 SMALL = {
@@ -130,7 +131,7 @@ def test_warm_starts_that_crash_for_one_reason_tell_it_once(tmp_path: Path) -> N
 
 def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path) -> None:
     settings = SMALL | {"warmstart.steps": 0, "model.path": str(tmp_path / "nowhere")}
-    command = [sys.executable, "-m", "lampo", "compare", str(write_study(tmp_path, seeds=1, settings=settings))]
+    command = [*warm.python(), "-m", "lampo", "compare", str(write_study(tmp_path, seeds=1, settings=settings))]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "grpo: 1 of 1 crashed before the first evaluation: " in ended.stdout
@@ -187,7 +188,7 @@ def test_ctrl_c_ends_with_checkpoints_and_the_same_command_gives_what_an_undistu
     for folder in (disturbed, undisturbed):
         folder.mkdir()
         write_study(folder, seeds=1, settings=settings)
-    command = [sys.executable, "-m", "lampo", "compare", str(disturbed / "study.yaml")]
+    command = [*warm.python(), "-m", "lampo", "compare", str(disturbed / "study.yaml")]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

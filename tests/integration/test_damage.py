@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lampo.train.finish import finish
 from lampo.train.run import Run
 from lampo.types import LampoError
 
+from ..helpers import warm
 from ..helpers.small_run import curve, resume, run_to_end, small_config
 
 
@@ -213,11 +213,11 @@ def test_a_run_that_another_process_works_on_is_refused_and_left_alone(path: Pat
     shutil.rmtree(path / "checkpoints" / "train-000006")  # a resume would undo steps
     run, _ = Run.resume(path)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    ended = subprocess.run([sys.executable, "-c", RESUMED, str(path)], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*warm.python(), "-c", RESUMED, str(path)], capture_output=True, text=True, check=False)
     assert "is under way in process" in ended.stderr
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     run.close()
-    ended = subprocess.run([sys.executable, "-c", RESUMED, str(path)], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*warm.python(), "-c", RESUMED, str(path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -19,6 +19,7 @@ from lampo.evaluation.measure import MOST_FAILURES
 from lampo.evaluation.records import read_records
 from lampo.types import LampoError
 
+from ..helpers import warm
 from ..helpers.chat_server import Server, Start, chat_servers, completion
 from ..helpers.small_run import curve, run_to_end, small_config
 
@@ -100,7 +101,7 @@ def test_going_on_asks_only_what_is_missing_and_gives_the_same(recipe: Path, dat
 
 def test_a_killed_evaluation_goes_on(recipe: Path, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "lampo", *arguments(recipe, data, output, "--set", "sampling.rows_at_once=4")]
+    command = [*warm.python(), "-m", "lampo", *arguments(recipe, data, output, "--set", "sampling.rows_at_once=4")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     records = output / "aime24" / "records.jsonl"
     end = time.monotonic() + 120
@@ -108,6 +109,7 @@ def test_a_killed_evaluation_goes_on(recipe: Path, data: Path, tmp_path: Path) -
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    time.sleep(0.2)  # until what it stood for is gone too
     before = records.read_text().splitlines()
     assert before
     (output / "aime24" / "settings.yaml").write_text(
@@ -266,7 +268,8 @@ def test_a_server_that_is_none_is_told_after_one_request(serve: Start, data: Pat
 
 @pytest.mark.parametrize("where", ["| head -c 0", ">&- 2>&-"])
 def test_an_evaluation_whose_output_fails_is_the_same(where: str, recipe: Path, data: Path, tmp_path: Path) -> None:
-    words = shlex.join([sys.executable, "-m", "lampo", *arguments(recipe, data, tmp_path / "out")])
+    python = [sys.executable] if ">&-" in where else warm.python()  # whose client hands its streams on
+    words = shlex.join([*python, "-m", "lampo", *arguments(recipe, data, tmp_path / "out")])
     result = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {words} {where}"], capture_output=True, text=True, check=False
     )

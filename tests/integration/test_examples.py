@@ -4,7 +4,6 @@ import importlib.util
 import os
 import string
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from lampo.model.policy import Policy
 from lampo.store.metrics import read_metrics
 
 from ..conftest import ARCHITECTURES, TINY
+from ..helpers import warm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHAT = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
@@ -36,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*command: str, folder: Path) -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environment)
+    done = subprocess.run([*warm.python(), *command], cwd=folder, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

@@ -11,9 +11,8 @@ import pytest
 
 from lampo.config.explain import dump_config
 
+from ..helpers import warm
 from ..helpers.small_run import curve, resume, run_to_end, small_config
-
-LAMPO = [sys.executable, "-m", "lampo"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,9 @@ def wait_for_lines(run: Path, count: int, process: subprocess.Popen[str]) -> Non
 def test_a_run_whose_output_fails_is_the_same_run(
     where: str, recipe: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    command = f'set -o pipefail; "{sys.executable}" -m lampo train "{recipe}" {where}'
+    # a stream that is closed from the start is about the start of the process
+    python = sys.executable if "&-" in where else " ".join(warm.python())
+    command = f'set -o pipefail; {python} -m lampo train "{recipe}" {where}'
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
@@ -56,7 +57,7 @@ def test_a_run_that_is_asked_to_stop_after_its_reader_is_gone_writes_its_checkpo
     recipe: Path, tmp_path: Path, uninterrupted: Path, number: signal.Signals
 ) -> None:
     path = tmp_path / "small"
-    command = [*LAMPO, "train", str(recipe), "--set", "run.checkpoint_every=100"]
+    command = [*warm.python(), "-m", "lampo", "train", str(recipe), "--set", "run.checkpoint_every=100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -74,10 +75,9 @@ def test_a_run_that_is_asked_to_stop_after_its_reader_is_gone_writes_its_checkpo
 
 def test_a_second_ctrl_c_stops_at_once_and_says_so(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "small"
+    command = [*warm.python(), "-m", "lampo", "train", str(recipe)]
     long = ["--set", "warmstart.steps=2", "--set", "training.steps=1", "--set", "sampling.problems_per_step=30000"]
-    with subprocess.Popen(
-        [*LAMPO, "train", str(recipe), *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*command, *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for_lines(path, 3, process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -97,7 +97,10 @@ def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(
 ) -> None:
     many = ["--set", "task.num_train=300000", "--set", "task.digits=6"]
     with subprocess.Popen(
-        [*LAMPO, "train", str(recipe), *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lampo", "train", str(recipe), *many],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "small" / "manifest.json").exists():

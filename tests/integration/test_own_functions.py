@@ -1,7 +1,6 @@
 """A user's own reward, verifier, advantage and loss in `lampo train` and `lampo compare`, from a file beside the recipe."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from lampo.store.metrics import read_metrics
 from lampo.store.rollouts import read_groups
 from lampo.types import LampoError
 
+from ..helpers import warm
 from ..helpers.small_run import small_config
 
 MINE = """
@@ -63,7 +63,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def lampo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lampo", *arguments], cwd=folder, capture_output=True, text=True)
+    return subprocess.run([*warm.python(), "-m", "lampo", *arguments], cwd=folder, capture_output=True, text=True)
 
 
 def test_all_of_it_trains_from_another_folder_and_is_logged_by_name(recipe: Path, tmp_path: Path) -> None:

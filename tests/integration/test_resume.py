@@ -17,6 +17,7 @@ from lampo.train.run import Run
 from lampo.train.session import Stopped
 from lampo.types import LampoError
 
+from ..helpers import warm
 from ..helpers.small_run import curve, resume, run_to_end, small_config
 
 # (module, attribute, call): the process kills itself with SIGKILL when this function is called for the so manieth time.
@@ -253,7 +254,7 @@ def test_a_disk_that_takes_no_more_loses_nothing_that_was_saved(tmp_path: Path, 
 
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(small_config(tmp_path)))
-    result = subprocess.run([sys.executable, "-c", FULL_DISK, str(recipe)], capture_output=True, text=True, check=False)
+    result = subprocess.run([*warm.python(), "-c", FULL_DISK, str(recipe)], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "error: " in result.stderr
     assert "File too large" in result.stderr

@@ -1,0 +1,168 @@
+"""Which change would bring sampling and the update nearer to what the card can do: each alone and together, at one shape.
+
+    python benchmarks/gpu/levers.py qwen3-1.7b [--rows 512] [--tokens 96] [--prompt 200] [--length 2048]
+
+The levers of sampling are not in the program yet. Each is written here as the few lines that it would be:
+
+    blocks      a token is drawn from float64 sums of blocks of 256 probabilities, not from a float64 copy of all of them
+    room        storage of keys and values grows by 64 positions at most, so that less of what attention reads is empty
+    compiled    torch.compile fuses the kernels of norms and of feed-forward parts, under the same recording. A whole step does not compile:
+                on a CPU inductor ends in an error of its own where the cache is written
+
+Those of the update are settings: with gradient checkpointing and without, and the tokens of a micro-batch. Tables last. Predicted of the
+23.8 ms that a step of 512 rows of Qwen3-1.7B took on 2026-11-27: blocks -2 ms, room -2 ms, compiled -4 ms.
+"""
+
+import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import torch
+from shapes import CUDA, SHAPES, build, peak, random_prompts, reset_peak, seconds
+from torch import Tensor
+
+from lampo.learner.batch import Row, pad
+from lampo.model.policy import Policy
+from lampo.rollout import decoder, native
+from lampo.rollout.native import NativeSampler
+
+BLOCK = 256
+
+
+def draw_in_blocks(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+    """As `lampo.rollout.native.draw`: first the block that the threshold falls into, then the token in it."""
+    size = min(BLOCK, logprobs_NV.shape[-1])
+    padded = torch.nn.functional.pad(logprobs_NV, (0, -logprobs_NV.shape[-1] % size), value=-torch.inf)
+    probabilities_NKB = padded.exp().unflatten(-1, (-1, size))
+    sums_NK = probabilities_NKB.sum(-1, dtype=uniforms_N.dtype).cumsum(-1)
+    rows, total = torch.arange(len(uniforms_N), device=uniforms_N.device), sums_NK[:, -1]
+    # below the end of what is searched, and not below its beginning: a token of probability 0 is never drawn
+    threshold_N1 = torch.minimum(uniforms_N * total, torch.nextafter(total, torch.zeros_like(total)))[:, None]
+    block_N = torch.searchsorted(sums_NK, threshold_N1, right=True).squeeze(-1)
+    before_N1 = torch.where(block_N > 0, sums_NK[rows, block_N - 1], 0.0)[:, None]
+    inner_NB = before_N1 + probabilities_NKB[rows, block_N].to(uniforms_N.dtype).cumsum(-1)
+    end_N1 = torch.nextafter(inner_NB[:, -1:], torch.zeros_like(threshold_N1))
+    threshold_N1 = torch.maximum(torch.minimum(threshold_N1, end_N1), before_N1)
+    return block_N * size + torch.searchsorted(inner_NB, threshold_N1, right=True).squeeze(-1)
+
+
+@contextlib.contextmanager
+def levers(policy: Policy, names: set[str]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if "blocks" in names:
+            stack.enter_context(patch.object(native, "draw", draw_in_blocks))
+        if "room" in names:
+            stack.enter_context(patch.object(decoder, "room_for", lambda length: length + min(length // 2, 64)))
+        if "compiled" in names:
+            for part in policy.core.modules():
+                if type(part).__name__.endswith(("RMSNorm", "MLP")):
+                    part.compile(dynamic=True)
+                    stack.callback(setattr, part, "_compiled_call_impl", None)
+        yield
+
+
+def sampling(policy: Policy, options: argparse.Namespace) -> list[str]:
+    prompts = random_prompts(max(1, options.rows // 8), options.prompt)
+
+    def sample(tokens: int) -> tuple[float, list[int]]:
+        sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=tokens, rows_at_once=options.rows)
+        start = seconds()
+        groups = sampler.sample(prompts, min(options.rows, 8), seed=0)
+        return seconds() - start, [
+            token for group in groups for each in group for token in each.completion_ids.tolist()
+        ]
+
+    table = [
+        "| levers | ms a step | times as it is | same tokens | first call, s | peak, GiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    asis, before = 0.0, []
+    for names in ([], ["blocks"], ["room"], ["compiled"], ["blocks", "room", "compiled"]):
+        with levers(policy, set(names)):
+            reset_peak()
+            try:
+                warm, _ = sample(4)
+                short, _ = sample(options.tokens // 4)
+                long, tokens = sample(options.tokens)
+            except Exception as error:  # a lever that does not work on this card must not cost the others their time
+                table.append(f"| {' + '.join(names)} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
+                continue
+        step = (long - short) / (options.tokens - options.tokens // 4)
+        asis, before = asis or step, before or tokens
+        same = sum(map(int.__eq__, tokens, before)) / len(before)
+        table.append(
+            f"| {' + '.join(names) or 'as it is'} | {1e3 * step:.2f} | {step / asis:.2f} | {same:.1%} | {warm:.1f} | {peak():.1f} |"
+        )
+        print(table[-1], flush=True)
+    return table
+
+
+def updates(shape: str, options: argparse.Namespace) -> list[str]:
+    table = ["| checkpointing | tokens of a micro-batch | tokens/s | peak, GiB |", "| --- | ---: | ---: | ---: |"]
+    policy = build(shape, "mixed")
+    generator = torch.Generator().manual_seed(2)
+    prompt = torch.randint(3, 13, (options.prompt,), generator=generator)
+    rows = [
+        Row(
+            prompt,
+            torch.randint(3, 13, (options.length - options.prompt,), generator=generator),
+            torch.zeros(options.length - options.prompt),
+            1.0,
+        )
+        for _ in range(16)
+    ]
+    for checkpointing in (True, False):
+        if not checkpointing:
+            disable = (
+                getattr(policy.core, "activation_checkpointing_disable", None)
+                or policy.core.gradient_checkpointing_disable
+            )
+            disable()
+            policy.__dict__.pop("shares_prompts", None)
+        for together in (4, 16):
+            reset_peak()
+            times = []
+            try:
+                for _ in range(3):
+                    start = seconds()
+                    for at in range(0, len(rows), together):
+                        part = pad(rows[at : at + together]).to(policy.device)
+                        logprobs, _ = policy.token_logprobs(part, temperature=1.0)
+                        (logprobs * part.advantages_NT).sum().backward()
+                    policy.model.zero_grad()
+                    times.append(seconds() - start)
+            except torch.OutOfMemoryError as error:
+                table.append(f"| {checkpointing} | {together * options.length} | out of memory: {str(error)[:60]} |")
+                policy.model.zero_grad()
+                if CUDA:
+                    torch.cuda.empty_cache()
+                continue
+            tokens = sum(map(len, rows))
+            table.append(
+                f"| {'yes' if checkpointing else 'no'} | {together * options.length:,} | {tokens / min(times):,.0f} | {peak():.1f} |"
+            )
+            print(table[-1], flush=True)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", nargs="?", default="qwen3-1.7b", choices=SHAPES)
+    for name, default in {"rows": 512, "tokens": 96, "prompt": 200, "length": 2048}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    began = time.perf_counter()
+    tables = [sampling(build(options.shape, "mixed"), options)]
+    print(f"# {time.perf_counter() - began:.0f} s", flush=True)
+    if CUDA:
+        torch.cuda.empty_cache()
+    tables.append(updates(options.shape, options))
+    print("\n" + "\n\n".join("\n".join(table) for table in tables))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Qwen3-1.7B on Mixture-of-Thoughts with LamPO in verl 0.9.1: Megatron, vLLM, nodes of eight GPUs with 80 GB.
+# The settings are those of recipes/qwen3-1.7b-mot.yaml. Not run at this size: docs/engines-verl.md says what was.
+#
+#   one node     recipes/verl/qwen3-1.7b-megatron.sh
+#   four nodes   `ray start --head` on the first, `ray start --address=FIRST:6379` on the others, then on the first
+#                RAY_ADDRESS=auto NODES=4 recipes/verl/qwen3-1.7b-megatron.sh
+#   GRPO         the same with +algorithm.lampo.name=grpo behind it
+#
+# NODES=4 takes four times the problems a step; PROBLEMS=32 keeps those of one node. On several nodes, DATA and checkpoints
+# need a folder that all of them see, and LamPO is installed on each.
+#
+# Memory of one GPU by arithmetic, not measured:
+#   weights in bfloat16, gradients in float32, halved by tensor parallelism  6 B x 1.72 G / 2                5.2 GB
+#   AdamW and float32 weights, shared by the 4 data-parallel ranks           12 B x 1.72 G / 2 / 4           2.6 GB
+#   the frozen reference in bfloat16                                         2 B x 1.72 G / 2                1.7 GB
+#   update: logits of 9,216 tokens, half a vocabulary, and gradient          9,216 x 151,936 x 10 B / 2      7.0 GB
+#   update: inputs of 28 layers, kept for the backward pass                  9,216 x 28 x 2,048 x 2 B / 2    0.5 GB
+#   rollouts: the weights of vLLM in bfloat16                                2 B x 1.72 G                    3.4 GB
+#   rollouts: cache of 32 rows of 9,216 tokens, 28 layers                    32 x 9,216 x 114,688 B         33.8 GB
+# vLLM may take 0.6 of 80 GB. After its weights and 2 GB of its own that leaves 43 GB of cache.
+# With what the trainer keeps, 57 of 80 GB are taken. The cache holds all rows at once.
+# During the update vLLM sleeps. The first lines add up to 17 GB, and the activations of one layer come on top.
+# Four nodes: 16 data-parallel ranks share AdamW, 0.6 GB each; the rest of the table stays.
+#
+# Megatron keeps its weights in bfloat16 with float32 copies in AdamW; FSDP2 keeps float32 weights. Both compute in bfloat16.
+
+set -euo pipefail
+NODES=${NODES:-1}
+PROBLEMS=${PROBLEMS:-$((32 * NODES))}
+DATA=${DATA:-$PWD/data/qwen3-1.7b-mot}
+
+[ -f "$DATA/train.parquet" ] || python3 -m lampo.adapters.verl qwen3-1.7b-mot "$DATA"
+
+exec python3 -m verl.trainer.main_ppo \
+  model_engine=megatron \
+  algorithm.adv_estimator=lampo \
+  data.train_files="$DATA/train.parquet" \
+  data.val_files="$DATA/test.parquet" \
+  data.train_batch_size="$PROBLEMS" \
+  data.max_prompt_length=1024 \
+  data.max_response_length=8192 \
+  data.filter_overlong_prompts=True \
+  +data.apply_chat_template_kwargs.enable_thinking=True \
+  reward.custom_reward_function.path=pkg://lampo.adapters.verl.reward \
+  actor_rollout_ref.model.path=Qwen/Qwen3-1.7B \
+  actor_rollout_ref.actor.ppo_mini_batch_size="$PROBLEMS" \
+  actor_rollout_ref.actor.use_dynamic_bsz=True \
+  actor_rollout_ref.actor.ppo_max_token_len_per_gpu=9216 \
+  actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean \
+  actor_rollout_ref.actor.use_kl_loss=True \
+  actor_rollout_ref.actor.kl_loss_coef=0.001 \
+  actor_rollout_ref.actor.kl_loss_type=low_var_kl \
+  actor_rollout_ref.actor.optim.lr=1e-6 \
+  actor_rollout_ref.actor.optim.lr_warmup_steps=5 \
+  actor_rollout_ref.actor.optim.weight_decay=0.0 \
+  actor_rollout_ref.actor.megatron.tensor_model_parallel_size=2 \
+  actor_rollout_ref.ref.megatron.tensor_model_parallel_size=2 \
+  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_granularity=full \
+  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_method=uniform \
+  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_num_layers=1 \
+  actor_rollout_ref.actor.entropy_from_logits_with_chunking=True \
+  actor_rollout_ref.rollout.name=vllm \
+  actor_rollout_ref.rollout.n=8 \
+  actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
+  actor_rollout_ref.rollout.gpu_memory_utilization=0.6 \
+  actor_rollout_ref.rollout.max_model_len=9216 \
+  actor_rollout_ref.rollout.calculate_log_probs=True \
+  actor_rollout_ref.rollout.val_kwargs.do_sample=True \
+  actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
+  trainer.nnodes="$NODES" \
+  trainer.n_gpus_per_node=8 \
+  trainer.total_training_steps=200 \
+  trainer.save_freq=20 \
+  trainer.max_actor_ckpt_to_keep=2 \
+  trainer.test_freq=50 \
+  trainer.val_before_train=False \
+  trainer.project_name=lampo \
+  trainer.experiment_name=qwen3-1.7b-megatron \
+  'trainer.logger=[console,tensorboard]' \
+  "$@"
