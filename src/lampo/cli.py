@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .messages import printable
 from .store.files import reason
 from .types import LampoError
 
@@ -111,9 +112,9 @@ def evaluate_command(
     ] = None,
     settings: Settings = None,
     benchmarks: Annotated[
-        str,
+        str | None,
         typer.Option(help="What to measure on, separated by commas: aime24, aime25, math500, gpqa_diamond, gsm8k, ..."),
-    ] = "",
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
     problems: Annotated[
         int | None, typer.Option(help="Problems of each benchmark, a fixed sample. All of them if not given.", min=1)
@@ -125,47 +126,51 @@ def evaluate_command(
         int | None, typer.Option(help="Longest response. 4,096 for a model if not given.", min=1)
     ] = None,
     backend: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="native, vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+            help="native (if not given), vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
         ),
-    ] = "native",
-    concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Most requests to a server at once. 16 if not given.", min=1)
+    ] = None,
     requests_per_minute: Annotated[
         float | None, typer.Option(help="Most requests to a server in a minute.", min=0.1)
     ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a server may take for one request. 600 if not given.", min=0.1)
+    ] = None,
+    tries: Annotated[int | None, typer.Option(help="Tries of each request to a server. 6 if not given.", min=1)] = None,
     data: Data = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the records. With the same folder the evaluation resumes.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling. 0 if not given.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Compare two folders that lampo eval wrote: the second minus the first."),
     ] = None,
 ) -> None:
     """Measure a model on benchmarks, or a run or recipe on its own held-out problems. With --compare: compare two evaluations."""
-    from .evaluation.command import compare_folders, evaluate_model
+    from .evaluation.command import evaluate
 
-    if compare is not None:
-        typer.echo(compare_folders(*compare))
-        return
-    typer.echo(
-        evaluate_model(
-            model,
-            [name for name in map(str.strip, benchmarks.split(",")) if name],
-            settings or [],
-            samples=samples,
-            num_problems=problems,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            backend=backend,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            data=data or [],
-            output=output,
-            seed=seed,
-        )
+    evaluate(
+        model,
+        compared=compare,
+        benchmarks=benchmarks,
+        settings=settings or [],
+        samples=samples,
+        num_problems=problems,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        backend=backend,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout_s=timeout,
+        tries=tries,
+        data=data or [],
+        output=output,
+        seed=seed,
     )
 
 
@@ -350,7 +355,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except LampoError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -378,5 +383,8 @@ def _plain_errors() -> Iterator[None]:
 
 def main() -> None:
     """Entry point of the command `lampo`."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a terminal without the character
     with _plain_errors():
         app(prog_name="lampo")

@@ -44,6 +44,17 @@ def test_half_a_surrogate_pair_costs_no_verdict(tmp_path: Path) -> None:
     assert "é" in output.read_text()
 
 
+def test_what_models_and_files_say_is_shown_and_steers_nothing(tmp_path: Path) -> None:
+    for text in ("[/red]", "[bold]four", "[link=file:///x]four", "\x1b[2Jfour\x07", "fo\u202eur", "{task}", "\ud83d"):
+        file = write(tmp_path / "r.jsonl", [{"completion": text, "answer": text}])
+        result = CliRunner().invoke(app, ["verify", str(file), "--verifier", "numeric"])
+        assert result.exit_code == 0, (text, result.exception)
+        assert "right 0, wrong 0, unknown 1" in result.output
+        assert not set(result.output) & set("\x1b\x07\u202e")
+        if "[" in text:
+            assert text.replace("\x1b", "\\x1b").replace("\x07", "") in result.output.replace("\\\\", "\\")
+
+
 def test_an_own_function_and_its_limits(tmp_path: Path) -> None:
     file = write(tmp_path / "r.jsonl", [{"said": text, "gold": "4"} for text in ("4", "5", "spin")])
     result = CliRunner().invoke(

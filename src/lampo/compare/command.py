@@ -110,7 +110,8 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         chosen = _chosen(plan, results)
         for (task, _), tuned in chosen.items():
             edge = f", at the {tuned.edge} end of its grid" if tuned.edge else ""
-            console.print(f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}")
+            said = f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}"
+            console.print(said, markup=False)
         test, _ = _phase("comparison", plan.test(_rates(chosen)), plan, console)
         results += _results(test, "test")
         write_results(plan.folder / RESULTS, results)

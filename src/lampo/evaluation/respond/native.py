@@ -25,6 +25,9 @@ class NativeResponder:
         self._rows_at_once = rows_at_once
         self._max_new_tokens = max_new_tokens
 
+    def probe(self) -> None:
+        """See `Responder.probe`."""
+
     def respond(self, asked: Sequence[Asked], samples: int) -> Iterator[tuple[Asked, list[Response]]]:
         """See `Responder.respond`. What is sampled for a problem depends on its seed, and not on the others.
 

@@ -91,6 +91,9 @@ class VllmResponder:
         except (ValueError, OSError, RuntimeError, ImportError) as error:
             raise LampoError(f"vLLM cannot run the model {path}: {type(error).__name__}: {error}") from error
 
+    def probe(self) -> None:
+        """See `Responder.probe`."""
+
     def respond(self, asked: Sequence[Asked], samples: int) -> Iterator[tuple[Asked, list[Response] | Failed]]:
         """See `Responder.respond`.
 

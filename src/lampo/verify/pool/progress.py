@@ -23,7 +23,12 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
     begin = time.monotonic()
     progress = Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=Console(stderr=True)
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
     )
     task = progress.add_task(what)
     started = False
