@@ -32,20 +32,20 @@ def analytic(p: float, baseline: float) -> float:
 
 @pytest.mark.parametrize("p", [0.2, 0.7])
 def test_a_policy_of_one_weight_has_the_signal_of_the_formula(p: float) -> None:
-    rewards_nG, scores_nG = one_weight_policy(p, 3000)
+    rewards_nG, scores_nG = one_weight_policy(p, 1500)
     counts_Rn = resamples(len(rewards_nG))
     for baseline in (p, 1 - p, 0.0):
         found_R = measured(rewards_nG, scores_nG, baseline, counts_Rn)
         assert found_R[0] == pytest.approx(analytic(p, baseline), abs=4 * found_R[1:].std())
-        assert found_R[1:].std() < 0.1 * found_R[0]
+        assert found_R[1:].std() < 0.15 * found_R[0]
 
 
 def test_the_better_baseline_is_found() -> None:
     """E[R s^2] / E[s^2] = 1 - p is the baseline of least variance, not the mean reward p."""
-    rewards_nG, scores_nG = one_weight_policy(0.2, 3000)
+    rewards_nG, scores_nG = one_weight_policy(0.2, 1500)
     counts_Rn = resamples(len(rewards_nG))
     of_mean, of_best, of_none = (measured(rewards_nG, scores_nG, b, counts_Rn) for b in (0.2, 0.8, 0.0))
-    best, none = versus(of_best, of_mean, 3000), versus(of_none, of_mean, 3000)
+    best, none = versus(of_best, of_mean, 1500), versus(of_none, of_mean, 1500)
     assert best.verdict == "better"
     assert best.low is not None
     assert best.high is not None
