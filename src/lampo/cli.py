@@ -1,4 +1,4 @@
-"""The command line: lampo train | plan | eval | inspect | compare | verify | tasks | methods | config. Commands import what they need, inside."""
+"""The command line: lampo train | plan | eval | inspect | compare | verify | tasks | methods | config. Commands import inside."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich import box
@@ -60,7 +61,7 @@ def print_plan(
 
 def _opening(config: TrainConfig, first: Plan, gpus: int, gpu: str, *, given: bool, real: Path | None) -> list[str]:
     sampling, length = config.sampling, first.length
-    counted = " + ".join(f"{count:,}" for count in evaluations(config))
+    counted = _counted(evaluations(config))
     source = f"of {real}" if real else "given" if given else f"assumed, {length.fast:,.0f} to {length.slow:,.0f}"
     machine = "two processor cores" if gpu.lower() == "cpu" else f"{gpus} x {gpu.lower()}"
     return [
@@ -71,11 +72,17 @@ def _opening(config: TrainConfig, first: Plan, gpus: int, gpu: str, *, given: bo
     ]
 
 
+def _counted(responses: Sequence[int]) -> str:
+    """Evaluations that follow each other and are alike are written once: 1,319 + 9 x 256 + 1,319."""
+    runs = [(len(list(same)), count) for count, same in groupby(responses)]
+    return " + ".join(f"{times} x {count:,}" if times > 1 else f"{count:,}" for times, count in runs)
+
+
 def _sources(gpu: str) -> str:
     """Where the numbers come from: measured, assumed, arithmetic."""
     if gpu.lower() == "cpu":
         return "Measured: runs on two shared cores (docs/plan.md has the errors). The rest is arithmetic."
-    other = "" if gpu.lower() == "h200" else f" What an H200 reached of its maker's numbers is assumed of a {gpu.lower()}."
+    other = "" if gpu.lower() == "h200" else " Of other cards the same share of their makers' numbers is assumed."
     return (
         f"Measured: native sampling and update, on one H200.{other} Assumed: vLLM, TRL and verl, lengths of responses, networks. "
         "The rest is arithmetic. docs/plan.md has the errors."
@@ -97,7 +104,9 @@ def _table(plans: Sequence[Plan], memory: float) -> Table:
     }
     for title, name in seconds.items():
         table.add_row(title, *(_range(getattr(each, name)) for each in plans), end_section=name == "step")
-    table.add_row("first eval., h", *(_range(each.evaluations[0], 3600) for each in plans))
+    if any(each.warmstart.slow for each in plans):
+        table.add_row("warm start, min", *(_range(each.warmstart, 60) for each in plans))
+    table.add_row("first eval., min", *(_range(each.evaluations[0], 60) for each in plans))
     table.add_row("evaluation, %", *(_range(each.evaluation_share, 0.01) for each in plans))
     table.add_row("the run, h", *(_range(each.hours) for each in plans), end_section=True)
     table.add_row(f"GiB of {memory / 2**30:.0f}", *(_range(each.memory, 2**30) for each in plans))
@@ -116,9 +125,10 @@ def _warnings(config: TrainConfig, plans: Sequence[Plan], gpus: int, memory: flo
     for each in plans:
         if each.memory.likely > memory:
             largest = max(each.parts, key=lambda part: each.parts[part])
-            lines.append(f"{each.engine} does not fit: {largest} alone takes {each.parts[largest] / 2**30:.0f} GiB.")
-        elif each.memory.slow > memory:
-            lines.append(f"{each.engine} may not fit: take one step first, with --set training.steps=1.")
+            size, name = each.parts[largest] / 2**30, largest.removeprefix("sampling: ").removeprefix("update: ")
+            lines.append(f"{each.engine} does not fit. Its largest part is {name}: {size:.0f} GiB.")
+    if close := [each.engine for each in plans if each.memory.likely <= memory < each.memory.slow]:
+        lines.append(f"{' and '.join(close)} may not fit: take one step first, with --set training.steps=1.")
     rows = config.sampling.problems_per_step * config.sampling.group_size
     if gpus > 1:
         lines.append("The native engine has one GPU.")

@@ -1,4 +1,4 @@
-"""The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. Plain arithmetic, in seconds and bytes.
+"""The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. In seconds and bytes.
 
 What is measured, what is arithmetic and what is assumed stands in docs/plan.md; the constants are in `cards`.
 """
@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config.schema import TrainConfig
-from .cards import GPUS_A_NODE, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
+from .cards import GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
 from .lengths import in_order_of_asking
 from .shape import Shape
 
 TOKENS_PER_MICROBATCH = 16384
 """Where a recipe leaves it to the machine."""
 CODE_MS, VERDICT_MS = 200.0, 1.5
-"""Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). `math` and `numeric` take 1.5 ms for 25,000 characters."""
+"""Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 1.5 ms for 25,000
+characters."""
 ROUGE_MS = 4.0
 """Of ROUGE-L for 8,192 tokens: the square of what 4,000 take in docs/log.md."""
 SAMPLER_SHARE = {"trl": 0.3, "verl": 0.6}
@@ -161,14 +162,17 @@ def slots_of(work: Work, machine: Machine, rows: int) -> int:
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
     """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed; and without a gradient."""
-    frozen = (work.config.loss.kl_coefficient > 0) + (engine != "native")  # the reference; the trainer's own old log-probs
+    frozen = (work.config.loss.kl_coefficient > 0) + (
+        engine != "native"
+    )  # the reference; the trainer's own old log-probs
     return 3.0 + work.config.model.gradient_checkpointing, float(frozen)
 
 
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
     """Micro-batches of one update on one GPU, their tokens with padding, and the sum of tokens x row length.
 
-    Natively the longest rows go together under the budget, padded to the longest of them. TRL pads rows as they come. verl packs them without padding.
+    Natively the longest rows go together under the budget, padded to the longest of them. TRL pads rows as they come. verl packs them
+    without padding.
     """
     rows = sorted((work.prompt + length for length in lengths), reverse=True)
     if engine == "verl":
@@ -205,21 +209,36 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
     Attention is 2 x layers x width x tokens x length operations a pass; under a dense mask it costs what was measured instead.
     """
-    shape, rates, card = work.shape, machine.rates, machine.card
     learned, frozen = passes(work, machine.engine)
+    each, count = _pass_seconds(work, machine, lengths)
+    updates = work.config.training.updates_per_batch
+    seconds = (
+        updates * (machine.at_once * learned * each + _around(work, machine, count)) + frozen * machine.at_once * each
+    )
+    return seconds + machine.rates.exposed * traffic_seconds(work, machine, count * updates, updates)
+
+
+def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
+    """Seconds of a step of the warm start, on one GPU: solutions are taken to be as long as responses."""
+    each, count = _pass_seconds(work, machine, lengths)
+    return machine.at_once * passes(work, "native")[0] * each + _around(work, machine, count)
+
+
+def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
+    """Launches and AdamW of one update."""
+    adamw = 28 * work.shape.parameters / shards_of(machine) / machine.card.bandwidth
+    return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
+
+
+def _pass_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> tuple[float, float]:
+    """Seconds of one forward pass over these responses, and its micro-batches."""
+    shape, rates, card = work.shape, machine.rates, machine.card
     count, tokens, squares = microbatches(work, machine.engine, lengths)
     if rates.masked:
-        slower = 4.03e12 / card.bandwidth
-        attention = rates.masked * slower * shape.layers * shape.heads * squares
+        attention = rates.masked * MEASURED_COPY / card.bandwidth * shape.layers * shape.heads * squares
     else:
         attention = 2 * shape.layers * shape.heads * shape.head_dim * squares / (card.rate * rates.products)
-    each = 2 * shape.multiplied * tokens / (card.rate * rates.products) + attention
-    launches = count * shape.layers * rates.update_launch
-    shards = shards_of(machine)
-    adamw = 28 * shape.parameters / shards / card.bandwidth
-    updates = work.config.training.updates_per_batch
-    seconds = updates * (machine.at_once * (learned * each + adamw) + launches) + frozen * machine.at_once * each
-    return seconds + rates.exposed * traffic_seconds(work, machine, count * updates, updates)
+    return 2 * shape.multiplied * tokens / (card.rate * rates.products) + attention, count
 
 
 def shards_of(machine: Machine) -> int:
@@ -262,9 +281,9 @@ def evaluated(config: TrainConfig, *, at_an_end: bool, heldout: int | None = Non
     options = config.evaluation
     count = options.final_problems if at_an_end and options.final_problems is not None else options.problems
     samples = options.final_samples if at_an_end and options.final_samples is not None else options.samples
-    if heldout is None:
-        heldout = getattr(config.task, "num_heldout", None) or HELDOUT.get(config.task.name, count)
-    own = min(count, heldout - min(heldout, options.skip))
+    told: int = getattr(config.task, "num_heldout", HELDOUT.get(config.task.name, count))
+    there = told if heldout is None else heldout
+    own = min(count, there - min(there, options.skip))
     return own * (samples + options.greedy) + samples * sum(
         min(count, HELDOUT.get(name, count)) for name in options.benchmarks
     )
@@ -301,7 +320,7 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         tokens = together * work.row_tokens
         logits = tokens * shape.vocabulary * (2 + 4 + 4)
         vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
-        parts["vLLM, never asleep" if machine.engine == "trl" else "sampling: vLLM"] = vllm
+        parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     layer = 6 * shape.hidden + 3 * (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 4 * shape.inner
     kept = shape.layers * shape.hidden + layer if config.model.gradient_checkpointing else shape.layers * layer
     return parts | {"update: activations": 2.0 * tokens * kept, "update: logits": float(logits)}

@@ -16,6 +16,7 @@ from .cost import (
     rollout_seconds,
     share_of,
     slots_of,
+    supervised_seconds,
     transfer_seconds,
     update_seconds,
     verifier_seconds,
@@ -39,6 +40,7 @@ class Plan:
         update: seconds of the updates.
         transfer: seconds of weights and batches on their way.
         step: all of it.
+        warmstart: seconds of the supervised steps before it.
         evaluations: seconds of each evaluation, in order.
         evaluation_share: of the run's time.
         hours: of the run.
@@ -55,6 +57,7 @@ class Plan:
     update: Range
     transfer: Range
     step: Range
+    warmstart: Range
     evaluations: list[Range]
     evaluation_share: Range
     hours: Range
@@ -75,6 +78,7 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class _Case:
     terms: dict[str, float]
+    warmstart: float
     evaluations: list[float]
     mean: float
     cut: float
@@ -116,12 +120,13 @@ def plan(
         return Range(min(values), values[1], max(values))
 
     steps = config.training.steps
-    runs = [steps * case.terms["step"] + sum(case.evaluations) for case in cases]
+    runs = [case.warmstart + steps * case.terms["step"] + sum(case.evaluations) for case in cases]
     parts = memory_parts(work, machines[1])
     top = peak(parts)
     return Plan(
         engine=engine,
         **{name: ranged([case.terms[name] for case in cases]) for name in cases[0].terms},
+        warmstart=ranged([case.warmstart for case in cases]),
         evaluations=[ranged(each) for each in zip(*(case.evaluations for case in cases), strict=True)],
         evaluation_share=ranged([sum(case.evaluations) / run for case, run in zip(cases, runs, strict=True)]),
         hours=ranged([run / 3600 for run in runs]),
@@ -159,7 +164,8 @@ def _case(work: Work, machine: Machine, length: float | None, lengths: Sequence[
         if count not in measured:
             measured[count] = seconds(drawn(count)) if count else 0.0
     cut = sum(each >= sampling.max_new_tokens for each in responses) / rows
-    return _Case(terms, [measured[count] for count in evaluations(config)], mean, cut)
+    warmstart = config.warmstart.steps * supervised_seconds(work, machine, drawn(config.warmstart.rows_per_step))
+    return _Case(terms, warmstart, [measured[count] for count in evaluations(config)], mean, cut)
 
 
 def _prompt(config: TrainConfig, prompt: int | None) -> tuple[int, int]:
