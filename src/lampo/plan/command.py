@@ -53,9 +53,8 @@ def print_plan(
     for line in _opening(config, plans[0], gpus, gpu, given=length is not None, real=lengths):
         console.out(line, highlight=False)
     console.print(_table(plans, memory))
-    for line in _warnings(config, plans, gpus, memory):
+    for line in [*_warnings(config, plans, gpus, memory), *_sources(gpu)]:
         console.out(line, highlight=False)
-    console.out(_sources(gpu), highlight=False)
     return plans
 
 
@@ -66,9 +65,11 @@ def _opening(config: TrainConfig, first: Plan, gpus: int, gpu: str, *, given: bo
     machine = "two processor cores" if gpu.lower() == "cpu" else f"{gpus} x {gpu.lower()}"
     return [
         f"{config.run.name} on {machine}: {config.training.steps:,} steps x "
-        f"{sampling.problems_per_step} problems x {sampling.group_size} rollouts; evaluations of {counted} responses",
-        f"responses: {length.likely:,.0f} tokens on average ({source}), at most {sampling.max_new_tokens:,}; {first.cut:.0%} are cut",
-        "likely [fast, slow]; seconds are of one step, waiting is for its longest responses",
+        f"{sampling.problems_per_step} problems x {sampling.group_size} rollouts",
+        f"responses: {length.likely:,.0f} tokens on average ({source}), at most {sampling.max_new_tokens:,}, "
+        f"and {first.cut:.0%} are cut",
+        f"evaluations: {counted} responses",
+        "likely [fast, slow]. Seconds are of one step. Waiting is for its longest responses.",
     ]
 
 
@@ -78,15 +79,17 @@ def _counted(responses: Sequence[int]) -> str:
     return " + ".join(f"{times} x {count:,}" if times > 1 else f"{count:,}" for times, count in runs)
 
 
-def _sources(gpu: str) -> str:
-    """Where the numbers come from: measured, assumed, arithmetic."""
+def _sources(gpu: str) -> list[str]:
+    """Where the numbers come from."""
+    last = "arithmetic: the rest. docs/plan.md has the error of each term."
     if gpu.lower() == "cpu":
-        return "Measured: runs on two shared cores (docs/plan.md has the errors). The rest is arithmetic."
-    other = "" if gpu.lower() == "h200" else " Of other cards the same share of their makers' numbers is assumed."
-    return (
-        f"Measured: native sampling and update, on one H200.{other} Assumed: vLLM, TRL and verl, lengths of responses, networks. "
-        "The rest is arithmetic. docs/plan.md has the errors."
-    )
+        return ["measured: native runs on two shared cores", "assumed: lengths of responses", last]
+    others = "" if gpu.lower() == "h200" else ", and that other GPUs reach the same share of their makers' numbers"
+    return [
+        "measured: native sampling and update, on one H200",
+        f"assumed: vLLM, TRL and verl, lengths of responses, networks{others}",
+        last,
+    ]
 
 
 def _table(plans: Sequence[Plan], memory: float) -> Table:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config.schema import TrainConfig
-from .cards import GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
+from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
 from .lengths import in_order_of_asking
 from .shape import Shape
 
@@ -29,6 +29,8 @@ VLLM_OWN, MOST_SEQUENCES = 2e9, 256
 
 HELDOUT = {"gsm8k": 1319, "math500": 500, "aime24": 30, "aime25": 30, "gpqa_diamond": 198}
 """Problems of the benchmarks, to know how many there are without loading them."""
+PROCESS = 444 * 2**20
+"""Bytes of Python, torch and transformers, which count where the processor computes (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +308,13 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         "gradients": shape.parameters * size / shards,
         "AdamW's moments": 2 * shape.parameters * size / shards,
         "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
+        "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
     if machine.engine == "native":
         rows = config.sampling.problems_per_step * config.sampling.group_size
         at_once = slots_of(work, machine, max(rows, *evaluations(config)))
         tokens = min(work.micro_tokens, rows * work.row_tokens)
-        logits = 2 * 4 * max(2**25, 1024 * shape.vocabulary)
+        logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
         # autocast keeps the weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
         parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
         parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())

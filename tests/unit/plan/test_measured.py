@@ -160,8 +160,8 @@ def sampled(shape: Shape, rows: int, *settings: str) -> float:
     return of(asked, "weights", "weights in bfloat16", "sampling: keys and values")
 
 
-def of(asked: Work, *parts: str) -> float:
-    counted = memory_parts(asked, Machine(CARDS["h200"], 1, "native", rates("native", "h200")[1]))
+def of(asked: Work, *parts: str, gpu: str = "h200") -> float:
+    counted = memory_parts(asked, Machine(CARDS[gpu], 1, "native", rates("native", gpu)[1]))
     return sum(counted[part] for part in parts) if parts else peak(counted)
 
 
@@ -189,6 +189,7 @@ def updated(shape: Shape) -> float:
         ("Qwen3-1.7B, update", 18.5, updated(QWEN), +2),
         ("GSM8K, peak of a run", 18, of(GSM8K), +4),
         ("words, peak of a run", 6.14, of(WORDS), -11),
+        ("quickstart, peak of a run", 0.649, of(QUICKSTART, gpu="cpu"), -18),
     ],
 )
 def test_memory_beside_its_measurement(what: str, gib: float, planned: float, error: int) -> None:
