@@ -17,8 +17,8 @@ from .shape import Shape
 
 TOKENS_PER_MICROBATCH = 16384
 """Where a recipe leaves it to the machine."""
-CODE_MS, VERDICT_MS = 200.0, 1.5
-"""Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 1.5 ms for 25,000
+CODE_MS, VERDICT_MS = 200.0, 2.0
+"""Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 2 ms for 25,000
 characters."""
 ROUGE_MS = 4.0
 """Of ROUGE-L for 8,192 tokens: the square of what 4,000 take in docs/log.md."""
@@ -319,8 +319,8 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
         parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
     else:
-        together = max(1, work.micro_tokens // work.row_tokens) if machine.engine == "trl" else 1
-        tokens = together * work.row_tokens
+        together = max(1, work.micro_tokens // work.row_tokens)
+        tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
         logits = tokens * shape.vocabulary * (2 + 4 + 4)
         vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
