@@ -43,6 +43,8 @@ def print_plan(
     if length is not None and lengths is not None:
         raise LampoError("--length is an assumed mean, and --lengths takes real ones from a run: give one of them.")
     memory = card_named(gpu).memory
+    if gpu.lower() == "cpu" and gpus > 1:
+        raise LampoError(f"--gpus {gpus}: --gpu cpu stands for two processor cores, and has no GPUs.")
     config = load_config(find_recipe(recipe), settings)
     if length is not None and not 1 <= length <= config.sampling.max_new_tokens:
         raise LampoError(f"--length {length:g}: a response has 1 to {config.sampling.max_new_tokens:,} tokens.")

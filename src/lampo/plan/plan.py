@@ -34,6 +34,7 @@ class Plan:
 
     Attributes:
         engine: who trains.
+        steps: of the run.
         rollouts: seconds until the last response.
         stragglers: of these, what would not be there if all responses had the mean length.
         verifier: seconds of verdicts and rewards that nothing hides.
@@ -51,6 +52,7 @@ class Plan:
     """
 
     engine: Engine
+    steps: int
     rollouts: Range
     stragglers: Range
     verifier: Range
@@ -69,9 +71,10 @@ class Plan:
     @property
     def bottleneck(self) -> str:
         """The term that takes most of a likely run."""
-        terms = {"rollouts": self.rollouts, "verifier": self.verifier, "update": self.update, "weights": self.transfer}
-        seconds = {name: each.likely for name, each in terms.items()}
-        seconds["evaluation"] = self.evaluation_share.likely * self.step.likely / (1 - self.evaluation_share.likely)
+        terms = {"rollouts": self.rollouts, "verdicts": self.verifier, "update": self.update, "weights": self.transfer}
+        seconds = {name: self.steps * each.likely for name, each in terms.items()}
+        seconds["evaluation"] = sum(each.likely for each in self.evaluations)
+        seconds["warm start"] = self.warmstart.likely
         return max(seconds, key=lambda name: seconds[name])
 
 
@@ -125,6 +128,7 @@ def plan(
     top = peak(parts)
     return Plan(
         engine=engine,
+        steps=steps,
         **{name: ranged([case.terms[name] for case in cases]) for name in cases[0].terms},
         warmstart=ranged([case.warmstart for case in cases]),
         evaluations=[ranged(each) for each in zip(*(case.evaluations for case in cases), strict=True)],

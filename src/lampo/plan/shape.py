@@ -82,7 +82,10 @@ def shape_of(options: ModelOptions) -> Shape:
             return shape
     for file in (Path(path) / "config.json", Path(path) / "model" / "config.json", _in_cache(path)):
         if file is not None and file.is_file():
-            return _read(json.loads(file.read_text(encoding="utf-8")), str(file), 0)
+            try:
+                return _read(json.loads(file.read_text(encoding="utf-8")), str(file), 0)
+            except ValueError as error:
+                raise LampoError(f"Cannot read {file}: {error}.") from None
     raise LampoError(
         f"The shape of the model {path} is not known. Give model.path a folder with its config.json, or put that file "
         f"into the hub's cache with: hf download {path} config.json"
@@ -94,7 +97,10 @@ def _in_cache(name: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:  # it comes with the extra `train`
         return None
-    found = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 and not Path(name).exists() else None
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # a path that is no hub name
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
@@ -110,7 +116,7 @@ def _read(config: Mapping[str, Any], source: str, vocabulary: int) -> Shape:
             inner=int(text["intermediate_size"]),
             heads=heads,
             kv_heads=int(text.get("num_key_value_heads") or heads),
-            head_dim=int(text.get("head_dim") or hidden // heads),
+            head_dim=int(text.get("head_dim") or (128 if text.get("model_type") == "qwen3" else hidden // heads)),
             vocabulary=int(text.get("vocab_size") or vocabulary),
             tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
             head_norms=text.get("model_type") == "qwen3",

@@ -33,6 +33,7 @@ def printed(
             {"gpu": "h10"},
             "Nothing is known of the GPU 'h10'. Did you mean h100? Known: a100, h100, h200, b200, l40s, cpu.",
         ),
+        ({"gpu": "cpu", "gpus": 8}, "--gpu cpu stands for two processor cores, and has no GPUs."),
         ({"length": 9000.0}, "--length 9000: a response has 1 to 8,192 tokens."),
         ({"length": 10.0, "lengths": Path("x")}, "give one of them"),
         ({"lengths": Path("nothing")}, "nothing has no rollouts to take lengths from."),
@@ -70,6 +71,10 @@ def test_all_that_a_reader_needs_is_there(capsys: pytest.CaptureFixture[str]) ->
     assert "warm start, min" in printed(capsys, "quickstart", gpu="cpu")
 
 
+def test_a_run_without_steps_is_its_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(r"most time +evaluation", printed(capsys, "qwen3-1.7b-mot", "training.steps=0"))
+
+
 def test_it_catches_an_evaluation_that_eats_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "qwen3-1.7b-mot", "evaluation.samples=4")
     assert "Evaluation takes more than a tenth of the run: 5,032 responses before the first step." in text
@@ -104,6 +109,17 @@ def test_a_range_holds_what_is_likely(recipe: Path) -> None:
 def test_evaluation_of_the_papers_recipes_is_at_most_a_tenth(name: str) -> None:
     for engine in ENGINES:
         assert plan(load_config(RECIPES / f"{name}.yaml"), engine, 1, "h200").evaluation_share.slow <= 0.1
+
+
+def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (RECIPES.parent / "docs" / "plan.md").read_text()
+    shown = page.split("$ lampo plan qwen3-1.7b-mot\n")[1].split("```")[0]
+    assert shown.split() == printed(capsys).split()
+    config = load_config(RECIPES / "qwen3-1.7b-mot.yaml")
+    for gpus in (1, 8, 32, 128, 512):
+        made = plan(config, "verl", gpus)
+        cells = [made.rollouts, made.stragglers, made.update, made.transfer, made.step, made.hours]
+        assert f"| {gpus} | {' | '.join(map(_range, cells))} |" in page
 
 
 STATED = re.compile(r"^#   (one|eight) (\w+)( in verl)? +(.*?) hours +(.*?) s a step +(.*?) GiB$", re.MULTILINE)

@@ -241,10 +241,17 @@ def test_rows_at_once() -> None:
     assert slots_of(asked, Machine(CARDS["h100"], 1, "verl", RATES), 256) == int(room / (114_688 * (500 + 4096)))
 
 
+def test_a_broken_configuration_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(LampoError, match=r"Cannot read .*config\.json: Expecting property name"):
+        shape_of(ModelOptions(path=str(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (ModelOptions(path="nobody/nothing-like-it"), "shape of the model nobody/nothing-like-it is not known"),
+        (ModelOptions(path="no hub name"), "shape of the model no hub name is not known"),
         (
             ModelOptions(config={"model_type": "x", "hidden_size": 8}, characters="01"),
             "does not say num_attention_heads",

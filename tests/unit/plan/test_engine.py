@@ -23,6 +23,13 @@ def test_parameters_are_those_of_the_model(architecture: str) -> None:
     assert shape_of(options).parameters == sum(each.numel() for each in model.parameters())
 
 
+def test_qwen3_has_wide_heads_unless_told_otherwise() -> None:
+    options = tiny_options("qwen3-tied")
+    config = {key: value for key, value in (options.config or {}).items() if key != "head_dim"}
+    model, _ = empty_model(bare := options.model_copy(update={"config": config}))
+    assert shape_of(bare).parameters == sum(each.numel() for each in model.parameters())
+
+
 def test_a_saved_model_is_read_from_its_configuration(tmp_path: Path) -> None:
     model, _ = empty_model(tiny_options())
     model.config.save_pretrained(tmp_path / "model")
