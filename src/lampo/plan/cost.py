@@ -15,8 +15,12 @@ from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU,
 from .lengths import in_order_of_asking
 from .shape import Shape
 
-TOKENS_PER_MICROBATCH = 16384
-"""Where a recipe leaves it to the machine."""
+TOKENS_ON_GPU, TOKENS_ON_CPU = 32_768, 1024
+"""Of a micro-batch where a recipe leaves it to the machine ..."""
+SHARE_OF_MEMORY = 0.25
+"""... and this share of what weights, gradients and moments leave holds the activations (learner.budget)."""
+LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
+"""What a micro-batch may be padded (learner.batch)."""
 CODE_MS, VERDICT_MS = 200.0, 2.0
 """Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 2 ms for 25,000
 characters."""
@@ -57,12 +61,16 @@ class Work:
         config: the recipe.
         prompt: tokens of a prompt, on average.
         longest_prompt: tokens of the longest.
+        on_cpu: the native engine lays rows end to end there.
+        memory: bytes of the GPU, for a budget that is left to the machine.
     """
 
     shape: Shape
     config: TrainConfig
     prompt: int
     longest_prompt: int
+    on_cpu: bool = False
+    memory: float = math.inf
 
     @property
     def weight_bytes(self) -> int:
@@ -72,7 +80,21 @@ class Work:
     @property
     def micro_tokens(self) -> int:
         """Budget of a micro-batch."""
-        return self.config.training.tokens_per_microbatch or TOKENS_PER_MICROBATCH
+        told = self.config.training.tokens_per_microbatch
+        if told != "auto":
+            return told
+        most = TOKENS_ON_CPU if self.on_cpu else TOKENS_ON_GPU
+        room = SHARE_OF_MEMORY * max(0.0, self.memory - 4 * self.weight_bytes * self.shape.parameters)
+        return max(256, int(min(most, room / self.activation_bytes)))
+
+    @property
+    def activation_bytes(self) -> int:
+        """What a token keeps for the backward pass."""
+        shape = self.shape
+        layer = 6 * shape.hidden + 3 * (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 4 * shape.inner
+        return 2 * (
+            shape.layers * shape.hidden + layer if self.config.model.gradient_checkpointing else shape.layers * layer
+        )
 
     @property
     def row_tokens(self) -> int:
@@ -173,8 +195,8 @@ def passes(work: Work, engine: Engine) -> tuple[float, float]:
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
     """Micro-batches of one update on one GPU, their tokens with padding, and the sum of tokens x row length.
 
-    Natively the longest rows go together under the budget, padded to the longest of them. TRL pads rows as they come. verl packs them
-    without padding.
+    Natively rows of like length go together, with at most a twentieth of padding, and on a CPU with none. TRL pads rows as
+    they come. verl packs them without padding.
     """
     rows = sorted((work.prompt + length for length in lengths), reverse=True)
     if engine == "verl":
@@ -184,14 +206,23 @@ def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[fl
         together = max(1, work.micro_tokens // work.row_tokens)
         longest = _mean_of_longest(rows[::-1], together)
         return math.ceil(len(rows) / together), len(rows) * longest, len(rows) * longest**2
-    # a group's prompt is computed once, but not under gradient checkpointing
-    saved = 0.0 if work.config.model.gradient_checkpointing else work.prompt * (1 - 1 / work.config.sampling.group_size)
+    # a group's prompt is computed once: always on the CPU, and on a GPU not under gradient checkpointing
+    shares = work.on_cpu or not work.config.model.gradient_checkpointing
+    saved = work.prompt * (1 - 1 / work.config.sampling.group_size) if shares else 0.0
+    if work.on_cpu:
+        tokens = sum(row - saved for row in rows)
+        return max(1, math.ceil(tokens / work.micro_tokens)), tokens, sum((row - saved) * row for row in rows)
     count, tokens, squares, begin = 0, 0.0, 0.0, 0
     while begin < len(rows):
-        each = rows[begin] - saved
-        here = min(len(rows) - begin, max(1, int(work.micro_tokens / each)))
+        each, end, own = rows[begin] - saved, begin + 1, rows[begin] - saved
+        while end < len(rows):
+            padded, own = (end + 1 - begin) * each, own + rows[end] - saved
+            if padded > work.micro_tokens or padded - own > max(LITTLE_PADDING, SHARE_OF_PADDING * padded):
+                break
+            end += 1
+        here = end - begin
         count, tokens, squares = count + 1, tokens + here * each, squares + here * each * rows[begin]
-        begin += here
+        begin = end
     return count, tokens, squares
 
 
@@ -324,9 +355,7 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         logits = tokens * shape.vocabulary * (2 + 4 + 4)
         vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
-    layer = 6 * shape.hidden + 3 * (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 4 * shape.inner
-    kept = shape.layers * shape.hidden + layer if config.model.gradient_checkpointing else shape.layers * layer
-    return parts | {"update: activations": 2.0 * tokens * kept, "update: logits": float(logits)}
+    return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
 
 
 def peak(parts: dict[str, float]) -> float:

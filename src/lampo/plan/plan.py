@@ -115,7 +115,7 @@ def plan(
     """
     card, gpus = card_named(gpu), 1 if engine == "native" else gpus
     mean_prompt, longest_prompt = _prompt(config, prompt)
-    work = Work(shape_of(config.model), config, mean_prompt, longest_prompt)
+    work = Work(shape_of(config.model), config, mean_prompt, longest_prompt, gpu.lower() == "cpu", card.memory)
     machines = [Machine(card, gpus, engine, each, at_once) for each in rates(engine, gpu)]
     cases = [_case(work, machine, length, lengths) for machine in machines]
 

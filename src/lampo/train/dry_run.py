@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from ..algo.registry import ProcessRewardOptions
 from ..config.schema import TrainConfig
+from ..learner.budget import activation_bytes, layer_width, memory_of, tokens_per_microbatch
 from ..model.context import Context, context_of
 from ..model.logprobs import LOGITS_PER_CHUNK
 from ..model.policy import choose_device, choose_dtype, with_lora
@@ -126,7 +126,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
         )
     text = model.config.get_text_config()
     rows = config.sampling.problems_per_step * config.sampling.group_size
-    tokens = min(config.training.tokens_per_microbatch, rows * (prompt_length + config.sampling.max_new_tokens))
+    tokens = min(tokens_per_microbatch(model, config), rows * (prompt_length + config.sampling.max_new_tokens))
     needs += [
         _cache(config, text, prompt_length, half),
         _activations(config, text, tokens, half),
@@ -159,20 +159,18 @@ def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Nee
 
 
 def _activations(config: TrainConfig, text: Any, tokens: int, size: int) -> Need:
-    """What a layer keeps for the backward pass: two norms and their inputs, projections before and after the rotation, and the MLP."""
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    heads = text.num_attention_heads + 2 * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
-    layer = 6 * text.hidden_size + 3 * heads * width + 4 * text.intermediate_size
+    """What layers keep for the backward pass."""
+    layer = layer_width(text)
     layers = text.num_hidden_layers
     if config.model.gradient_checkpointing:
         return Need(
             "activations, in an update",
-            tokens * (layers * text.hidden_size + layer) * size,
+            tokens * activation_bytes(text, size, True),
             f"at most {tokens:,} tokens x ({layers} layers x {text.hidden_size:,} + {layer:,}) x {size} bytes",
         )
     return Need(
         "activations, in an update",
-        tokens * layers * layer * size,
+        tokens * activation_bytes(text, size, False),
         f"at most {tokens:,} tokens x {layers} layers x about {layer:,} x {size} bytes",
     )
 
@@ -195,10 +193,10 @@ def _what_would_run(
     responses = sum(measured)
     context = "no bound" if reader.context.length >= 2**31 else f"{reader.context.length:,}"
     lines = [
-        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out; {num_checked:,} answers were verified "
+        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out. {num_checked:,} answers were verified "
         "against themselves",
-        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at); "
-        f"the model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
+        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at). "
+        f"The model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
         f"training: {steps:,} steps x {sampling.problems_per_step} problems x {sampling.group_size} rollouts = {rollouts:,} rollouts, "
         f"at most {rollouts * sampling.max_new_tokens:,} sampled tokens",
         f"evaluation: {len(measured)} times, {responses:,} responses, at most {responses * sampling.max_new_tokens:,} sampled tokens",
@@ -232,10 +230,7 @@ def _table(needs: Sequence[Need]) -> Table:
 
 def _room(config: TrainConfig, needs: Sequence[Need]) -> str:
     device = choose_device(config.model.device)
-    if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory_of(device)
     needed = peak(needs)
     line = f"The device {device} has {_size(there)}, and the run needs about {_size(needed)}."
     if needed > there:

@@ -114,6 +114,11 @@ def test_micro_batches() -> None:
     tight = work("training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
     # rows of 12, 8, 6, 6 with their prompts: 12 + 12, then 6 + 6
     assert microbatches(tight, "native", [8, 4, 2, 2]) == (2, 12 * 2 + 6 * 2, 2 * 12**2 + 2 * 6**2)
+    # 64 rows of 8 go beside those of 12: four tokens of padding each make 256
+    many = work("training.tokens_per_microbatch=100000", "model.gradient_checkpointing=true")
+    assert microbatches(many, "native", [8] * 100 + [4] * 100)[:2] == (2, 12 * 164 + 8 * 36)
+    end_to_end = dataclasses.replace(tight, on_cpu=True)
+    assert microbatches(end_to_end, "native", [8, 4, 2, 2])[:2] == (1, 10 + 6 + 4 + 4)
     # without checkpointing two of a group's rows share a prompt of 4: 10, 6, 4, 4
     assert microbatches(work("training.tokens_per_microbatch=24"), "native", [8, 4, 2, 2])[:2] == (2, 10 * 2 + 4 * 2)
     assert microbatches(tight, "verl", [8, 4, 2, 2]) == (2, 32, 12**2 + 8**2 + 6**2 + 6**2)
@@ -122,6 +127,16 @@ def test_micro_batches() -> None:
     pairs = work("training.tokens_per_microbatch=40", "model.gradient_checkpointing=true")
     longer = sum(max(a, b) for a in (12, 8, 6, 6) for b in (12, 8, 6, 6)) / 16
     assert microbatches(pairs, "trl", [8, 4, 2, 2])[1] == pytest.approx(4 * longer)
+
+
+def test_a_budget_that_is_left_to_the_machine() -> None:
+    """A quarter of what 16 bytes a weight leave, for activations of 2 layers."""
+    auto = work("training.tokens_per_microbatch=auto")
+    kept = 2 * 2 * (6 * 10 + 3 * (4 + 2 * 2) * 5 + 4 * 20)
+    assert auto.micro_tokens == 32_768
+    assert dataclasses.replace(auto, on_cpu=True).micro_tokens == 1024
+    tight = dataclasses.replace(auto, memory=16 * WEIGHTS + 4 * 500 * kept)
+    assert tight.micro_tokens == 500
 
 
 def test_an_update() -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from lampo.learner import batch, budget
 from lampo.model.pretrained import empty_model
+from lampo.plan import cost
 from lampo.plan.cards import CARDS, rates
 from lampo.plan.cost import Machine, Work, memory_parts
 from lampo.plan.shape import shape_of
@@ -35,6 +37,12 @@ def test_a_saved_model_is_read_from_its_configuration(tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path / "model")
     of_run = tiny_options().model_copy(update={"path": str(tmp_path), "config": None, "characters": None})
     assert shape_of(of_run).parameters == sum(each.numel() for each in model.parameters())
+
+
+def test_constants_of_the_engine() -> None:
+    assert (cost.TOKENS_ON_GPU, cost.TOKENS_ON_CPU) == (budget.MOST, budget.FEWEST_ON_CPU)
+    assert cost.SHARE_OF_MEMORY == budget.SHARE_OF_MEMORY
+    assert (cost.LITTLE_PADDING, cost.SHARE_OF_PADDING) == (batch.LITTLE_PADDING, batch.SHARE_OF_PADDING)
 
 
 def test_memory_is_what_a_dry_run_counts(tmp_path: Path) -> None:
