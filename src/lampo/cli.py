@@ -1,4 +1,4 @@
-"""The command line: lampo train | eval | inspect | compare | signal | verify | tasks | methods | config.
+"""The command line: lampo train | plan | eval | inspect | compare | signal | verify | tasks | methods | config.
 
 Commands import what they need, inside.
 """
@@ -99,6 +99,26 @@ def train(
     from .train.command import train as run
 
     run(recipe, settings or [], resume=resume, dry_run=dry_run, accepted=accept or [])
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    settings: Settings = None,
+    gpus: Annotated[int, typer.Option(help="GPUs, 1 to 512.")] = 1,
+    gpu: Annotated[str, typer.Option(help="Their kind: a100, h100, h200, b200, l40s; or cpu.")] = "h100",
+    length: Annotated[
+        float | None, typer.Option(help="Mean response in tokens; half of the longest if not given.")
+    ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(help="Take the lengths of responses from this run, in place of an assumed spread.")
+    ] = None,
+    prompt: Annotated[int | None, typer.Option(help="Tokens of a prompt; 200 if not given.", min=1)] = None,
+) -> None:
+    """Plan a run: memory, seconds a step, hours and the bottleneck, as ranges, on GPUs that need not be there."""
+    from .plan.command import print_plan
+
+    print_plan(recipe, settings or [], gpus=gpus, gpu=gpu, length=length, lengths=lengths, prompt=prompt)
 
 
 @app.command("eval")

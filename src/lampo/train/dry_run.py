@@ -20,9 +20,9 @@ from ..model.logprobs import LOGITS_PER_CHUNK
 from ..model.policy import choose_device, choose_dtype, with_lora
 from ..model.pretrained import empty_model
 from ..model.prompts import encode_prompts
+from ..plan.cost import evaluations
 from ..process import prepare
 from ..rollout.decoder import room_for
-from ..tasks.split import subset
 from ..verify import VerifierPool
 from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
@@ -187,12 +187,10 @@ def _logits(text: Any, tokens: int) -> Need:
 def _what_would_run(
     config: TrainConfig, problems: Problems, lengths: Sequence[int], num_checked: int, reader: Reader
 ) -> list[str]:
-    sampling, evaluation, steps = config.sampling, config.evaluation, config.training.steps
+    sampling, steps = config.sampling, config.training.steps
     rollouts = steps * sampling.problems_per_step * sampling.group_size
-    heldout, ends = problems.task.heldout, (evaluation.final_problems or evaluation.problems)
-    between = len([step for step in range(1, steps) if step % evaluation.every == 0])
-    measured = 2 * len(subset(heldout, ends)) * (evaluation.final_samples or evaluation.samples)
-    measured += between * len(subset(heldout, evaluation.problems)) * evaluation.samples
+    heldout, measured = problems.task.heldout, evaluations(config, len(problems.task.heldout))
+    responses = sum(measured)
     context = "no bound" if reader.context.length >= 2**31 else f"{reader.context.length:,}"
     lines = [
         f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out. {num_checked:,} answers were verified "
@@ -201,7 +199,7 @@ def _what_would_run(
         f"The model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
         f"training: {steps:,} steps x {sampling.problems_per_step} problems x {sampling.group_size} rollouts = {rollouts:,} rollouts, "
         f"at most {rollouts * sampling.max_new_tokens:,} sampled tokens",
-        f"evaluation: {between + 2} times, {measured:,} responses, at most {measured * sampling.max_new_tokens:,} sampled tokens",
+        f"evaluation: {len(measured)} times, {responses:,} responses, at most {responses * sampling.max_new_tokens:,} sampled tokens",
     ]
     if config.warmstart.steps:
         rows = config.warmstart.rows_per_step
