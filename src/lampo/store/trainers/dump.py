@@ -13,6 +13,8 @@ from ..rollouts import Entry, Record
 
 MOST_COMPLAINTS = 3
 """Rows of a file that are named one by one."""
+TOTAL = "score"
+"""verl's name of the total reward, which is shown as such already."""
 VERDICTS = ({0.0, 1.0}, {-1.0, 1.0})
 """Values of a column that says right or wrong."""
 
@@ -84,7 +86,7 @@ def record(identity: str, rows: Sequence[Row], verdict: str | None, notes: Itera
             "status": status(row, verdict),
             "extracted": row.extracted,
             "detail": row.detail,
-            "rewards": {name: value for name, value in row.numbers.items() if value is not None},
+            "rewards": {name: value for name, value in row.numbers.items() if value is not None and name != TOTAL},
             "total": row.total,
             "score": None,
             "advantage": row.advantage,

@@ -14,15 +14,15 @@ from typing import Any
 
 from ...types import LampoError
 from ..rollouts import NO_GROUP, Record, entry
-from .dump import Row, StepRead, finite, named_rows, prompt_identity, record, shown, verdict_column
+from .dump import TOTAL, Row, StepRead, finite, named_rows, prompt_identity, record, shown, verdict_column
 
 NO_ROW = (*NO_GROUP, ValueError, RecursionError)
 LOGPROBS = ("old_log_probs", "rollout_log_probs", "log_probs", "logprobs")
 """Columns that hold a list of log-probs a response. Those of the trainer come first."""
-KNOWN = {"input", "output", "gts", "score", "step", "uid", "request_id", "pred", *LOGPROBS}
+KNOWN = {"input", "output", "gts", TOTAL, "step", "uid", "request_id", "pred", *LOGPROBS}
 UNKNOWN = 2.0**-100
 """How LamPO's reward function tells verl that nobody could judge a response (adapters/verl/unknown.py)."""
-NO_LOGPROBS = "This dump has no log-probs (no column old_log_probs): LamPO's weights and advantages cannot be told."
+NO_LOGPROBS = "Log-probs are missing (a column old_log_probs): LamPO's weights and advantages cannot be told."
 NO_ADVANTAGES = "verl writes no advantages down: what was used is not shown."
 
 
@@ -60,7 +60,7 @@ class RolloutDump:
             except LampoError:
                 continue
             if rows:
-                names = dict.fromkeys(["acc", "score", *(name for row in rows for name in row.numbers)])
+                names = dict.fromkeys(["acc", TOTAL, *(name for row in rows for name in row.numbers)])
                 known = [row for row in rows if row.total is not None]
                 return verdict_column({name: [row.numbers.get(name) for row in known] for name in names})
         return None
@@ -95,7 +95,7 @@ class RolloutDump:
                     rows.append(_row(json.loads(stream.readline())))
         except (OSError, *NO_ROW) as error:
             raise LampoError(f"{file} was changed and cannot be read ({error}). Press r to read it anew.") from None
-        notes = [NO_ADVANTAGES] if any(row.logprobs for row in rows) else [NO_LOGPROBS, NO_ADVANTAGES]
+        notes = [NO_ADVANTAGES] if all(row.logprobs for row in rows) else [NO_LOGPROBS, NO_ADVANTAGES]
         return record(_identity(rows[0]), rows, self.verdict(), notes)
 
 
@@ -103,7 +103,7 @@ def _is_dump(file: Path) -> bool:
     """Whether its first line is a rollout of verl's."""
     try:
         with file.open("rb") as stream:
-            return {"input", "output", "score"} <= json.loads(stream.readline()).keys()
+            return {"input", "output", TOTAL} <= json.loads(stream.readline()).keys()
     except (OSError, *NO_ROW):
         return False
 
@@ -133,11 +133,11 @@ def _why(error: BaseException) -> str:
 
 
 def _row(said: Record) -> Row:
-    score = finite(said["score"])
+    score = finite(said[TOTAL])
     prompt, text, uid = said["input"], said["output"], said.get("uid")
     if not isinstance(prompt, str) or not isinstance(text, str):
         raise TypeError("input and output are texts")
-    numbers: dict[str, float | None] = {"score": None if score == UNKNOWN else score}
+    numbers: dict[str, float | None] = {TOTAL: None if score == UNKNOWN else score}
     numbers |= {
         name: float(value)
         for name, value in said.items()
@@ -149,7 +149,7 @@ def _row(said: Record) -> Row:
         text=text,
         answer=None if said.get("gts") is None else str(said["gts"]),
         numbers=numbers,
-        total=numbers["score"],
+        total=numbers[TOTAL],
         extracted=str(said["pred"]) if said.get("pred") not in (None, "") else None,
         detail=" · ".join(f"{name}: {shown(value)}" for name, value in others.items() if value is not None),
         logprobs=_logprobs(said),
