@@ -380,6 +380,7 @@ def test_the_page_reads_on_while_it_is_used(
     wait_for(page, "Step 38, group 1")
     until(page, "document.getElementById('kind').textContent === 'verl run · 40 steps · 160 groups'")
     assert heading(page) == "Step 38, group 1"
+    assert page.locator(".go span").inner_text() == "1 of 4 shown"
     assert page.locator('.row[aria-selected="true"]').inner_text().startswith("step 38 · 1 · ")
 
 

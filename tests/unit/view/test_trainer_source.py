@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,29 @@ def test_a_damaged_row_is_named_and_the_others_are_shown(trl_run: Path) -> None:
         f"{table(trl_run, 1)}, row 1: no prompt (a text or messages are expected, and this is NoneType)"
     ]
     assert [len(line["verdicts"]) for line in index["groups"]] == [3, 4, 4, 4, 4, 4]
+
+
+def test_a_response_that_cannot_be_read_is_said_beside_its_numbers(trl_run: Path) -> None:
+    texts = pyarrow.parquet.read_table(table(trl_run, 1))["completion"].to_pylist()
+    rewrite(table(trl_run, 1), completion=[None, *texts[1:]])
+    first, second, *_ = open_source(trl_run).group("1", 0)["rollouts"]
+    assert first["detail"].startswith("the response cannot be read (a text or messages are expected")
+    assert (first["text"], second["text"]) == ("", texts[1])
+
+
+def test_whatever_bytes_are_damaged_it_opens(trl_run: Path, verl_run: Path) -> None:
+    numbers = random.Random(0)
+    for file in (table(trl_run, 1), verl_run / "rollouts" / "1.jsonl"):
+        whole = file.read_bytes()
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for _ in range(numbers.choice([1, 3, 30])):
+                damaged[numbers.randrange(len(damaged))] = numbers.randrange(256)
+            file.write_bytes(damaged)
+            source = open_source(trl_run if file.suffix == ".parquet" else verl_run)
+            for line in source.index()["groups"]:
+                with contextlib.suppress(LampoError):
+                    source.group(line["place"], line["number"])
 
 
 def test_tables_without_rewards_or_advantages_say_so(trl_run: Path) -> None:

@@ -123,7 +123,7 @@ class _Table:
         columns = _columns(file, texts=bool(with_texts))
         self._plain = {name: column for name, column in columns.items() if name not in KNOWN}
         self.prompts: list[Any] = [self._spoken(at, prompt) for at, prompt in enumerate(columns["prompt"])]
-        self._texts = {at: spoken(columns["completion"][at]) for at in with_texts if self.prompts[at] is not None}
+        self._texts = {at: _response(columns["completion"][at]) for at in with_texts}
         size = len(self.prompts)
         self.advantages = [finite(value) for value in columns.get("advantage", [None] * size)]
         self.numbers = {
@@ -154,11 +154,13 @@ class _Table:
     def _row(self, at: int) -> Row:
         others = {name: column[at] for name, column in self._plain.items() if name not in self.numbers}
         answer = next((str(others.pop(name)) for name in ("answer", "solution") if others.get(name)), None)
-        said = ["TRL counted it as 0"] if at in self._counted_as_0 else []
+        text, missing = self._texts.get(at, ("", ""))
+        said = [missing] if missing else []
+        said += ["TRL counted it as 0"] if at in self._counted_as_0 else []
         said += [f"{name}: {shown(value)}" for name, value in others.items() if value is not None]
         return Row(
             prompt=self.prompts[at],
-            text=self._texts.get(at, ""),
+            text=text,
             answer=answer,
             numbers={name: column[at] for name, column in self.numbers.items()},
             total=self.totals[at],
@@ -227,6 +229,14 @@ class _Table:
         return True
 
 
+def _response(completion: Any) -> tuple[str, str]:
+    """The text of a response, and what is wrong where it has none."""
+    try:
+        return spoken(completion), ""
+    except NO_ROW as error:
+        return "", f"the response cannot be read ({error})"
+
+
 def _columns(file: Path, *, texts: bool) -> dict[str, list[Any]]:
     """The columns of a table, without the texts of responses where they are not asked for.
 
@@ -245,6 +255,6 @@ def _columns(file: Path, *, texts: bool) -> dict[str, list[Any]]:
                 raise LampoError(f"{file} is no table of completions: it has no column {' and '.join(lacking)}")
             kept = [name for name in names if texts or name != "completion"]
             return {name: column for name, column in table.read(kept).to_pydict().items() if not name.startswith("__")}
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:  # ValueError: names and texts that are no UTF-8
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LampoError(f"{file} cannot be read ({why}): it was probably cut short") from None
+        raise LampoError(f"{file} cannot be read ({why}): it is damaged or still being written") from None

@@ -101,6 +101,7 @@ function choose(here, goesOn = false) {
   if (!goesOn || at < 0 || drawn !== here) return show(at >= 0 ? at : shown.length ? 0 : -1);
   current = at;
   drawRows();
+  document.querySelector(".go").replaceWith(position());
 }
 function toggle(mark) {
   if (mark === null) filters.clear(); else if (!filters.delete(mark)) filters.add(mark);
@@ -172,18 +173,21 @@ const fact = (label, value, kind) => element("div", {}, element("dt", {}, label)
 const mark = status => element("span", { class: status }, GLYPHS[status[0]].join(" "));
 const scoreName = () => `${(index.advantage && index.advantage.reduce) || "mean"} log-prob`;
 
+function position() {
+  const go = (label, step, name) => element("button", { type: "button", "aria-label": name, disabled: !shown[current + step], onclick: () => show(current + step) }, label);
+  return element("div", { class: "go" }, element("span", {}, `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")} shown`),
+    go("‹ k", -1, "Previous group (k)"), go("j ›", 1, "Next group (j)"));
+}
 function drawGroup(line, group, pairs, why) {
   later.disconnect();
   const rollouts = group.rollouts, count = letter => [...line.verdicts].filter(each => each === letter).length;
   const rank = rollouts.map((rollout, at) => at).sort((a, b) => (known(rollouts[b].total) - known(rollouts[a].total))
     || ((rollouts[b].advantage ?? 0) - (rollouts[a].advantage ?? 0)) || ((rollouts[b].total ?? 0) - (rollouts[a].total ?? 0)) || a - b);
-  const go = (label, step, name) => element("button", { type: "button", "aria-label": name, disabled: !shown[current + step], onclick: () => show(current + step) }, label);
   const parts = [
     element("div", { class: "title" },
       element("h2", {}, `${placeName(line.place).replace(/^s/, "S")}, ${unit()} ${line.number + 1}`),
       element("span", { class: "muted" }, group.problem.id),
-      element("div", { class: "go" }, element("span", {}, `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")} shown`),
-        go("‹ k", -1, "Previous group (k)"), go("j ›", 1, "Next group (j)"))),
+      position()),
     element("dl", { class: "facts" },
       count("n") === rollouts.length ? null : fact(index.verdict ? `right by ${index.verdict}` : "right", `${count("r")} of ${rollouts.length}`), count("u") ? fact("unknown", count("u"), "unknown") : null,
       line.cut ? fact("cut at the limit", line.cut, "wrong") : null,
