@@ -7,6 +7,7 @@ import json
 import math
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,12 @@ def test_tables_without_rewards_or_advantages_say_so(trl_run: Path) -> None:
     assert group["notes"] == ["This table has no rewards.", "This table has no advantages."]
     assert column(group, "status") == ["unknown"] * 4
     assert group_pairs(source, "1", 0) is None
+
+
+def test_without_pyarrow_it_says_what_to_install(trl_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    complaints = open_source(trl_run).index()["complaints"]
+    assert complaints[0] == "TRL's tables are Parquet files, for which pyarrow is needed: pip install pyarrow"
 
 
 def test_two_groups_of_one_prompt_beside_each_other_are_two(trl_run: Path) -> None:

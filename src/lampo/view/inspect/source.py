@@ -75,8 +75,8 @@ def open_source(path: Path, tell: Tell = lambda _: None) -> Source:
     if benchmarks:
         return EvaluationSource(path, benchmarks)
     raise LampoError(
-        f"{path} is neither a run directory (it has no rollouts/) nor a folder that lampo eval wrote (no {RECORDS}), "
-        f"and no rollouts of another trainer are in it. {LOOKS_LIKE}"
+        f"{path} is neither a run directory (it has no rollouts/) nor a folder that lampo eval wrote (no {RECORDS}). "
+        f"It holds no rollouts of another trainer either. {LOOKS_LIKE}"
     )
 
 
