@@ -197,7 +197,11 @@ def evaluate_command(
 @app.command()
 def inspect(
     run: Annotated[
-        Path, typer.Argument(help="A run directory, or a folder that lampo eval wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A run directory, or a folder that lampo eval wrote. Also TRL's output_dir or verl's rollout_data_dir.",
+            show_default=False,
+        ),
     ],
     step: Annotated[int | None, typer.Option(help="Begin at this step. With --export: only its groups.")] = None,
     export: Annotated[

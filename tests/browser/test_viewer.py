@@ -1,7 +1,9 @@
 """The rollout viewer in a real browser."""
 
+import json
 import math
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +318,70 @@ def test_an_evaluation_and_no_script_of_its_runs(tmp_path: Path, serve: Any, tab
     assert page.locator("#pairs").count() == 0
     assert page.get_by_role("button", name="no reward spread").count() == 0
     looks_right(page)
+
+
+TRAINERS = Path(__file__).parents[1] / "data" / "trainers"
+
+
+def heads(page: Any) -> list[str]:
+    texts = [head.inner_text() for head in page.locator("#pairs thead th").all()]
+    return [text for text in texts if not text.startswith("vs")]
+
+
+def test_a_run_of_trl(serve: Any, tab: Any, looks_right: Any) -> None:
+    page = tab(serve(TRAINERS / "trl-1.16.0" / "evaluated").url)
+    page.wait_for_selector("td.pair")
+    assert page.locator("#kind").inner_text() == "TRL run · 2 steps · 6 groups"
+    assert "right by accuracy_reward 3 of 4" in " ".join(page.locator(".facts").inner_text().split())
+    assert page.locator("main > .note").inner_text() == (
+        "TRL's table has no log-probs: LamPO's weights and advantages cannot be told."
+    )
+    assert heads(page) == ["rollout", "reward", "GRPO (used)", "RLOO"]
+    assert [each.inner_text() for each in page.locator("#pairs [role=radio]").all()] == ["reward gap"]
+    for _ in range(2):
+        page.keyboard.press("m")
+    assert page.locator(".said").inner_text().startswith("The strongest pair, #2 against #3: reward gap +1.1")
+    first = page.locator("article").first.inner_text()
+    assert "accuracy reward 1" in " ".join(first.split())
+    assert "cut at the length limit" not in page.locator("#responses").inner_text()
+    assert page.get_by_role("button", name="cut at the limit").count() == 0
+    page.keyboard.press("5")
+    page.keyboard.press("3")
+    assert page.locator("#filters output").inner_text() == "4 of 6 groups"
+    looks_right(page)
+
+
+def test_a_run_of_verl_with_log_probs_and_no_script_of_its_runs(tmp_path: Path, serve: Any, tab: Any) -> None:
+    lines = [json.loads(line) for line in (TRAINERS / "verl-0.9.1-log-probs" / "1.jsonl").read_text().splitlines()]
+    told = {"input": script("prompt"), "gts": script("answer"), "pred": script("extracted"), script("reward"): 0.5}
+    lines = [line | told | {"output": script("text"), "more": script("detail")} for line in lines[:4]]
+    (tmp_path / "1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = tab(serve(tmp_path).url)
+    page.wait_for_selector("td.pair")
+    poke(page)
+    shown = page.locator("body").inner_text()
+    assert [
+        place for place in PLACES if place not in ("id", "reference", "detail") and script(place) not in shown
+    ] == []
+    assert heads(page) == ["rollout", "reward", "mean log-prob", "LamPO", "GRPO", "RLOO"]
+    assert "The highest reward first." in shown
+
+
+def test_the_page_reads_on_while_it_is_used(
+    tmp_path: Path, serve: Any, tab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 41):
+        shutil.copy(TRAINERS / "verl-0.9.1" / "1.jsonl", tmp_path / f"{step}.jsonl")
+    monkeypatch.setattr("lampo.view.inspect.server.PATIENCE_S", 0)
+    page = tab(f"{serve(tmp_path).url}#33/1")
+    wait_for(page, "Step 33, group 2")
+    assert "reading" in page.locator("#kind").inner_text()
+    page.select_option("#place", "38")
+    wait_for(page, "Step 38, group 1")
+    until(page, "document.getElementById('kind').textContent === 'verl run · 40 steps · 160 groups'")
+    assert heading(page) == "Step 38, group 1"
+    assert page.locator(".go span").inner_text() == "1 of 4 shown"
+    assert page.locator('.row[aria-selected="true"]').inner_text().startswith("step 38 · 1 · ")
 
 
 def test_a_hundred_thousand_rollouts(tmp_path: Path, serve: Any, tab: Any) -> None:

@@ -68,6 +68,8 @@ ray_kwargs.ray_init.num_cpus=32
 def main() -> None:
     folder, nodes, *overrides = Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     os.environ.update(ENVIRONMENT | {"VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl")})
+    if more := os.environ.get("LAMPO_TEST_MORE_MODULES"):
+        os.environ["VERL_USE_EXTERNAL_MODULES"] += f",{more}"
     if nodes > 1:
         from ray.cluster_utils import Cluster
 

@@ -78,6 +78,15 @@ def reason(error: OSError) -> str:
     return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}."
 
 
+def dated(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
+    """What changes when a file does; empty where it cannot be asked."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def sync_folder(path: Path) -> None:
     """Have the disk hold what was written to a file or folder."""
     handle = os.open(path, os.O_RDONLY)

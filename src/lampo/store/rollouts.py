@@ -32,7 +32,7 @@ HALF_ESCAPED = "backslashreplace"
 """How half a surrogate pair, from a verifier of the user's own for example, is written: as JSON writes it."""
 NO_GROUP = (LookupError, TypeError, AttributeError, OverflowError)
 """What is raised where an object of a shard is no group: a missing part, another type, a number of hundreds of digits."""
-LETTERS = {"right": "r", "wrong": "w", "unknown": "u"}
+LETTERS = {"right": "r", "wrong": "w", "unknown": "u", "none": "n"}
 PROMPT_HEAD = 1_000
 """Characters of a prompt that the index keeps, and a search looks at."""
 
@@ -99,7 +99,7 @@ class Entry:
     Attributes:
         id: of the problem.
         prompt: its beginning.
-        verdicts: a letter a rollout, in order: r(ight), w(rong) or u(nknown).
+        verdicts: a letter a rollout, in order: r(ight), w(rong), u(nknown), or n(one) where nobody judged it.
         cut: how many were cut at the length limit.
         reward: mean total reward of the valid rollouts; None if there is none.
         spread: their largest minus their smallest; None with fewer than two.
@@ -120,10 +120,14 @@ class Entry:
         """As plain data; `dataclasses.asdict` copies deeply and is many times slower."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    def line(self, place: str, number: int) -> Record:
+        """As the index of a page lists it."""
+        return {"place": place, "number": number, **self.fields(), "marks": self.marks}
+
     @property
     def marks(self) -> list[str]:
         """What one may want to filter by: wrong and right (every known verdict is), unknown, cut, flat (no spread)."""
-        known = set(self.verdicts) - {"u"}
+        known = set(self.verdicts) - {"u", "n"}
         marks = {
             "wrong": known == {"w"},
             "right": known == {"r"},

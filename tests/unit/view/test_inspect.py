@@ -362,7 +362,7 @@ def test_the_index_is_made_once_for_all_who_ask(
     made: list[int] = []
     original = ask.server.source.index
 
-    def index() -> Any:
+    def index(*_: Any) -> Any:
         made.append(1)
         time.sleep(0.1)
         return original()

@@ -23,7 +23,7 @@ def export(source: Source, file: Path, *, step: int | None = None, groups: int =
     Raises:
         LampoError: there is no such step, or no group at all.
     """
-    index = source.index()
+    index = source.index() if step is None else source.index(str(step), 0)
     eligible = [line for line in index["groups"] if step is None or line["place"] == str(step)]
     if not eligible:
         where = "" if step is None else f" of step {step}"

@@ -2,7 +2,7 @@
 // What models wrote enters the page through `text` and `element` only, as text nodes: nothing here parses HTML.
 
 const ROW = 60, MOST_IN_STRIP = 16, DENSE_FROM = 17, LEAST_LIKELY = 5, FARTHEST = Math.log(1.5), PATIENCE = 200;
-const GLYPHS = { r: ["✓", "right"], w: ["✗", "wrong"], u: ["?", "unknown"] };
+const GLYPHS = { r: ["✓", "right"], w: ["✗", "wrong"], u: ["?", "unknown"], n: ["·", "no verdict"] };
 const FILTERS = [["wrong", "all wrong"], ["right", "all right"], ["mixed", "right and wrong"], ["unknown", "unknown verdicts"],
   ["cut", "cut at the limit"], ["flat", "no reward spread"]];
 const SORTS = [["in order", null, 1], ["largest |advantage|", "advantage", -1], ["largest spread", "spread", -1], ["lowest reward", "reward", 1],
@@ -15,7 +15,7 @@ const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "sc
 const $ = id => document.getElementById(id);
 const embedded = $("data").textContent.trim() ? JSON.parse($("data").textContent) : null;
 const TOKEN = new URLSearchParams(location.search).get("token");
-let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, colouring = 0, token = 0, request = 0;
+let index, again, drawn = null, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, colouring = 0, token = 0, request = 0;
 
 function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -55,14 +55,16 @@ async function ask(what, line) {
 const unit = () => index.kind === "run" ? "group" : "problem";
 const placeName = place => index.kind === "run" ? `step ${Number(place).toLocaleString("en")}` : place;
 
-async function readIndex() {
-  const here = shown[current] && key(shown[current]);
-  index = await ask("index");
+async function readIndex(goesOn = false) { // of another trainer's files as many are read as fit into a moment, and the rest after that
+  const here = shown[current] && key(shown[current]), asked = decodeURIComponent(location.hash.slice(1));
+  const place = $("place").value || asked.split("/")[0];
+  index = await ask("index", place ? { place, number: 0 } : undefined);
+  index.hasAdvantages = index.groups.some(line => known(line.advantage));
   document.title = `${index.title} · LamPO rollouts`;
   $("title").textContent = index.title;
   const steps = plural(index.places.length, index.kind === "run" ? "step" : "benchmark");
-  $("kind").textContent = index.excerpt ? `${plural(index.excerpt.shown, unit())} of ${index.excerpt.of.toLocaleString("en")} · LamPO ${index.kind}`
-    : `LamPO ${index.kind} · ${steps} · ${plural(index.groups.length, unit())}`;
+  $("kind").textContent = index.excerpt ? `${plural(index.excerpt.shown, unit())} of ${index.excerpt.of.toLocaleString("en")} · ${index.trainer || "LamPO"} ${index.kind}`
+    : `${index.trainer || "LamPO"} ${index.kind} · ${steps} · ${plural(index.groups.length, unit())}${index.unread ? ` · reading ${plural(index.unread, "step")} …` : ""}`;
   $("complaints").hidden = !index.complaints.length;
   $("complaints").replaceChildren(...index.complaints.map(complaint => element("p", {}, complaint)));
   const chosen = $("place").value;
@@ -72,20 +74,23 @@ async function readIndex() {
   $("sort").replaceChildren(...SORTS.map(([label, column], at) => element("option", {
     value: at, disabled: column !== null && !index.groups.some(line => known(line[column])) }, label)));
   $("sort").value = sort;
-  choose(here || decodeURIComponent(location.hash.slice(1)));
+  choose(here || asked, goesOn);
+  clearTimeout(again);
+  if (index.unread) again = setTimeout(() => readIndex(true).catch(fail), 0);
 }
 
+const offers = mark => mark === "flat" ? index.kind === "run" : mark !== "cut" || !index.trainer;
 function matching() {
   const wanted = $("search").value.trim().toLowerCase(), place = $("place").value;
   return index.groups.filter(line => (!place || line.place === place)
     && (!wanted || line.id.toLowerCase().includes(wanted) || line.prompt.toLowerCase().includes(wanted)));
 }
 
-function choose(here) {
+function choose(here, goesOn = false) {
   const candidates = matching(), [, column, direction] = SORTS[sort];
-  $("filters").replaceChildren(...FILTERS.filter(([mark]) => mark !== "flat" || index.kind === "run").map(([mark, label], at) => element("button", {
+  $("filters").replaceChildren(...FILTERS.map(([mark, label], at) => offers(mark) && element("button", {
     type: "button", "aria-pressed": filters.has(mark), title: `key ${at + 1}`, onclick: () => toggle(mark) },
-    label, element("span", { class: "count" }, candidates.filter(line => line.marks.includes(mark)).length.toLocaleString("en")))),
+    label, element("span", { class: "count" }, candidates.filter(line => line.marks.includes(mark)).length.toLocaleString("en")))).filter(Boolean),
     element("output", {}, ""));
   shown = candidates.filter(line => [...filters].every(mark => line.marks.includes(mark)));
   if (column) shown = shown.map((line, at) => [line, at]).sort(([a, i], [b, j]) =>
@@ -93,7 +98,10 @@ function choose(here) {
   $("filters").lastChild.textContent = `${shown.length.toLocaleString("en")} of ${plural(index.groups.length, unit())}`;
   $("rows").style.height = `${shown.length * ROW}px`;
   const at = shown.findIndex(line => key(line) === here);
-  show(at >= 0 ? at : shown.length ? 0 : -1);
+  if (!goesOn || at < 0 || drawn !== here) return show(at >= 0 ? at : shown.length ? 0 : -1);
+  current = at;
+  drawRows();
+  document.querySelector(".go").replaceWith(position());
 }
 function toggle(mark) {
   if (mark === null) filters.clear(); else if (!filters.delete(mark)) filters.add(mark);
@@ -114,7 +122,7 @@ function strip(verdicts) {
 function drawRows() {
   const list = $("list"), first = Math.max(0, Math.floor(list.scrollTop / ROW) - 5);
   const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 5);
-  const column = SORTS[sort][1] || (index.kind === "run" ? "advantage" : "length");
+  const column = SORTS[sort][1] || (index.kind !== "run" ? "length" : index.hasAdvantages || !index.trainer ? "advantage" : "reward");
   const names = { advantage: "max |A|", spread: "spread", reward: "reward", length: "tokens" };
   $("rows").replaceChildren(...shown.slice(first, last).map((line, offset) => {
     const at = first + offset;
@@ -135,6 +143,7 @@ async function show(at) {
   const list = $("list"), line = shown[at], mine = ++request;
   if (at * ROW < list.scrollTop) list.scrollTop = at * ROW;
   if ((at + 1) * ROW > list.scrollTop + list.clientHeight) list.scrollTop = (at + 1) * ROW - list.clientHeight;
+  drawn = null;
   drawRows();
   say("");
   if (!line) {
@@ -148,6 +157,7 @@ async function show(at) {
     const table = index.advantage ? ask("pairs", line).then(pairs => [pairs, ""], error => [null, error.message]) : [null, ""];
     const early = await Promise.race([table, new Promise(resolve => setTimeout(resolve, PATIENCE, [null, "comparing …"]))]);
     if (mine !== request) return;
+    drawn = key(line);
     const rank = drawGroup(line, group, ...early);
     $("group").scrollTop = 0;
     const answer = await table;
@@ -160,30 +170,34 @@ async function show(at) {
 // The group -----------------------------------------------------------------------------------------------------------
 
 const fact = (label, value, kind) => element("div", {}, element("dt", {}, label), element("dd", { class: kind }, value));
-const mark = status => element("span", { class: status }, `${GLYPHS[status[0]][0]} ${status}`);
+const mark = status => element("span", { class: status }, GLYPHS[status[0]].join(" "));
 const scoreName = () => `${(index.advantage && index.advantage.reduce) || "mean"} log-prob`;
 
+function position() {
+  const go = (label, step, name) => element("button", { type: "button", "aria-label": name, disabled: !shown[current + step], onclick: () => show(current + step) }, label);
+  return element("div", { class: "go" }, element("span", {}, `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")} shown`),
+    go("‹ k", -1, "Previous group (k)"), go("j ›", 1, "Next group (j)"));
+}
 function drawGroup(line, group, pairs, why) {
   later.disconnect();
   const rollouts = group.rollouts, count = letter => [...line.verdicts].filter(each => each === letter).length;
   const rank = rollouts.map((rollout, at) => at).sort((a, b) => (known(rollouts[b].total) - known(rollouts[a].total))
     || ((rollouts[b].advantage ?? 0) - (rollouts[a].advantage ?? 0)) || ((rollouts[b].total ?? 0) - (rollouts[a].total ?? 0)) || a - b);
-  const go = (label, step, name) => element("button", { type: "button", "aria-label": name, disabled: !shown[current + step], onclick: () => show(current + step) }, label);
   const parts = [
     element("div", { class: "title" },
       element("h2", {}, `${placeName(line.place).replace(/^s/, "S")}, ${unit()} ${line.number + 1}`),
       element("span", { class: "muted" }, group.problem.id),
-      element("div", { class: "go" }, element("span", {}, `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")} shown`),
-        go("‹ k", -1, "Previous group (k)"), go("j ›", 1, "Next group (j)"))),
+      position()),
     element("dl", { class: "facts" },
-      fact("right", `${count("r")} of ${rollouts.length}`), count("u") ? fact("unknown", count("u"), "unknown") : null,
+      count("n") === rollouts.length ? null : fact(index.verdict ? `right by ${index.verdict}` : "right", `${count("r")} of ${rollouts.length}`), count("u") ? fact("unknown", count("u"), "unknown") : null,
       line.cut ? fact("cut at the limit", line.cut, "wrong") : null,
       index.kind === "run" ? fact("mean reward", number(line.reward)) : null, index.kind === "run" ? fact("spread", number(line.spread)) : null,
       known(line.length) ? fact("mean length", `${Math.round(line.length).toLocaleString("en")} tokens`) : null),
     index.kind === "run" && line.spread === 0 ? element("p", { class: "gloss" }, "All rewards are equal: LamPO, GRPO and RLOO give nothing here.") : null,
+    ...(group.notes || []).map(note => element("p", { class: "note" }, note)),
     element("section", { class: "problem" },
       element("pre", { tabindex: 0, "aria-label": "Prompt" }, group.problem.prompt),
-      element("p", {}, element("span", { class: "muted" }, "Answer "), element("span", { class: "answer" }, group.problem.answer)),
+      known(group.problem.answer) ? element("p", {}, element("span", { class: "muted" }, "Answer "), element("span", { class: "answer" }, group.problem.answer)) : null,
       group.problem.reference ? element("details", {}, element("summary", {}, "Reference solution"), element("pre", { tabindex: 0 }, group.problem.reference)) : null),
     index.advantage ? comparisons(rollouts, rank, pairs, why) : null,
     responses(rollouts, rank),
@@ -194,19 +208,21 @@ function drawGroup(line, group, pairs, why) {
 
 function comparisons(rollouts, rank, pairs, why) {
   if (!pairs) return element("section", { id: "pairs" }, element("h2", {}, "Why each was pushed"),
-    element("p", { class: "note" }, why || "There is nothing to compare: fewer than two rollouts have a reward and a score."));
-  const [label, field] = QUANTITIES[quantity], table = pairs[field], options = pairs.options;
+    element("p", { class: "note" }, why || `There is nothing to compare: fewer than two rollouts have a reward${index.trainer ? "" : " and a score"}.`));
+  const weighed = known(pairs.weights_GG), told = QUANTITIES.filter(([, field]) => known(pairs[field]));
+  const [label, field] = told[quantity % told.length], table = pairs[field], options = pairs.options;
   const centre = field === "weights_GG" ? 0.5 : 0, digits = field === "contributions_GG" ? 3 : 2;
   const most = list => Math.max(0, ...list.flat().filter(known).map(Math.abs));
   const mostPair = centre ? 0.5 : most(table);
-  const ends = [["LamPO", pairs.pairwise_G], ["GRPO", pairs.grpo_G], ["RLOO", pairs.rloo_G]];
+  const ends = [["LamPO", pairs.pairwise_G], ["GRPO", pairs.grpo_G], ["RLOO", pairs.rloo_G]].filter(([, values]) => known(values));
   const used = rollouts.map(rollout => rollout.advantage);
   const differs = values => used.some((value, at) => known(value) && Math.abs(value - values[at]) > 1e-4 * (1 + Math.abs(value)));
-  const own = { pairwise: "LamPO", grpo: "GRPO", rloo: "RLOO" }[index.advantage.name];
+  const own = { pairwise: "LamPO", grpo: "GRPO", rloo: "RLOO" }[index.advantage.name]
+    || (index.trainer && used.some(Boolean) && (ends.find(([, values]) => !differs(values)) || [])[0]);
   if (ends.every(([, values]) => differs(values))) ends.push(["used", used]);
   const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + (options.scale === "group_std" ? ", and by the rewards' std" : "");
-  const explain = (i, j) => `#${i + 1} against #${j + 1}: reward gap ${signed(pairs.gaps_GG[i][j])} × weight ${number(pairs.weights_GG[i][j])} / ${number(pairs.divisors_G[i])} = ${signed(pairs.contributions_GG[i][j])}`;
-  const force = ([i, j]) => Math.abs(pairs.contributions_GG[i][j] ?? 0);
+  const explain = (i, j) => `#${i + 1} against #${j + 1}: reward gap ${signed(pairs.gaps_GG[i][j])}` + (!weighed ? "" : ` × weight ${number(pairs.weights_GG[i][j])} / ${number(pairs.divisors_G[i])} = ${signed(pairs.contributions_GG[i][j])}`);
+  const force = ([i, j]) => Math.abs((pairs.contributions_GG || pairs.gaps_GG)[i][j] ?? 0);
   const strongest = rank.flatMap(i => rank.map(j => [i, j])).reduce((best, pair) => force(pair) > force(best) ? pair : best);
   const said = element("p", { class: "said", role: "status", "aria-live": "polite" }, force(strongest) ? `The strongest pair, ${explain(...strongest)}` : "");
   const cell = (i, j, row, column) => {
@@ -222,16 +238,16 @@ function comparisons(rollouts, rank, pairs, why) {
   const endsFirst = matchMedia("(max-width: 85rem)").matches, // sums in sight even where pairs have to be scrolled
     ordered = (pairCells, endCells) => endsFirst ? [endCells, pairCells] : [pairCells, endCells];
   const made = element("table", { "aria-label": `Pairs: ${label}`, class: rollouts.length >= DENSE_FROM ? "dense" : "" },
-    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "rollout"), element("th", { scope: "col" }, "reward"), element("th", { scope: "col" }, scoreName()),
+    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "rollout"), element("th", { scope: "col" }, "reward"), weighed && element("th", { scope: "col" }, scoreName()),
       ordered(rank.map((j, at) => element("th", { scope: "col", class: at ? "pair" : "pair first" }, rollouts.length >= DENSE_FROM ? j + 1 : `vs #${j + 1}`)),
         ends.map(([name, values], at) => element("th", { scope: "col", class: at ? "" : "first" }, name === own && !differs(values) ? `${name} (used)` : name))).flat())),
     element("tbody", {}, rank.map((i, row) => element("tr", {},
       element("th", { scope: "row" }, element("a", { href: `#r${i + 1}`, onclick: event => { event.preventDefault(); focusResponse(i); } },
         `#${i + 1}`), " ", element("span", { class: rollouts[i].status, role: "img", "aria-label": rollouts[i].status }, GLYPHS[rollouts[i].status[0]][0])),
-      element("td", {}, number(rollouts[i].total)), element("td", {}, number(rollouts[i].score)),
+      element("td", {}, number(rollouts[i].total)), weighed && element("td", {}, number(rollouts[i].score)),
       ordered(rank.map((j, column) => cell(i, j, row, column)),
         ends.map(([, values], at) => tint(element("td", { class: at ? "sum" : "sum first" }, signed(values[i])), values[i], most(values)))).flat()))),
-    element("tfoot", {}, element("tr", {}, element("th", { scope: "row" }, "sum"), element("td", { colspan: 2 }),
+    element("tfoot", {}, element("tr", {}, element("th", { scope: "row" }, "sum"), element("td", { colspan: weighed ? 2 : 1 }),
       ordered([element("td", { colspan: rank.length, class: "first" })],
         ends.map(([, values], at) => element("td", { class: at ? "sum" : "sum first" }, signed(values.reduce((total, value) => total + (value ?? 0), 0))))).flat())));
   made.addEventListener("keydown", event => {
@@ -244,8 +260,8 @@ function comparisons(rollouts, rank, pairs, why) {
   });
   const section = element("section", { id: "pairs" },
     element("div", { class: "head" }, element("h2", {}, "Why each was pushed"),
-      element("div", { class: "choice", role: "radiogroup", "aria-label": "Shown for each pair" }, QUANTITIES.map(([name], at) => element("button", {
-        type: "button", role: "radio", "aria-checked": at === quantity, title: "m takes the next", onclick: () => { quantity = at; redraw(); } }, name))),
+      element("div", { class: "choice", role: "radiogroup", "aria-label": "Shown for each pair" }, told.map(([name], at) => element("button", {
+        type: "button", role: "radio", "aria-checked": name === label, title: "m takes the next", onclick: () => { quantity = at; redraw(); } }, name))),
       element("p", {}, field === "contributions_GG" ? `A row against each peer: weight × reward gap, divided by ${divided}. It sums to LamPO's advantage.`
         : field === "weights_GG" ? `w: ${options.weight}, a sigmoid of the difference in ${scoreName()} over tau = ${pairs.temperature.toPrecision(3)}${options.temperature === "auto" ? " (auto)" : ""}; 1/2 is neutral.`
         : "The row's reward minus the column's.")),
@@ -257,7 +273,7 @@ function comparisons(rollouts, rank, pairs, why) {
     section.replaceWith(next);
     if (within) next.querySelector('[aria-checked="true"]').focus();
   };
-  section.next = () => { quantity = (quantity + 1) % QUANTITIES.length; redraw(); };
+  section.next = () => { quantity = (quantity + 1) % told.length; redraw(); };
   return section;
 }
 
@@ -304,11 +320,11 @@ function responses(rollouts, rank) {
         extra.map(([name, amount]) => value(PARTS[name] || name.replaceAll("_", " "), short(amount))),
         known(rollout.score) ? value(scoreName(), number(rollout.score)) : null,
         known(rollout.length) ? value("tokens", rollout.length.toLocaleString("en")) : null,
-        rollout.finished ? null : element("span", { class: "badge" }, "cut at the length limit"),
+        rollout.finished !== false ? null : element("span", { class: "badge" }, "cut at the length limit"),
         rollout.detail ? element("span", { class: "muted" }, rollout.detail) : null), text);
   });
   const section = element("section", { id: "responses" }, element("div", { class: "head" }, element("h2", {}, "Responses"), coloured ? choice : null, coloured ? legend : null,
-    element("p", {}, index.kind === "run" ? "By advantage, the most favoured first." + (coloured ? "" : " This run kept no log-probabilities of tokens.") : "Right ones first.")), cards);
+    element("p", {}, index.kind === "run" ? (index.hasAdvantages || !index.trainer ? "By advantage, the most favoured first." : "The highest reward first.") + (coloured || index.trainer ? "" : " This run kept no log-probabilities of tokens.") : "Right ones first.")), cards);
   section.next = () => coloured && recolour(+(choice.querySelector('[aria-checked="true"]').nextSibling || choice.firstChild).dataset.at);
   recolour(colouring);
   return section;
@@ -381,16 +397,16 @@ document.addEventListener("keydown", event => {
     n: () => stepResponse(1), p: () => stepResponse(-1), t: () => $("responses") && $("responses").next(),
     m: () => $("pairs") && $("pairs").next && $("pairs").next(), "/": () => $("search").focus(), "?": () => $("help").showModal(),
     s: () => { do sort = (sort + 1) % SORTS.length; while ($("sort").options[sort].disabled); $("sort").value = sort; choose(shown[current] && key(shown[current])); },
-    r: () => readIndex().catch(fail),
+    r: () => { if (!index?.unread) readIndex().catch(fail); },
   };
-  const action = digit === 0 ? () => toggle(null) : FILTERS[digit - 1] ? () => toggle(FILTERS[digit - 1][0]) : actions[event.key];
+  const action = digit === 0 ? () => toggle(null) : FILTERS[digit - 1] ? () => offers(FILTERS[digit - 1][0]) && toggle(FILTERS[digit - 1][0]) : actions[event.key];
   if (action) { event.preventDefault(); action(); }
 });
 function fail(error) { $("complaints").hidden = false; $("complaints").textContent = `The viewer does not answer: ${error.message}`; }
 
 document.querySelector("form.tools").addEventListener("submit", event => event.preventDefault());
 $("search").addEventListener("input", () => choose(shown[current] && key(shown[current])));
-$("place").addEventListener("change", () => choose(null));
+$("place").addEventListener("change", () => index.unread ? readIndex().catch(fail) : choose(null));
 $("sort").addEventListener("change", event => { sort = Number(event.target.value); choose(null); });
 $("help-open").addEventListener("click", () => $("help").showModal());
 $("list").addEventListener("scroll", drawRows);

@@ -24,6 +24,8 @@ Numbers = list[float | None]
 class Pairs:
     """The comparisons of one group; None on the diagonal and for rollouts that are not valid.
 
+    Without scores there are no weights, and what rests on them is None.
+
     Attributes:
         options: of the pairwise estimator.
         note: why these options, where they are not the run's own; else empty.
@@ -39,12 +41,12 @@ class Pairs:
 
     options: dict[str, Any]
     note: str
-    temperature: float
+    temperature: float | None
     gaps_GG: list[Numbers]
-    weights_GG: list[Numbers]
-    contributions_GG: list[Numbers]
-    divisors_G: Numbers
-    pairwise_G: list[float]
+    weights_GG: list[Numbers] | None
+    contributions_GG: list[Numbers] | None
+    divisors_G: Numbers | None
+    pairwise_G: list[float] | None
     grpo_G: list[float]
     rloo_G: list[float]
 
@@ -57,14 +59,16 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
         advantage: the settings of the run's estimator, whichever it was.
 
     Returns:
-        None where the rollouts have no scores or fewer than two are valid: there is nothing to compare.
+        None where fewer than two rollouts are valid, or a run of our own has no scores: there is nothing to compare.
     """
     rollouts = group["rollouts"]
-    if any(rollout.get("score") is None for rollout in rollouts):
-        return None
     options, note = _options(advantage)
     totals = [math.nan if rollout.get("total") is None else rollout["total"] for rollout in rollouts]
-    rewards_G, scores_G = torch.tensor(totals), torch.tensor([float(rollout["score"]) for rollout in rollouts])
+    rewards_G, group_ids_G = torch.tensor(totals), torch.zeros(len(rollouts), dtype=torch.int64)
+    if any(rollout.get("score") is None for rollout in rollouts):
+        valid_G = rewards_G.isfinite()
+        return _of_rewards(rewards_G, valid_G, options) if "trainer" in advantage and int(valid_G.sum()) > 1 else None
+    scores_G = torch.tensor([float(rollout["score"]) for rollout in rollouts])
     valid_G = rewards_G.isfinite() & scores_G.isfinite()
     if int(valid_G.sum()) < 2:
         return None
@@ -88,7 +92,6 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
         log_weights_VV = logsigmoid(margins_VV).fill_diagonal_(-math.inf)
         contributions_VV = log_weights_VV.softmax(1) * gaps_VV / scale
 
-    group_ids_G = torch.zeros(len(rollouts), dtype=torch.int64)
     pairwise_G = torch.zeros(len(rollouts)).index_put((rows,), contributions_VV.sum(1))
     divisors_G: Numbers = [None] * len(rollouts)
     for row, divisor in zip(rows.tolist(), (divisors_V * scale).tolist(), strict=True):
@@ -107,6 +110,24 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
     )
 
 
+def _of_rewards(rewards_G: Tensor, valid_G: Tensor, options: PairwiseOptions) -> Pairs:
+    """What can be told of rewards alone."""
+    rows, group_ids_G = valid_G.nonzero().squeeze(1), torch.zeros_like(rewards_G, dtype=torch.int64)
+    rewards_V = rewards_G[rows]
+    return Pairs(
+        options=options.model_dump(),
+        note="",
+        temperature=None,
+        gaps_GG=_table(rewards_V[:, None] - rewards_V, rows, len(rewards_G)),
+        weights_GG=None,
+        contributions_GG=None,
+        divisors_G=None,
+        pairwise_G=None,
+        grpo_G=grpo_advantages(rewards_G, group_ids_G, valid_N=valid_G).tolist(),
+        rloo_G=rloo_advantages(rewards_G, group_ids_G, valid_N=valid_G).tolist(),
+    )
+
+
 def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
     name = advantage.get("name")
     if name == "pairwise":
@@ -117,6 +138,8 @@ def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
             reason = "This run weighed its peers or centred its advantages, which is not taken apart here"
         except ValidationError as error:
             reason = f"The options of the run's estimator are not understood ({error.error_count()} of them)"
+    elif trainer := advantage.get("trainer"):
+        reason = f"These are rollouts of {trainer}"
     else:
         reason = f"This run was trained with {name}" if name else "The settings of this run could not be read"
     return PairwiseOptions(), f"{reason}: the comparisons are those of LamPO with its default options."

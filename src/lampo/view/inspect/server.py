@@ -16,6 +16,8 @@ from ...types import LampoError
 from .source import Source
 from .viewer_page import SERVED_POLICY, as_json, content_policy, page
 
+PATIENCE_S = 1.0
+"""How long a page waits for an index of what has to be read. Then it shows what has been read, and asks again."""
 OWN_NAMES = {"127.0.0.1", "localhost"}
 NO_TOKEN = "This address needs its token. Open the one that lampo inspect printed, which holds ?token=..."
 
@@ -29,7 +31,7 @@ class ViewerServer(ThreadingHTTPServer):
 
         /?token=...                          the page
         /open/CODE                           the same, once: it leads to the address above
-        /api/index                           Source.index
+        /api/index?place=12                  Source.index, where step 12 is read first
         /api/group?place=12&number=3         Source.group
         /api/pairs?place=12&number=3         pairs.pairs, or null
 
@@ -105,7 +107,7 @@ class ViewerServer(ThreadingHTTPServer):
             LampoError: there is no such thing to ask, or an argument is missing; see also `Source.group`.
         """
         if path == "/api/index":
-            return self._index_as_json()
+            return self._index_as_json(query.get("place"))
         what = {"/api/group": self.source.group, "/api/pairs": lambda *group: group_pairs(self.source, *group)}.get(
             path
         )
@@ -118,12 +120,12 @@ class ViewerServer(ThreadingHTTPServer):
             raise NoNumberError("The number of a group is a number.") from None
         return _encoded(what(place, count))
 
-    def _index_as_json(self) -> bytes:
-        """Made once for all who ask, and again when a file has changed: of 100,000 rollouts it has 6 MB."""
+    def _index_as_json(self, first: str | None) -> bytes:
+        """Made once for all who ask, and again when a file has changed or been read: of 100,000 rollouts it has 6 MB."""
         with self._lock:
             stamp = self.source.stamp()
             if self._index is None or self._index[0] != stamp:
-                self._index = stamp, _encoded(self.source.index())
+                self._index = stamp, _encoded(self.source.index(first, PATIENCE_S))
             return self._index[1]
 
 

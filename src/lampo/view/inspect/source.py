@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...evaluation.records import RECORDS
-from ...store.rollouts import NO_GROUP, Entry, Record, entry, read_group, read_index
+from ...store.files import dated
+from ...store.rollouts import NO_GROUP, Entry, Record, entry, read_group, read_index, rollout_steps
+from ...store.trainers import LOOKS_LIKE, find_dump
 from ...types import LampoError
 from ..settings import read_settings
+from .trainer_source import TrainerSource
 
 NO_RECORD = (*NO_GROUP, ValueError, RecursionError)
 """What is raised where a line is no record of an evaluation."""
@@ -27,8 +31,13 @@ class Source(Protocol):
 
     path: Path
 
-    def index(self) -> dict[str, Any]:
-        """What is there now: title, kind, estimator, clip range of token ratios, places in order, complaints, an entry for every group."""
+    def index(self, first: str | None = None, within_s: float = math.inf) -> dict[str, Any]:
+        """What is there now: title, kind, estimator, clip range of token ratios, places in order, complaints, an entry for every group.
+
+        Args:
+            first: the place that is read before all others, where places have to be read.
+            within_s: when to stop reading. What is left is read when asked again, and `unread` counts it.
+        """
         ...
 
     def stamp(self) -> object:
@@ -50,18 +59,24 @@ class Source(Protocol):
 
 
 def open_source(path: Path, tell: Tell = lambda _: None) -> Source:
-    """A run directory, the folder of an evaluation, or the folder of one of its benchmarks.
+    """A run directory, the folder of an evaluation or of one of its benchmarks, or what another trainer wrote.
 
     Raises:
         LampoError: it is none of these.
     """
-    if (path / "rollouts").is_dir():
+    if rollout_steps(path):
+        return RunSource(path, tell)
+    dump = find_dump(path)
+    if dump is not None:
+        return TrainerSource(dump)
+    if (path / "rollouts").is_dir():  # a run that has just begun
         return RunSource(path, tell)
     benchmarks = [path] if (path / RECORDS).is_file() else sorted(file.parent for file in path.glob(f"*/{RECORDS}"))
     if benchmarks:
         return EvaluationSource(path, benchmarks)
     raise LampoError(
-        f"{path} is neither a run directory (it has no rollouts/) nor a folder that lampo eval wrote (no {RECORDS})."
+        f"{path} is neither a run directory (it has no rollouts/) nor a folder that lampo eval wrote (no {RECORDS}). "
+        f"It holds no rollouts of another trainer either. {LOOKS_LIKE}"
     )
 
 
@@ -76,17 +91,15 @@ class RunSource:
         self._config: tuple[object, dict[str, Any]] | None = None
         self._read = lru_cache(maxsize=64)(lambda step, number, _signature: read_group(path, step, number))
 
-    def index(self) -> dict[str, Any]:
-        """See `Source.index`."""
+    def index(self, first: str | None = None, within_s: float = math.inf) -> dict[str, Any]:
+        """See `Source.index`. All is read at once."""
         with self._lock:
             self._known, complaints = read_index(
                 self.path, self._known, lambda count: self._tell(f"reading {count:,} shards once, for the index")
             )
             known = self._known
         groups = [
-            _line(str(step), number, each)
-            for step, (_, entries) in known.items()
-            for number, each in enumerate(entries)
+            each.line(str(step), number) for step, (_, entries) in known.items() for number, each in enumerate(entries)
         ]
         return {
             "title": self.path.resolve().name,
@@ -102,10 +115,10 @@ class RunSource:
         """See `Source.stamp`."""
         try:
             with os.scandir(self.path / "rollouts") as entries:
-                shards = {each.name: _dated(each) for each in entries if each.name.endswith(".gz")}
+                shards = {each.name: dated(each) for each in entries if each.name.endswith(".gz")}
         except OSError:
             shards = {}
-        return shards, _dated(self.path / "config.yaml")
+        return shards, dated(self.path / "config.yaml")
 
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
@@ -133,13 +146,13 @@ class RunSource:
     def _settings(self, section: str) -> dict[str, Any]:
         """A section of the run's config.yaml; empty where it cannot be read."""
         file = self.path / "config.yaml"
-        dated = _dated(file)
-        if self._config is None or self._config[0] != dated:
+        now = dated(file)
+        if self._config is None or self._config[0] != now:
             try:
                 text = file.read_text(encoding="utf-8", errors="replace")
             except OSError:
                 text = ""
-            self._config = dated, read_settings(text)
+            self._config = now, read_settings(text)
         found = self._config[1].get(section)
         return found if isinstance(found, dict) else {}
 
@@ -155,19 +168,16 @@ class EvaluationSource:
         self._lock = threading.Lock()
         self._read: dict[str, _Read] = {}
 
-    def index(self) -> dict[str, Any]:
-        """See `Source.index`."""
+    def index(self, first: str | None = None, within_s: float = math.inf) -> dict[str, Any]:
+        """See `Source.index`. All is read at once."""
         complaints: list[str] = []
         with self._lock:
             for name, file in self._files.items():
-                dated = _dated(file)
-                if name not in self._read or self._read[name].dated != dated:
+                if name not in self._read or self._read[name].dated != dated(file):
                     self._read[name] = _read_entries(file)
                 complaints += self._read[name].complaints
             groups = [
-                _line(name, number, each)
-                for name, read in self._read.items()
-                for number, each in enumerate(read.entries)
+                each.line(name, number) for name, read in self._read.items() for number, each in enumerate(read.entries)
             ]
         return {
             "title": self.path.resolve().name,
@@ -181,7 +191,7 @@ class EvaluationSource:
 
     def stamp(self) -> object:
         """See `Source.stamp`."""
-        return [_dated(file) for file in self._files.values()]
+        return [dated(file) for file in self._files.values()]
 
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
@@ -212,7 +222,7 @@ class _Read:
 
 def _read_entries(file: Path) -> _Read:
     """All records; a last line that is still being written is left out."""
-    read, offset = _Read(_dated(file), [], [], []), 0
+    read, offset = _Read(dated(file), [], [], []), 0
     try:
         with file.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
@@ -226,15 +236,6 @@ def _read_entries(file: Path) -> _Read:
     except OSError as error:
         read.complaints.append(f"{file} cannot be read: {error.strerror or error}")
     return read
-
-
-def _dated(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
-    """What changes when a file does; empty where it cannot be asked."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return ()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _group(record: Record) -> Record:
@@ -256,10 +257,6 @@ def _group(record: Record) -> Record:
         )
     problem = {key: record.get(key) for key in ("id", "prompt", "answer", "reference")}
     return {"problem": problem, "rollouts": rollouts}
-
-
-def _line(place: str, number: int, each: Entry) -> dict[str, Any]:
-    return {"place": place, "number": number, **each.fields(), "marks": each.marks}
 
 
 def _with_pieces(rollout: Record) -> Record:
