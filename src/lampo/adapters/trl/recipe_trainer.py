@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -132,6 +133,7 @@ class RecipeTrainer(LamPOTrainer):
             processing_class=policy.tokenizer,
             optimizers=(optimizer.adamw, _schedule(optimizer, config, first_step)),
         )
+        logging.getLogger("trl.trainer.grpo_trainer").addFilter(_is_news)
         self.remove_callback(PrinterCallback)
         self.add_callback(SkipsEmptySteps(self))
 
@@ -184,6 +186,11 @@ class SkipsEmptySteps(TrainerCallback):
         if sampled is not None and not sampled.teaches and self._trainer.beta == 0:
             for parameter in model.parameters():
                 parameter.grad = None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """TRL prints a whole row, tokens and all, for each batch with an unknown response; `rollouts/unknown` counts them."""
+    return "All reward functions returned None" not in record.getMessage()
 
 
 def _schedule(optimizer: Optimizer, config: TrainConfig, first_step: int) -> LambdaLR:

@@ -31,6 +31,8 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield f"loss.clip_low is {loss.clip_low:g}: TRL's cispo has no lower bound, which is loss.clip_low=1."
     if loss.kl_coefficient > 0 and config.model.lora is not None:
         yield "loss.kl_coefficient with model.lora: TRL would put a second adapter into the model, and into its checkpoints."
+    if loss.kl_coefficient > 0 and config.model.allow_remote_code:
+        yield "loss.kl_coefficient with model.allow_remote_code: TRL loads the reference without code of its own."
     if sampling.resample > 0:
         yield f"sampling.resample is {sampling.resample}: TRL has no dynamic sampling."
     if config.spread_filter is not None:

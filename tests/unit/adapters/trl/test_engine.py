@@ -198,6 +198,26 @@ def test_a_step_without_an_advantage_leaves_the_weights_alone(tmp_path: Path) ->
     assert "optimizer/gradient_norm" not in records(path, "train")[0]
 
 
+def unclear(completion: str, answer: str) -> float | None:
+    """How many figures a response has; of one that ends with + or = it cannot tell."""
+    return None if completion.endswith(("+", "=")) else float(sum(map(str.isdigit, completion)))
+
+
+def test_a_response_of_which_nobody_can_tell_is_in_no_group(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rewards = [{"name": f"python:{__name__}.unclear"}]
+    path = run_to_end(config_of(tmp_path, training__steps=1, rewards=rewards))
+    rollouts = [rollout for group in read_groups(path, 1) for rollout in group["rollouts"]]
+    unknown = [rollout for rollout in rollouts if rollout["total"] is None]
+    assert 0 < len(unknown) < len(rollouts)
+    assert all(rollout["text"].endswith(("+", "=")) and rollout["advantage"] == 0 for rollout in unknown)
+    assert records(path, "train")[0]["rollouts/unknown"] == len(unknown) / len(rollouts)
+    assert "All reward functions returned None" not in caplog.text
+    for group in read_groups(path, 1):
+        apart = pairs(group, {"name": "pairwise"})
+        assert apart is not None
+        assert [each["advantage"] for each in group["rollouts"]] == pytest.approx(apart.pairwise_G, abs=1e-5)
+
+
 def test_several_updates_of_a_step_are_one_step(tmp_path: Path) -> None:
     path = run_to_end(config_of(tmp_path, training__steps=2, training__updates_per_batch=2, loss__kl_coefficient=0.1))
     trl = records(path, "train")
@@ -234,6 +254,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "loss.aggregation is sequence": {"loss__surrogate": "cispo", "loss__clip_low": 1.0},
     "loss.clip_low is 0.2": {"loss__surrogate": "cispo", "loss__aggregation": "token"},
     "loss.kl_coefficient with model.lora": {"loss__kl_coefficient": 0.1, "model__lora": {"rank": 4}},
+    "loss.kl_coefficient with model.allow_remote_code": {
+        "loss__kl_coefficient": 0.1,
+        "model__allow_remote_code": True,
+    },
     "sampling.resample is 3": {"sampling__resample": 3},
     "spread_filter": {"spread_filter": {"share": 0.5}},
     "advantage.name is prime": {"advantage": {"name": "prime"}},
