@@ -33,6 +33,7 @@ def main() -> None:
     try:
         _write(path) if rank == 0 else _follow(path)
     except LampoError as error:
+        print(error, file=sys.stderr)
         if rank == 0:
             (path / FAILURE).write_text(str(error), encoding="utf-8")
         sys.exit(1)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,22 +229,46 @@ def test_several_updates_of_a_step_are_one_step(tmp_path: Path) -> None:
 # Several processes
 
 
-def test_two_processes_write_one_run(run: Path, tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(dump_config(config_of(tmp_path)), encoding="utf-8")
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(dump_config(config_of(folder)), encoding="utf-8")
     command = [sys.executable, "-m", "lampo", "train", str(recipe), "--processes", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr
-    path = tmp_path / "small"
-    assert [record["step"] for record in records(path, "train")] == [1, 2, 3]
+    return folder / "small"
+
+
+def test_two_processes_write_one_run(run: Path, two: Path) -> None:
+    assert [record["step"] for record in records(two, "train")] == [1, 2, 3]
+    assert [record["step"] for record in records(two, "evaluation")] == [0, 2, 3]
     for step in (1, 2, 3):
-        groups, alone = read_groups(path, step), read_groups(run, step)
+        groups, alone = read_groups(two, step), read_groups(run, step)
         assert [group["problem"] for group in groups] == [group["problem"] for group in alone]
         for group in groups:
             apart = pairs(group, {"name": "pairwise"})
             assert apart is not None
             assert [each["advantage"] for each in group["rollouts"]] == pytest.approx(apart.pairwise_G, abs=1e-5)
-    assert (path / "model").is_dir()
+    assert (two / "model").is_dir()
+    assert (two / "report.html").is_file()
+
+
+def test_two_processes_go_on_and_stop_with_a_checkpoint(two: Path) -> None:
+    command = [sys.executable, "-m", "lampo", "train", str(two), "--resume", "--set", "training.steps=10000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if "4/10000" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 130, told
+    assert "with a checkpoint" in told[-1]
+    last = records(two, "train")[-1]["step"]
+    assert last >= 4
+    assert (two / "checkpoints" / f"train-{last:06d}").is_dir()
 
 
 # Settings
