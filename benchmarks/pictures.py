@@ -52,7 +52,7 @@ def viewer(picture: Path, run: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+            found = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", process.stdout.readline())
             if found is None:
                 raise LampoError(f"lampo inspect {run} did not say where its page is. Run it by hand to see why.")
             browse(f"{found[0]}#{step}/{number}", f"--screenshot={picture}", f"--window-size={VIEWER_SIZE}")

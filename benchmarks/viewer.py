@@ -4,9 +4,11 @@
 
 A synthetic run in a temporary folder: steps of 16 groups of 8, each response of 150 tokens with their log-probs. Opening is
 from the start of the process to the answer of the first request for the index, as the page makes it; then the first group,
-and its table of pairs, for which torch is imported in the background.
+and its table of pairs, for which torch is imported. Then 60 requests for the index at once. Processor seconds are those of
+the server, from its start.
 """
 
+import os
 import random
 import re
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lampo.store.rollouts import write_shard
@@ -57,25 +60,45 @@ def write_run(run: Path, num_rollouts: int) -> None:
         write_shard(run, step, groups)
 
 
-def open_run(run: Path) -> None:
+def open_run(run: Path, at_once: int = 0) -> None:
     begin = time.perf_counter()
     command = [sys.executable, "-m", "lampo", "inspect", str(run), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+
+        def told(since: float, what: str, size: int = 0) -> None:
+            seconds, used = time.perf_counter() - since, processor_seconds(process.pid)
+            print(
+                f"  {seconds:6.2f} s  {used:6.2f} s of processor  {what}" + (f"  {size / 1e6:.2f} MB" if size else "")
+            )
+
         try:
-            found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+            found = re.search(r"(http://127\.0\.0\.1:\d+/)\?token=(\S+)", process.stdout.readline())
             assert found is not None
-            for what in (
-                "api/index",
-                "api/group?place=1&number=0",
-                "api/pairs?place=1&number=0",
-                "api/pairs?place=2&number=3",
-            ):
-                with urllib.request.urlopen(found[0] + what) as answer:
-                    size = len(answer.read())
-                print(f"  {time.perf_counter() - begin:6.2f} s  {what}  {size / 1e6:.2f} MB")
+            address, token = found.groups()
+            told(begin, "it listens")
+
+            def ask(what: str) -> int:
+                request = urllib.request.Request(address + what, headers={"Authorization": f"token {token}"})
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return len(answer.read())
+
+            for what in ("index", "group?place=1&number=0", "pairs?place=1&number=0", "pairs?place=2&number=3"):
+                told(begin, what, ask(f"api/{what}"))
+            if at_once:
+                since = time.perf_counter()
+                with ThreadPoolExecutor(at_once) as pool:
+                    told(
+                        since, f"{at_once} requests for the index at once", sum(pool.map(ask, ["api/index"] * at_once))
+                    )
         finally:
             process.terminate()
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used by now (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -90,7 +113,7 @@ def main() -> None:
         print(f"shards {shards / 1e6:.0f} MB, index {index.stat().st_size / 1e6:.1f} MB")
         print("with the index that training wrote, twice:")
         open_run(run)
-        open_run(run)
+        open_run(run, at_once=60)
         index.unlink()
         print("without it, as a run of an older version, once; the index is written then:")
         open_run(run)

@@ -122,7 +122,7 @@ def updates(shape: str, options: argparse.Namespace) -> list[str]:
                 or policy.core.gradient_checkpointing_disable
             )
             disable()
-            policy.__dict__.pop("shares_prompts", None)
+            policy.__dict__.pop("layout", None)
         for together in (4, 16):
             reset_peak()
             times = []

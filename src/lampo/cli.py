@@ -1,4 +1,7 @@
-"""The command line: lampo train | eval | inspect | compare | verify | tasks | methods | config. Commands import what they need, inside."""
+"""The command line: lampo train | plan | eval | inspect | compare | signal | verify | tasks | methods | config.
+
+Commands import what they need, inside.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .messages import printable
 from .store.files import reason
 from .types import LampoError
 
@@ -95,11 +99,11 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="With --resume: go on although this differs from the run's start, a setting or data. May be repeated.",
+            help="With --resume: resume although this setting, or the data, differs from the run's start. May be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Train a policy: warm start, then reinforcement learning; ends with a report."""
+    """Train a policy: warm start, then reinforcement learning. It ends with a report."""
     from .train.command import train as run
 
     chosen = {"engine": engine, "run.processes": processes}
@@ -107,70 +111,96 @@ def train(
     run(recipe, [*(settings or []), *given], resume=resume, dry_run=dry_run, accepted=accept or [])
 
 
+@app.command()
+def plan(
+    recipe: Recipe,
+    settings: Settings = None,
+    gpus: Annotated[int, typer.Option(help="GPUs, 1 to 512.")] = 1,
+    gpu: Annotated[str, typer.Option(help="Their kind: a100, h100, h200, b200, l40s; or cpu.")] = "h100",
+    length: Annotated[
+        float | None, typer.Option(help="Mean response in tokens; half of the longest if not given.")
+    ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(help="Take the lengths of responses from this run, in place of an assumed spread.")
+    ] = None,
+    prompt: Annotated[int | None, typer.Option(help="Tokens of a prompt; 200 if not given.", min=1)] = None,
+) -> None:
+    """Plan a run: memory, seconds a step, hours and the bottleneck, as ranges, on GPUs that need not be there."""
+    from .plan.command import print_plan
+
+    print_plan(recipe, settings or [], gpus=gpus, gpu=gpu, length=length, lengths=lengths, prompt=prompt)
+
+
 @app.command("eval")
 def evaluate_command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A run, a recipe (YAML), or a model: a hub name, a folder, a .gguf file; with a URL as --backend, its name there.",
+            help="A run, a recipe (YAML), or a model: a hub name, a folder, a .gguf file. With a URL as --backend: its name there.",
             show_default=False,
         ),
     ] = None,
     settings: Settings = None,
     benchmarks: Annotated[
-        str,
+        str | None,
         typer.Option(help="What to measure on, separated by commas: aime24, aime25, math500, gpqa_diamond, gsm8k, ..."),
-    ] = "",
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Responses to each problem.", min=1)] = None,
     problems: Annotated[
-        int | None, typer.Option(help="Problems of each, a fixed sample; all of them if not given.", min=1)
+        int | None, typer.Option(help="Problems of each benchmark, a fixed sample. All of them if not given.", min=1)
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the sampling; 0.6 for a model if not given.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the sampling. 0.6 for a model if not given.")
+    ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest response; 4,096 for a model if not given.", min=1)
+        int | None, typer.Option(help="Longest response. 4,096 for a model if not given.", min=1)
     ] = None,
     backend: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="native, vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
+            help="native (if not given), vllm (in this process), or the URL of a server with OpenAI's chat completions, such as http://localhost:8000/v1."
         ),
-    ] = "native",
-    concurrency: Annotated[int, typer.Option(help="Most requests to a server at once.", min=1)] = 16,
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Most requests to a server at once. 16 if not given.", min=1)
+    ] = None,
     requests_per_minute: Annotated[
         float | None, typer.Option(help="Most requests to a server in a minute.", min=0.1)
     ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds that a server may take for one request. 600 if not given.", min=0.1)
+    ] = None,
+    tries: Annotated[int | None, typer.Option(help="Tries of each request to a server. 6 if not given.", min=1)] = None,
     data: Data = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the records; the same folder goes on where it was.")
+        Path | None, typer.Option(help="Folder of the records. With the same folder the evaluation resumes.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling. 0 if not given.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Compare two folders that lampo eval wrote: the second minus the first."),
     ] = None,
 ) -> None:
-    """Measure a model on benchmarks, or a run or recipe on its own held-out problems; or compare two evaluations."""
-    from .evaluation.command import compare_folders, evaluate_model
+    """Measure a model on benchmarks, or a run or recipe on its own held-out problems. With --compare: compare two evaluations."""
+    from .evaluation.command import evaluate
 
-    if compare is not None:
-        typer.echo(compare_folders(*compare))
-        return
-    typer.echo(
-        evaluate_model(
-            model,
-            [name for name in map(str.strip, benchmarks.split(",")) if name],
-            settings or [],
-            samples=samples,
-            num_problems=problems,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            backend=backend,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            data=data or [],
-            output=output,
-            seed=seed,
-        )
+    evaluate(
+        model,
+        compared=compare,
+        benchmarks=benchmarks,
+        settings=settings or [],
+        samples=samples,
+        num_problems=problems,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        backend=backend,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout_s=timeout,
+        tries=tries,
+        data=data or [],
+        output=output,
+        seed=seed,
     )
 
 
@@ -179,30 +209,30 @@ def inspect(
     run: Annotated[
         Path, typer.Argument(help="A run directory, or a folder that lampo eval wrote.", show_default=False)
     ],
-    step: Annotated[int | None, typer.Option(help="Begin at this step; with --export, only its groups.")] = None,
+    step: Annotated[int | None, typer.Option(help="Begin at this step. With --export: only its groups.")] = None,
     export: Annotated[
         Path | None,
         typer.Option(help="Write the most telling groups into one HTML file, instead of opening the browser."),
     ] = None,
     groups: Annotated[int, typer.Option(help="Most groups in that file.", min=1)] = 32,
-    port: Annotated[int, typer.Option(help="Of the local server; any free one if 0.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="Port of the local server. 0: any free one.", min=0, max=65535)] = 0,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only say where.")
+        bool, typer.Option("--browser/--no-browser", help="Open the browser, or only print the address.")
     ] = True,
 ) -> None:
-    """Look at rollouts: texts, rewards, tokens by their log-prob, and why each was pushed as it was."""
+    """Look at rollouts: texts, rewards, tokens by their log-prob, and why the update raised or lowered each."""
     from .view.inspect.command import inspect as look
 
     look(run, step=step, export=export, groups=groups, port=port, open_browser=browser)
 
 
-tasks_app = typer.Typer(help="List the tasks, and what each needs; or check the task of a recipe.")
+tasks_app = typer.Typer(help="List the tasks, and what each needs. The subcommand check checks the task of a recipe.")
 app.add_typer(tasks_app, name="tasks")
 
 
 @tasks_app.callback(invoke_without_command=True)
 def tasks(context: typer.Context) -> None:
-    """List the tasks, and what each needs; or check the task of a recipe."""
+    """List the tasks, and what each needs. The subcommand check checks the task of a recipe."""
     if context.invoked_subcommand is not None:
         return
     from .tasks.command import list_tasks
@@ -217,8 +247,8 @@ def check_task(
     benchmarks: Annotated[
         str | None,
         typer.Option(
-            help="Benchmarks to look for in the training problems, separated by commas; those that the recipe's "
-            "section `decontamination` names if not given.",
+            help="Benchmarks to look for in the training problems, separated by commas. If not given: those that the recipe's "
+            "section `decontamination` names.",
             metavar="NAME,...",
         ),
     ] = None,
@@ -250,7 +280,7 @@ def verify(
     completion: Annotated[str | None, typer.Option(help="Column of the responses.", metavar="COLUMN")] = None,
     answer: Annotated[str | None, typer.Option(help="Column of the answers.", metavar="COLUMN")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Verifications at once; one a processor if not given.", min=1)
+        int | None, typer.Option(help="Verifications at once. One a processor if not given.", min=1)
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the rows with their verdicts to this JSONL file.")] = None,
 ) -> None:
@@ -267,11 +297,11 @@ def compare(
         bool,
         typer.Option(
             "--page",
-            help="Run nothing: write the page from the results.parquet beside the study file, or from the runs that ended by now.",
+            help="Run nothing. Write the page from the results.parquet beside the study file, or from the runs that ended by now.",
         ),
     ] = False,
 ) -> None:
-    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. Ctrl-C and the same command go on."""
+    """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. After Ctrl-C the same command resumes."""
     from rich.console import Console
 
     from .compare.command import compare_study
@@ -279,9 +309,64 @@ def compare(
     compare_study(study, Console(), only_page=page)
 
 
+@app.command("signal")
+def signal_command(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            help="A YAML file, the name of a packaged recipe, such as quickstart, or a run directory.",
+            show_default=False,
+        ),
+    ],
+    settings: Settings = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure this one too: a method by name, or your own as python:module.function. May be repeated.",
+        ),
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Groups to measure. More of them make intervals narrower.", min=16)] = 200,
+    false_positives: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Reward this share of the wrong answers. May be repeated. [default: 0.2, 0.4]"
+        ),
+    ] = None,
+    false_negatives: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE", help="Do not reward this share of the right answers. May be repeated. [default: 0.2]"
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Make no errors up: measure with the true verdicts alone.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of page, tables and numbers; runs/NAME-signal if not given.")
+    ] = None,
+) -> None:
+    """Measure which advantage estimator gives the policy the cleanest step, without training it."""
+    from .signal.command import measure_signal
+
+    if clean and (false_positives or false_negatives):
+        raise LampoError(
+            "--clean makes no errors up, and --false-positives and --false-negatives do: give one of them."
+        )
+    measure_signal(
+        recipe,
+        settings or [],
+        methods=method or [],
+        num_groups=groups,
+        false_positives=() if clean else false_positives or (0.2, 0.4),
+        false_negatives=() if clean else false_negatives or (0.2,),
+        output=output,
+    )
+
+
 @app.command()
 def methods() -> None:
-    """List the methods that `method: NAME` in a recipe, or --set method=NAME, puts in place, with their settings."""
+    """List the methods, with the settings that each brings: `method: NAME` in a recipe, or --set method=NAME."""
     from .config.command import list_methods
 
     list_methods()
@@ -289,7 +374,7 @@ def methods() -> None:
 
 @app.command()
 def config(recipe: Recipe, settings: Settings = None) -> None:
-    """Print every setting of a recipe with its meaning, type and default; the output is itself a recipe."""
+    """Print every setting of a recipe with its meaning, type and default. The output is itself a recipe."""
     from .config.command import print_config
 
     print_config(recipe, settings or [])
@@ -300,7 +385,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except LampoError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(str(error))}", fg=typer.colors.RED, err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -315,8 +400,8 @@ def _plain_errors() -> Iterator[None]:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is slow to import
             raise
         typer.secho(
-            f"error: {error} If it was in sampling, lower sampling.rows_at_once; if in an update, lower training.tokens_per_microbatch "
-            "or set model.gradient_checkpointing to true.",
+            f"error: {error} If it was in sampling, lower sampling.rows_at_once. If it was in an update, lower "
+            "training.tokens_per_microbatch or set model.gradient_checkpointing to true.",
             fg=typer.colors.RED,
             err=True,
         )
@@ -328,5 +413,8 @@ def _plain_errors() -> Iterator[None]:
 
 def main() -> None:
     """Entry point of the command `lampo`."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")  # a terminal without the character
     with _plain_errors():
         app(prog_name="lampo")

@@ -14,10 +14,12 @@ from typing import Any
 
 
 class Interrupt:
-    """Whether the user asked to stop; a second time stops at once."""
+    """Whether the user asked to stop. A second time stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: str = "Stopping after this step, with a checkpoint.") -> None:
+        """`told` is what the user reads the first time."""
         self.requested = False
+        self._told = f"{told} Press Ctrl-C again to stop at once.\n".encode()
 
     @contextmanager
     def watch(self) -> Iterator[Interrupt]:
@@ -28,7 +30,7 @@ class Interrupt:
                 raise KeyboardInterrupt
             self.requested = True
             with suppress(OSError):  # not print, which may be what the signal interrupted
-                os.write(2, b"Stopping after this step, with a checkpoint. Press Ctrl-C again to stop at once.\n")
+                os.write(2, self._told)
 
         with _handled_by(ask):
             yield self

@@ -198,6 +198,42 @@ def test_version_and_completion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     assert "complete -o default -F _lampo_completion lampo" in capfd.readouterr().out
 
 
+ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "COLUMNS": "80"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["methods"], ["tasks"], ["config", "quickstart"], ["eval", "--help"], ["eval", "\u03c0"]]
+)
+def test_a_terminal_that_knows_ascii_only_gets_escapes(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "lampo", *arguments]
+    result = subprocess.run(command, capture_output=True, env=os.environ | ASCII, timeout=120)
+    assert b"Traceback" not in result.stderr, result.stderr
+    assert (result.stdout + result.stderr).isascii()
+    assert result.returncode == (arguments[-1] == "\u03c0")
+
+
+@pytest.mark.parametrize("command", [["eval", "x"], ["tasks", "check", "quickstart"]])
+@pytest.mark.parametrize("names", ["", ",", " , "])
+def test_no_names_at_all_are_refused(
+    command: list[str], names: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert lampo(monkeypatch, *command, "--benchmarks", names) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: --benchmarks '{names}' names none. Known: arithmetic, ")
+
+
+def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path: Path) -> None:
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-m", "lampo", "eval", "no/such", "--benchmarks", "aime24"]
+    environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()} | unreachable
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: Cannot load HuggingFaceH4/aime_2024 (train) from the Hugging Face hub: it cannot be reached (Connection refused).\n"
+        "Without a network, point it to a local file: --data aime24=FILE, or `file` of the task aime24.\n"
+    )
+
+
 def test_config_and_tasks(recipe: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert lampo(monkeypatch, "config", recipe, "--set", "optimizer.learning_rate=2e-6") == 0
     assert "learning_rate: 2e-06" in capfd.readouterr().out

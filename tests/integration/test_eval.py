@@ -2,9 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +15,21 @@ from typer.testing import CliRunner
 
 from lampo.cli import app
 from lampo.config.explain import dump_config
+from lampo.evaluation.measure import MOST_FAILURES
 from lampo.evaluation.records import read_records
 from lampo.types import LampoError
 
 from ..helpers import warm
+from ..helpers.chat_server import Server, Start, chat_servers, completion
 from ..helpers.small_run import curve, run_to_end, small_config
 
 QUESTIONS = 8
+
+
+@pytest.fixture
+def serve() -> Iterator[Start]:
+    with chat_servers() as start:
+        yield start
 
 
 @pytest.fixture
@@ -151,6 +162,36 @@ def test_two_evaluations_are_compared_over_the_same_problems(recipe: Path, data:
         (["eval", "x", "--benchmarks", "aime42"], "Did you mean aime2"),
         (["eval", "x", "--benchmarks", "aime24", "--data", "aime24"], "write it as NAME=FILE"),
         (["eval", "x", "--benchmarks", "word_arithmetic", "--backend", "vlm"], "no backend 'vlm'"),
+        (
+            ["eval", "x", "--benchmarks", "aime24", "--data", "aime25=x"],
+            "--data aime25 has no effect on the benchmarks aime24",
+        ),
+        (
+            ["eval", "x", "--seed", "1"],
+            "--seed has no effect on the held-out problems of a run or recipe, without --benchmarks",
+        ),
+        (
+            ["eval", "x", "--output", "y", "--data", "a=b", "--backend", "vllm"],
+            "--backend, --data, --output have no effect",
+        ),
+        (["eval", "x", "--concurrency", "3"], "--concurrency has no effect"),
+        (
+            ["eval", "x", "--benchmarks", "aime24", "--tries", "3", "--timeout", "1"],
+            "--timeout, --tries have no effect without a server",
+        ),
+        (
+            ["eval", "x", "--benchmarks", "aime24", "--backend", "http://h/v1", "--set", "run.seed=1"],
+            "--set has no effect with a server",
+        ),
+        (["eval", "x", "--compare", "a", "b", "--samples", "2"], "a model, --samples have no effect with --compare"),
+        (["eval", "x", "--temperature", "-1"], "--temperature -1: give a number above 0"),
+        (["eval", "x", "--temperature", "0"], "--temperature 0: give a number above 0"),
+        (["eval", "x", "--temperature", "nan"], "--temperature nan: give a number above 0"),
+        (["eval", "x", "--benchmarks", "aime24", "--temperature", "inf"], "--temperature inf: give a number above 0"),
+        (
+            ["eval", "x", "--benchmarks", "aime24", "--backend", "http://h/v1", "--temperature", "-0.5"],
+            "--temperature -0.5: give a number of at least 0",
+        ),
     ],
 )
 def test_mistakes_are_explained(words: list[str], message: str) -> None:
@@ -164,3 +205,75 @@ def test_training_measures_on_benchmarks_too(tmp_path: Path, data: Path) -> None
     evaluations = [record for record in curve(path) if record["stage"] == "evaluation"]
     assert len(evaluations) == 2
     assert all(record["evaluation/aime24/problems"] == QUESTIONS for record in evaluations)
+
+
+def test_options_are_used_on_held_out_problems_too(recipe: Path) -> None:
+    words = ["--samples", "3", "--temperature", "0.5", "--max-new-tokens", "2", "--problems", "4"]
+    line = invoke("eval", str(recipe), *words).splitlines()[-1]
+    assert "4 problems x 3 samples at temperature 0.5" in line
+    assert "mean length 2 tokens" in line
+
+
+def served(serve: Start, data: Path, output: Path, plan: Callable[[str, int], object], *more: str) -> Server:
+    server = serve(plan)
+    start = ["eval", "model", "--benchmarks", "aime24", "--data", f"aime24={data}", "--output", str(output)]
+    with pytest.raises(LampoError) as told:
+        invoke(*start, "--backend", server.url.replace("http://", "http://me:s3cret@"), *more)
+    server.told = str(told.value)
+    return server
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(json.dumps({"problem": f"{n}+{n}=", "answer": 2 * n}) + "\n" for n in range(60)))
+    return file
+
+
+def test_a_server_that_stops_answering_ends_the_evaluation(serve: Start, many: Path, tmp_path: Path) -> None:
+    def plan(text: str, _: int) -> object:
+        return completion("\\boxed{4}") if text in ("1+1=", "0+0=", "2+2=") else 500
+
+    options = ["--concurrency", "1", "--tries", "1"]
+    server = served(serve, many, tmp_path / "out", plan, *options)
+    # the probe, those that were answered, those in a row, and what was on its way by then
+    assert 1 + 3 + MOST_FAILURES <= len(server.requests) < 40
+    assert (
+        "aime24: 5 of 60 problems could not be asked, the first aime24/4: 500 Internal Server Error: planned."
+        in server.told
+    )
+    assert "The rest was not asked." in server.told
+    assert len(list(read_records(tmp_path / "out" / "aime24"))) == 3
+    assert "s3cret" not in server.told + (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
+    assert "backend: http://127.0.0.1:" in (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
+
+
+def test_a_key_that_is_withdrawn_ends_the_evaluation_at_once(serve: Start, many: Path, tmp_path: Path) -> None:
+    def plan(text: str, _: int) -> object:
+        time.sleep(0.03)
+        return 401 if text == "3+3=" else completion("4")
+
+    server = served(serve, many, tmp_path / "out", plan, "--concurrency", "1")
+    assert "1 of 60 problems could not be asked" in server.told
+    assert "401 Unauthorized: planned. The rest was not asked." in server.told
+
+
+def test_a_server_that_is_none_is_told_after_one_request(serve: Start, data: Path, tmp_path: Path) -> None:
+    server = served(serve, data, tmp_path / "out", lambda *_: b"<html><h1>Welcome</h1>")
+    assert len(server.requests) == 1
+    assert server.told.endswith(
+        "cannot be asked for model: the reply is no completion (Expecting value: line 1 column 1 (char 0)): Welcome"
+    )
+
+
+@pytest.mark.parametrize("where", ["| head -c 0", ">&- 2>&-"])
+def test_an_evaluation_whose_output_fails_is_the_same(where: str, recipe: Path, data: Path, tmp_path: Path) -> None:
+    python = [sys.executable] if ">&-" in where else warm.python()  # whose client hands its streams on
+    words = shlex.join([*python, "-m", "lampo", *arguments(recipe, data, tmp_path / "out")])
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} {where}"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(list(read_records(tmp_path / "out" / "aime24"))) == QUESTIONS
+    assert (tmp_path / "out" / "summary.md").exists()

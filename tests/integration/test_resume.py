@@ -1,5 +1,6 @@
 """Killed for real at many points, then resumed: weights and metrics as if nothing had happened."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from lampo.train.run import Run
@@ -283,3 +285,13 @@ def test_a_resumed_run_that_cannot_start_deletes_nothing(tmp_path: Path, uninter
     with pytest.raises(LampoError, match="cuda:7"):
         resume(path)
     assert len(list((path / "checkpoints").iterdir())) == 2
+
+
+def test_a_run_keeps_the_tokens_of_a_micro_batch_that_the_machine_chose(tmp_path: Path, monkeypatch: Any) -> None:
+    path = run_to_end(small_config(tmp_path, "training.tokens_per_microbatch=auto", training__steps=2))
+    chosen = json.loads((path / "manifest.json").read_text())["chosen"]
+    assert chosen == {"training.tokens_per_microbatch": max(1024, 512 * torch.get_num_threads())}
+    monkeypatch.setattr("lampo.train.session.tokens_per_microbatch", lambda *_: 7)  # another machine
+    resume(path, "training.steps=3")
+    assert json.loads((path / "manifest.json").read_text())["chosen"] == chosen
+    assert "tokens_per_microbatch: auto" in (path / "config.yaml").read_text()

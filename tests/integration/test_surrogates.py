@@ -30,7 +30,7 @@ def test_a_run_whose_data_hold_half_a_character(tmp_path: Path, caplog: pytest.L
         "training__steps": 2,
     }
     path = run_to_end(small_config(tmp_path, **changes))
-    assert "2 rows hold half a character, which is replaced; the first is in line 4" in caplog.text
+    assert "2 rows hold half a character, which is replaced. The first is in line 4." in caplog.text
     resume(path, "training.steps=3")
     run, _ = Run.resume(path)
     run.close()

@@ -31,7 +31,7 @@ def test_a_recipe_is_checked(tmp_path: Path) -> None:
     assert "1 of 21 answers do not verify against themselves" in result.output
     assert "math/train/5" in result.output
     assert (
-        "aime24: 20 training problems share 8 words in a row with its 1 problems; 20 hold more than half"
+        "aime24: 20 training problems share 8 words in a row with its 1 problems. 20 hold more than half"
         in result.output
     )
     assert "holds 100% of aime24/1: 'apples and add two more to them how many'" in result.output

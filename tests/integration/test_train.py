@@ -1,7 +1,9 @@
 import gzip
+import itertools
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lampo.config.load import load_config
 from lampo.learner.batch import Batch, Row
 from lampo.learner.optimizer import Optimizer
-from lampo.model.policy import Policy
+from lampo.model.policy import Layout, Policy
 from lampo.store.rollouts import read_groups, read_index
 from lampo.train.loop import update
 from lampo.train.run import Run
@@ -239,7 +241,8 @@ def test_gradient_is_the_same_for_every_split(tmp_path: Path, architecture: str,
     policy = float64_policy(architecture)
     batch = random_batch(policy)
     gradients, values = [], []
-    for budget in (1, 30, 100_000):
+    for layout, budget in itertools.product(get_args(Layout), (1, 30, 100_000)):
+        policy.layout = layout
         config = small_config(tmp_path, training__tokens_per_microbatch=budget, loss__aggregation=aggregation)
         optimizer = Capture(policy, config.optimizer, 1)
         values.append(update(policy, optimizer, batch, config, 1)[0]["loss/value"])

@@ -26,7 +26,7 @@ def test_a_file_is_scored_and_the_unknown_are_told(tmp_path: Path) -> None:
     file, output = write(tmp_path / "responses.jsonl", ROWS), tmp_path / "verdicts.jsonl"
     result = CliRunner().invoke(app, ["verify", str(file), "--verifier", "numeric", "--output", str(output)])
     assert result.exit_code == 0, result.output
-    assert "right 1, wrong 1, unknown 2; 50.0% right of those verified" in result.output
+    assert "right 1, wrong 1, unknown 2. 50.0% right of those verified" in result.output
     assert "the answer 'four' is not a number" in " ".join(result.output.split())
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["verdict"]["status"] for row in verdicts] == ["right", "wrong", "unknown", "unknown"]
@@ -42,6 +42,17 @@ def test_half_a_surrogate_pair_costs_no_verdict(tmp_path: Path) -> None:
     assert [row["verdict"]["status"] for row in verdicts] == ["right", "unknown"]
     assert [row["completion"] for row in verdicts] == ["4 \N{REPLACEMENT CHARACTER}", "é 4"]
     assert "é" in output.read_text()
+
+
+def test_what_models_and_files_say_is_shown_and_steers_nothing(tmp_path: Path) -> None:
+    for text in ("[/red]", "[bold]four", "[link=file:///x]four", "\x1b[2Jfour\x07", "fo\u202eur", "{task}", "\ud83d"):
+        file = write(tmp_path / "r.jsonl", [{"completion": text, "answer": text}])
+        result = CliRunner().invoke(app, ["verify", str(file), "--verifier", "numeric"])
+        assert result.exit_code == 0, (text, result.exception)
+        assert "right 0, wrong 0, unknown 1" in result.output
+        assert not set(result.output) & set("\x1b\x07\u202e")
+        if "[" in text:
+            assert text.replace("\x1b", "\\x1b").replace("\x07", "") in result.output.replace("\\\\", "\\")
 
 
 def test_an_own_function_and_its_limits(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ LIGHT = (
     "lampo",
     "lampo.cli",
     "lampo.config.load",
+    "lampo.plan.command",
     "lampo.tasks",
     "lampo.verify",
     "lampo.rewards.score",

@@ -126,7 +126,7 @@ def _call(
     if not isinstance(said, Tensor) or tuple(said.shape) not in ((N,), (N, T)):
         returned = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else f"a {type(said).__name__}"
         raise LampoError(
-            f"{what} returned {returned}; it must return a tensor ({N},), one a rollout, or ({N}, {T}), one a token."
+            f"{what} returned {returned}. It must return a tensor ({N},), one a rollout, or ({N}, {T}), one a token."
         )
     rows_N1 = valid_N if said.dim() == 1 else valid_N[:, None]
     said = torch.where(
@@ -135,7 +135,7 @@ def _call(
     if not said.isfinite().all():
         row = int((~said.isfinite()).nonzero()[0, 0])
         raise LampoError(
-            f"{what} returned {float(said[row].flatten()[0])} for rollout {row}; advantages must be finite."
+            f"{what} returned {float(said[row].flatten()[0])} for rollout {row}. Advantages must be finite."
         )
     return said
 

@@ -192,7 +192,7 @@ def surrogate_terms(surrogate: str | Callable[..., Any], tokens: Tokens, setting
     if not isinstance(said, Tensor) or said.shape != shape:
         what = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else f"a {type(said).__name__}"
         raise LampoError(
-            f"The surrogate {surrogate} returned {what}; it must return Terms, or losses of the shape {tuple(shape)}."
+            f"The surrogate {surrogate} returned {what}. It must return Terms, or losses of the shape {tuple(shape)}."
         )
     nothing_NT = torch.zeros_like(tokens.mask_NT)
     return Terms(torch.where(tokens.mask_NT, said, 0.0), nothing_NT, nothing_NT)

@@ -59,13 +59,13 @@ class PairwiseOptions(EstimatorOptions):
     weight: Weight = "policy"
     """Confidence of a pair: a sigmoid of the score gap, see docs/method.md."""
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """tau of that sigmoid; auto: the root mean square of the group's score gaps."""
+    """tau of that sigmoid. auto: the root mean square of the group's score gaps."""
     normalizer: Normalizer = "peers"
     """Divide by the number of peers, or by the sum of the weights."""
     scale: Scale = "group_std"
     """group_std: divide by the standard deviation of the group's rewards, as GRPO does. none: do not."""
     peer_weight: PeerWeight = "equal"
-    """How much a peer counts in the baseline. equal: RLOO, GRPO and LamPO; length: its tokens (OPO, arXiv 2505.23585); score_norm: an
+    """How much a peer counts in the baseline. equal: RLOO, GRPO and LamPO. length: its tokens (OPO, arXiv 2505.23585). score_norm: an
     estimate of its squared gradient norm (the optimal baseline, arXiv 2602.07078)."""
     centred: bool = False
     """Take the mean of the group's advantages from each, so that they sum to 0."""
@@ -79,7 +79,7 @@ class GrpoOptions(EstimatorOptions):
     name: Literal["grpo"] = "grpo"
     """The estimator."""
     std: bool = True
-    """Divide by the standard deviation; false is Dr.GRPO (arXiv 2503.20783)."""
+    """Divide by the standard deviation. false: Dr. GRPO (arXiv 2503.20783)."""
     negative: float = Field(default=1.0, ge=0)
     """Factor of negative advantages: below 1, less push against responses worse than the group's mean (ours)."""
 
@@ -102,6 +102,33 @@ class ReinforcePpOptions(EstimatorOptions):
     """The estimator."""
     baseline: Literal["none", "group"] = "none"
     """group: the mean of the group is taken from each reward first."""
+
+
+class ShrinkageOptions(EstimatorOptions):
+    """Shrinkage baselines: the mean of the other rollouts, drawn towards that of the other problems (arXiv 2511.03710)."""
+
+    implementation = "shrinkage.shrinkage_advantages"
+
+    name: Literal["shrinkage"] = "shrinkage"
+    """The estimator."""
+
+
+class MaxRlOptions(EstimatorOptions):
+    """MaxRL's advantage: the reward above the group's mean, over that mean (arXiv 2602.02710)."""
+
+    implementation = "maxrl.maxrl_advantages"
+
+    name: Literal["maxrl"] = "maxrl"
+    """The estimator."""
+
+
+class OtbOptions(EstimatorOptions):
+    """OTB's advantage: a baseline of least variance for each token (arXiv 2602.07078)."""
+
+    implementation = "otb.otb_of_rollouts"
+
+    name: Literal["otb"] = "otb"
+    """The estimator."""
 
 
 class ProcessRewardOptions(EstimatorOptions):
@@ -134,7 +161,7 @@ class OwnEstimatorOptions(EstimatorOptions):
     function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function; other keys of the section are put here too."""
+    """Keyword arguments of the function. Other keys of the section are put here too."""
 
     @property
     def title(self) -> str:
@@ -161,6 +188,9 @@ ESTIMATORS: dict[str, type[EstimatorOptions]] = {
     "grpo": GrpoOptions,
     "rloo": RlooOptions,
     "reinforce_pp": ReinforcePpOptions,
+    "shrinkage": ShrinkageOptions,
+    "maxrl": MaxRlOptions,
+    "otb": OtbOptions,
     "prime": PrimeOptions,
     "python": OwnEstimatorOptions,
 }

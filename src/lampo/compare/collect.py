@@ -14,7 +14,7 @@ SPIKE = 5.0
 
 
 def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
-    """What a run came to; `error` is why it crashed, None if it is finished."""
+    """What a run came to. `error` is why it crashed, None if it is finished."""
     metrics = read_metrics(run.path) if (run.path / "metrics.jsonl").is_file() else []
     train = [record for record in metrics if record["stage"] == "train"]
     evaluations = [record for record in metrics if record["stage"] == "evaluation"]

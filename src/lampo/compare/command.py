@@ -1,4 +1,4 @@
-"""`lampo compare`: run a study, choose the learning rates, compare; or write the page of results that are there."""
+"""`lampo compare`: run a study, choose the learning rates, compare, or write the page of results that are there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compare_study(study: Path, console: Console, *, only_page: bool = False) -> 
 
     Raises:
         LampoError: as `compare` and `finished_results` say.
-        SystemExit: with status 130, the user stopped it; the same call goes on.
+        SystemExit: with status 130, the user stopped it. The same call resumes.
     """
     with unfailing_output():
         try:
@@ -90,9 +90,9 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         What every run came to.
 
     Raises:
-        LampoError: the study is under way in another process; it leaves no problems to compare on; a warm start crashed twice, so that
-            its seed has no common start.
-        KeyboardInterrupt: the user stopped it; the same call goes on.
+        LampoError: the study is under way in another process, it leaves no problems to compare on, or a warm start crashed twice.
+            Then its seed has no common start.
+        KeyboardInterrupt: the user stopped it. The same call resumes.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
@@ -111,7 +111,8 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         chosen = _chosen(plan, results)
         for (task, _), tuned in chosen.items():
             edge = f", at the {tuned.edge} end of its grid" if tuned.edge else ""
-            console.print(f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}")
+            said = f"{task}: {tuned.method} goes on with the learning rate {tuned.learning_rate:g}{edge}"
+            console.print(said, markup=False)
         test, _ = _phase("comparison", plan.test(_rates(chosen)), plan, console)
         results += _results(test, "test")
         write_results(plan.folder / RESULTS, results)

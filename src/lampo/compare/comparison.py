@@ -146,7 +146,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean accuracy over the seeds of a method, with its 95 % interval; one seed has no interval."""
+    """Mean accuracy over the seeds of a method, with its 95 % interval. One seed has no interval."""
 
     x: tuple[float, ...]
     mean: tuple[float, ...]
@@ -218,7 +218,7 @@ def area_under_curve(points: Sequence[Point], budget: int) -> float:
 
 
 def rollouts_to(points: Sequence[Point], target: float) -> float | None:
-    """Rollouts when the accuracy first reached the target, on the straight line between evaluations; None if never."""
+    """Rollouts when the accuracy first reached the target, on the straight line between evaluations. None if never."""
     if points[0].accuracy >= target:
         return float(points[0].rollouts)
     for before, after in pairwise(points):
@@ -292,7 +292,7 @@ def _most_of_the_gain(baseline_runs: Sequence[RunResult]) -> float | None:
 
 
 def _asked(counted: Sequence[RunResult]) -> tuple[int, int]:
-    """Problems, and samples of each, at the end; a run that crashed was last asked fewer than the others."""
+    """Problems, and samples of each, at the end. A run that crashed was last asked fewer than the others."""
     ends = [run.points[-1] for run in sorted(counted, key=lambda run: run.status == "crashed")]
     return (ends[0].problems, ends[0].samples) if ends else (0, 0)
 
@@ -369,7 +369,7 @@ def _lost(uncounted: Sequence[RunResult]) -> tuple[tuple[str, int, str], ...]:
 
 
 def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs, one without an evaluation having the start of its seed; left out where no other run knows that."""
+    """The runs, one without an evaluation having the start of its seed. Left out where no other run knows that."""
     starts = {(run.task, run.seed): run.points[:1] for run in runs if run.points and run.points[0].step == 0}
     filled = [run if run.points else replace(run, points=starts.get((run.task, run.seed), ())) for run in runs]
     return [run for run in filled if run.points]

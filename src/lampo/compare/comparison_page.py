@@ -105,7 +105,7 @@ def _facts(results: Sequence[RunResult]) -> list[tuple[str, str]]:
 
 
 def _looks(names: Iterable[str], baseline: str) -> dict[str, Look]:
-    """The baseline in a strong grey; four colours in four dashes for up to sixteen others."""
+    """The baseline in a strong grey. Four colours in four dashes for up to sixteen others."""
     others = [name for name in dict.fromkeys(names) if name != baseline]
     kinds = [(colour, dash) for dash in ("solid", "dash", "dot", "dashdot") for colour in _COLOURS]
     looks = {name: Look(*kinds[number % len(kinds)], 2) for number, name in enumerate(others)}
@@ -180,7 +180,7 @@ def _mean_line(name: str, curve: Curve, look: Look, axis: Axis) -> Trace:
 
 
 def _label(name: str, curve: Curve, look: Look) -> Trace:
-    """The method's name at the end of its line; the page moves the names to the right edge, and apart."""
+    """The method's name at the end of its line. The page moves the names to the right edge, and apart."""
     label = scatter([curve.x[-1]] * 2, [curve.mean[-1]] * 2, "lines+text", cliponaxis=False, hoverinfo="skip")
     label |= {"text": ["", f"<b>{_escaped(name)}</b>"], "textposition": "middle right"}
     label |= {"textfont": {"color": look.colour}}
@@ -189,7 +189,7 @@ def _label(name: str, curve: Curve, look: Look) -> Trace:
 
 
 def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> Figure | None:
-    """The mean paired difference of each method and task, with its interval; filled where the verdict is clear."""
+    """The mean paired difference of each method and task, with its interval. Filled where the verdict is clear."""
     rows: list[tuple[str, MethodSummary | None]] = []
     for comparison in comparisons:
         compared, task = _compared(comparison), f"<b>{_escaped(comparison.task)}</b>"

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..messages import printable
 from .collect import collect
 from .study import Planned
 
@@ -25,7 +26,7 @@ class PhaseProgress:
         self._name, self._console = name, console
         self._active: list[Planned] = []
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -52,7 +53,7 @@ class PhaseProgress:
         self._line(f"{self._name}: {_name(run)} crashed and is tried once more: {error}")
 
     def ends(self, run: Planned, error: str | None) -> None:
-        """A run has ended, with why it crashed or None; or it had been before the study began."""
+        """A run has ended, with why it crashed or None, or it had been before the study began."""
         if run in self._active:
             self._active.remove(run)
         self._num_ended += 1
@@ -60,11 +61,14 @@ class PhaseProgress:
         self._line(f"{self._name} {self._num_ended}/{self._total}: {_name(run)} {_outcome(run, error)}")
 
     def __rich__(self) -> Group:
-        lines = [Text(f"  {_name(run)}: {run.last_line()}", no_wrap=True, overflow="ellipsis") for run in self._active]
+        lines = [
+            Text(printable(f"  {_name(run)}: {run.last_line()}"), no_wrap=True, overflow="ellipsis")
+            for run in self._active
+        ]
         return Group(self._bar, *lines)
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _name(run: Planned) -> str:

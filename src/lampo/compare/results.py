@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..messages import joined
 from ..types import LampoError
 
 Phase = Literal["tuning", "test"]
@@ -72,7 +73,7 @@ class RunResult:
 
 
 def write_results(path: Path, results: list[RunResult]) -> None:
-    """One row an evaluation, with the columns of its run; a run without an evaluation is one row without a step."""
+    """One row an evaluation, with the columns of its run. A run without an evaluation is one row without a step."""
     rows = []
     nothing = dict.fromkeys(field.name for field in fields(Point))
     for result in results:
@@ -92,7 +93,8 @@ def read_results(path: Path) -> list[RunResult]:
     try:
         table = pq.read_table(path)
         if missing := set(_SCHEMA.names) - {"greedy"} - set(table.column_names):  # older tables have no `greedy`
-            raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+            columns = "column" if len(missing) == 1 else "columns"
+            raise ValueError(f"it has no {columns} {joined(sorted(missing))}")
     except (OSError, ValueError) as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
         raise LampoError(f"Cannot read {path}: {reason}. Take it from git again, or run the study anew.") from None

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, so many at once; what is finished is never run again, what crashes is run once more."""
+"""Runs in processes of their own, so many at once. What is finished is never run again, what crashes is run once more."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def is_finished(run: Planned) -> bool:
 
 
 def crash_of(run: Planned) -> str | None:
-    """Why a run crashed when it was last tried; None if it did not."""
+    """Why a run crashed when it was last tried. None if it did not."""
     file = _crash_file(run)
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
@@ -111,7 +111,7 @@ def _crash_file(run: Planned) -> Path:
 
 
 def _reason(run: Planned, exitcode: int | None) -> str:
-    """The last line of the log, where a crash says what it was; or the signal that ended the process."""
+    """The last line of the log, where a crash says what it was, or the signal that ended the process."""
     if exitcode is not None and exitcode < 0:
         return f"ended by the signal {signal.Signals(-exitcode).name}"
     return run.last_line() or f"ended with status {exitcode}"

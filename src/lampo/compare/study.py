@@ -67,7 +67,7 @@ class Study(Options):
     """A comparison of methods over seeds, and over tasks if there are several."""
 
     name: str = Field(pattern=NAME)
-    """Name of the study; its runs live in FOLDER/NAME."""
+    """Name of the study. Its runs live in FOLDER/NAME."""
     recipe: str
     """The recipe that all runs share: a path relative to the study file, or the name of a packaged one, such as quickstart."""
     settings: Settings = Field(default_factory=dict)
@@ -77,9 +77,9 @@ class Study(Options):
     methods: list[MethodEntry] = Field(min_length=1)
     """Names of methods, python:module.function for an advantage of your own, or entries with settings of their own."""
     baseline: str = "grpo"
-    """What the others are compared with; one of the methods."""
+    """The one of the methods that the others are compared with."""
     seeds: Annotated[int, Field(gt=0)] | dict[str, Annotated[int, Field(gt=0)]] = 10
-    """Runs of every method; or of each, with `default` for the others. Method and seed make a pair with the baseline's run of that seed."""
+    """Runs of every method. A mapping has those of each, with `default` for the others. Runs are paired with the baseline's by seed."""
     learning_rates: list[float] = Field(default_factory=list)
     """Grid tried for every method before the comparison. Empty or one: nothing is tuned."""
     tuning: TuningOptions = TuningOptions()
@@ -122,7 +122,7 @@ class Study(Options):
         return range(count)
 
     def grid(self, entry: MethodEntry) -> list[float]:
-        """The learning rates to choose from; at most one: there is nothing to choose."""
+        """The learning rates to choose from. At most one: there is nothing to choose."""
         return self.learning_rates if entry.learning_rates is None else entry.learning_rates
 
 
@@ -153,7 +153,7 @@ class Planned:
         return self.path.parent.parent.parent / "logs" / f"{self.task}-{self.path.name}.log"
 
     def last_line(self) -> str:
-        """What it has written last; empty if nothing."""
+        """What it has written last. Empty if nothing."""
         try:
             with self.log.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -179,7 +179,7 @@ class Plan:
         self._bare: dict[tuple[str, str], TrainConfig] = {}
 
     def starts(self) -> list[Planned]:
-        """The warm starts that the other runs go on from; none if the recipe has none."""
+        """The warm starts that the other runs go on from. None if the recipe has none."""
         seeds: dict[tuple[str, int], None] = {}
         for task in self.study.tasks:
             for entry in self.study.methods:
@@ -226,13 +226,13 @@ class Plan:
 
     def _start(self, task: str, seed: int) -> Planned:
         task = self._starts_with[task]
-        place = self._place(task, f"start-seed{seed}", seed)
-        settings = [*place, "evaluation.final_problems=1", "evaluation.benchmarks=[]"]
+        settings = self._run_settings(task, f"start-seed{seed}", seed)
+        settings += ["evaluation.final_problems=1", "evaluation.benchmarks=[]"]
         return Planned(task, "start", seed, "start", self._config(task, NOTHING, settings))
 
     def _run(self, task: str, entry: MethodEntry, seed: int, rate: float | None, phase: Phase) -> Planned:
         name = f"{entry.name}-seed{seed}" if rate is None else f"{entry.name}-lr{rate:g}-seed{seed}"
-        settings = self._place(task, name, seed)
+        settings = self._run_settings(task, name, seed)
         settings += [] if rate is None else [_setting("optimizer.learning_rate", rate)]
         self._refuse_another_contest(task, entry)
         start = self._start(task, seed)
@@ -263,18 +263,18 @@ class Plan:
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems
             if count <= used:
                 raise LampoError(
-                    f"The task {task} has {count} held-out problems, and tuning uses {used}, which leaves none to compare on: "
-                    "lower tuning.problems, give the task more held-out problems, or one learning rate to each method."
+                    f"The task {task} has {count} held-out problems, and tuning uses {used}, which leaves none to compare on. "
+                    "Lower tuning.problems, give the task more held-out problems, or give one learning rate to each method."
                 )
 
     def config_of(self, task: str, entry: MethodEntry = NOTHING) -> TrainConfig:
-        """The recipe of a task, or of a method on it, without a place and a seed."""
+        """The recipe of a task, or of a method on it, without a run's name, folder and seed."""
         if (task, entry.name) not in self._bare:
             self._bare[task, entry.name] = self._config(task, entry, [])
         return self._bare[task, entry.name]
 
     def _refuse_another_contest(self, task: str, entry: MethodEntry) -> None:
-        """Methods answer the same problems and are measured alike; where there is a warm start, they share that too."""
+        """Methods answer the same problems and are measured alike. Where there is a warm start, they share that too."""
         ours, theirs = self.config_of(task, entry), self.config_of(task)
         shared = WARMED_UP if theirs.warmstart.steps > 0 else ("task", "decontamination")
         differing = [
@@ -286,7 +286,7 @@ class Plan:
                 "Give them to the study or to a task."
             )
 
-    def _place(self, task: str, name: str, seed: int) -> list[str]:
+    def _run_settings(self, task: str, name: str, seed: int) -> list[str]:
         folder = self.folder / "runs" / task
         return [
             _setting("run.folder", str(folder)),

@@ -116,7 +116,7 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def unequal_seeds(comparison: Comparison) -> str:
-    """Which methods have which seeds, where they differ; empty where all have the same."""
+    """Which methods have which seeds, where they differ. Empty where all have the same."""
     methods_of: dict[tuple[int, ...], list[str]] = {}
     for method in comparison.methods:
         methods_of.setdefault(method.seeds, []).append(method.method)
@@ -162,13 +162,13 @@ def _efficiency(comparison: Comparison) -> Table:
         note = f"No target accuracy: {comparison.baseline} gained nothing."
     else:
         note = (
-            f"The target is {share(comparison.target)}; the median is over the seeds that reach it, so read it "
+            f"The target is {share(comparison.target)}. The median is over the seeds that reach it, so read it "
             "together with their share."
         )
     return _per_method(
         comparison,
         "Sample efficiency",
-        f"Mean accuracy over the first {comparison.budget:,} rollouts, the most that all finished runs have in common: the "
+        f"Mean accuracy over the first {comparison.budget:,} rollouts, the most that all finished runs have in common. It is the "
         "area under the curve, with straight lines between evaluations. Rollouts that dynamic sampling threw away count. "
         + note,
         {
@@ -233,8 +233,8 @@ def _most_likely(comparison: Comparison) -> Table:
     return _per_method(
         comparison,
         "The most likely response",
-        "Accuracy of greedy decoding. Where the sampled accuracy rises and this one does not, the policy grew surer of what it "
-        "could do already. Over training: the mean over the first "
+        "Accuracy of greedy decoding. Where the sampled accuracy rises and this one does not, the policy sharpened and "
+        "learned nothing new. Over training: the mean over the first "
         f"{comparison.budget:,} rollouts.",
         {
             "before": lambda m: _share(m.greedy_start),

@@ -1,1 +1,1 @@
-"""Recipes: every setting, typed; read from YAML and explained; no torch."""
+"""Recipes: every setting, typed. Read from YAML and explained. No torch."""

@@ -18,18 +18,16 @@ from .schema import TrainConfig
 
 
 def explain_error(detail: Any) -> str:
-    """One validation error in plain words, its place as the user writes it."""
-    place, section = _place(detail["loc"])
-    where = ".".join(place)
+    """One validation error in plain words, its key as the user writes it."""
+    keys, section = _written_keys(detail["loc"])
+    where = ".".join(keys)
     match detail["type"]:
         case "extra_forbidden":
             known = [] if section is None else list(section.model_fields)
-            near = nearest(place[-1], known, cutoff=0.5)
-            prefix = ".".join(place[:-1])
-            guess = (
-                f"; did you mean {prefix + '.' if prefix else ''}{near}?" if near else f"; known: {', '.join(known)}"
-            )
-            return f"{where} is not a setting{guess}"
+            near = nearest(keys[-1], known, cutoff=0.5)
+            prefix = ".".join(keys[:-1])
+            guess = f" Did you mean {prefix + '.' if prefix else ''}{near}?" if near else f" Known: {', '.join(known)}"
+            return f"{where} is not a setting.{guess}"
         case "missing":
             return f"{where} is required"
         case "union_tag_not_found":
@@ -61,7 +59,7 @@ def _has_variants(section: str) -> bool:
 
 
 def _known(tag: str, expected_tags: str, **_: Any) -> str:
-    """The names that a section may have, with a guess; of one's own function there is a name too."""
+    """The names that a section may have, with a guess. Of one's own function there is a name too."""
     names = [name.strip("'") for name in expected_tags.split(", ")]
     listed = ", ".join(name for name in names if name != "python")
     if "python" not in names:
@@ -70,27 +68,27 @@ def _known(tag: str, expected_tags: str, **_: Any) -> str:
     return f"{listed}, and {own} for a function of your own.{did_you_mean(tag, names)}"
 
 
-def _place(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
-    """Pydantic's location as keys of the recipe, without the tags of unions; and the section class of the last key."""
-    place: list[str] = []
+def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
+    """Pydantic's location as keys of the recipe, without the tags of unions, and the section class of the last key."""
+    keys: list[str] = []
     holder: type[BaseModel] | None = None
     sections: dict[str, type[BaseModel]] = {"": TrainConfig}
     for key in map(str, location):
         if key in sections:  # the tag of a union
             sections = {"": sections[key]}
             continue
-        if key.isdigit() and place:  # an entry of a list
-            place[-1] += f"[{key}]"
+        if key.isdigit() and keys:  # an entry of a list
+            keys[-1] += f"[{key}]"
             continue
-        place.append(key)
+        keys.append(key)
         holder = sections.get("")
         field = holder.model_fields.get(key) if holder else None
         sections = _sections(field.annotation) if field else {}
-    return place, holder
+    return keys, holder
 
 
 def _sections(annotation: Any) -> dict[str, type[BaseModel]]:
-    """The section classes that an annotation admits, by their `name`; a single one under the empty key."""
+    """The section classes that an annotation admits, by their `name`. A single one under the empty key."""
     found = list(_models(annotation))
     if len(found) == 1:
         return {"": found[0]}
@@ -111,7 +109,7 @@ def dump_config(config: BaseModel) -> str:
 
 
 def describe_config(config: BaseModel, *, indent: int = 0) -> str:
-    """Every setting as YAML with its meaning, type and default as comments; it loads as a recipe."""
+    """Every setting as YAML with its meaning, type and default as comments. It loads as a recipe."""
     lines: list[str] = []
     pad = " " * indent
     for name, field in type(config).model_fields.items():

@@ -109,7 +109,7 @@ def load_config(recipe: Path, settings: Sequence[str] = (), *, beside: Path | No
 
 
 def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
-    """The mapping in a YAML file; `what` it is, and an example of its keys, go into the LampoError."""
+    """The mapping in a YAML file. `what` it is, and an example of its keys, go into the LampoError."""
     try:
         values = _load_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,7 +124,7 @@ def read_yaml(file: Path, what: str, example: str) -> dict[str, Any]:
 
 
 def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str] = ()) -> TrainConfig:
-    """Validate nested values, settings applied; `source` names them in the message of the LampoError."""
+    """Validate nested values, settings applied. `source` names them in the message of the LampoError."""
     written = copy.deepcopy(dict(values))
     try:
         _name_rewards(written)
@@ -151,7 +151,7 @@ def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str]
 
 
 def differing(a: TrainConfig, b: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two configurations differ, by section.key, with the value in each; None where one lacks it."""
+    """The settings in which two configurations differ, by section.key, with the value in each. None where one lacks it."""
     first, second = (dict(_flat(config.model_dump(mode="json"))) for config in (a, b))
     return {key: (first.get(key), second.get(key)) for key in first | second if first.get(key) != second.get(key)}
 
@@ -190,7 +190,7 @@ def _names_own_function(config: TrainConfig) -> bool:
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
-    """The key and the value of a setting "key=value"; the value is read as YAML.
+    """The key and the value of a setting "key=value". The value is read as YAML.
 
     Raises:
         LampoError: it has no key or no "=".

@@ -22,8 +22,8 @@ class Method:
 
     Attributes:
         paper: its title, in short.
-        arxiv: number of the paper; None where there is none.
-        settings: sections of a recipe; `rewards` by their titles. What a person writes wins over them.
+        arxiv: number of the paper. None where there is none.
+        settings: sections of a recipe, with `rewards` by their titles. What a person writes wins over them.
         trains: it has training steps at all. If not, `training.steps` is 0 whatever is written.
     """
 
@@ -72,6 +72,21 @@ METHODS: dict[str, Method] = {
         "REINFORCE++ with the group's mean as baseline",
         "2501.03262",
         {"advantage": {"name": "reinforce_pp", "baseline": "group"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
+    "shrinkage": Method(
+        "Shrinking the Variance: Shrinkage Baselines for Reinforcement Learning with Verifiable Rewards",
+        "2511.03710",
+        {"advantage": {"name": "shrinkage"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
+    "maxrl": Method(
+        "Maximum Likelihood Reinforcement Learning",
+        "2602.02710",
+        {"advantage": {"name": "maxrl"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
+    ),
+    "otb": Method(
+        "The optimal token baseline: for each token the baseline of least variance",
+        "2602.07078",
+        {"advantage": {"name": "otb"}, "loss": {**PPO_CLIP, "aggregation": "token"}},
     ),
     "dapo": Method(
         "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
@@ -153,7 +168,7 @@ def method_settings(name: Any) -> Settings:
         LampoError: there is no method of that name.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise LampoError(f"There is no method {name!r}; known are {', '.join(METHODS)}.")
+        raise LampoError(f"There is no method {name!r}. Known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
 

@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """Every recipe of the package by its name; those of the repository where the package runs from its source."""
+    """Every recipe of the package by its name. Those of the repository where the package runs from its source."""
     folders = _PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes"
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}

@@ -18,7 +18,7 @@ FORMER_REWARDS = {
 
 
 def rewards_as_list(rewards: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rewards by their titles as a list; a title with null is left out.
+    """Rewards by their titles as a list. A title with null is left out.
 
     Raises:
         ValueError: a title has a key of the section as it was, or no settings.
@@ -38,7 +38,7 @@ def rewards_as_list(rewards: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def rewards_by_title(rewards: Sequence[Any]) -> dict[str, Any]:
-    """A list of rewards by their titles, so that settings can name them; a list without the verifier says so.
+    """A list of rewards by their titles, so that settings can name them. A list without the verifier says so.
 
     Raises:
         ValueError: an entry has no name, or two have the same title.
@@ -46,7 +46,7 @@ def rewards_by_title(rewards: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for entry in rewards:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
-            raise ValueError(f"each reward needs a name, such as {{name: verifier}}; not {entry!r}")
+            raise ValueError(f"each reward needs a name, such as {{name: verifier}}, and not {entry!r}")
         title = title_of(entry)
         if title in found:
             raise ValueError(f"two rewards are called {title}: give one of them a `label`")

@@ -23,7 +23,7 @@ from .reward_list import rewards_as_list
 
 
 class LoraOptions(Options):
-    """Low-rank adapters through PEFT (arXiv 2106.09685); needs the extra `lora`."""
+    """Low-rank adapters through PEFT (arXiv 2106.09685). Needs the extra `lora`."""
 
     rank: int = Field(default=16, gt=0)
     """Rank of the update."""
@@ -74,7 +74,7 @@ class PromptOptions(Options):
     """How a problem becomes the tokens that the policy sees."""
 
     template: str = "{prompt}"
-    """Text around the problem; `{prompt}` stands for it."""
+    """Text around the problem, for which `{prompt}` stands."""
     system: str | None = None
     """System message, for models with a chat template."""
     chat: bool | None = None
@@ -113,7 +113,7 @@ class WarmstartOptions(Options):
     """Supervised steps on worked solutions before reinforcement learning: small models need the answer format first."""
 
     steps: int = Field(default=0, ge=0)
-    """Optimiser steps; 0 leaves the stage out."""
+    """Optimiser steps. 0 leaves the stage out."""
     rows_per_step: int = Field(default=64, gt=0)
     """Solutions in one step."""
     optimizer: OptimizerOptions = OptimizerOptions(learning_rate=1e-5)
@@ -128,14 +128,14 @@ class SamplingOptions(Options):
     group_size: int = Field(default=8, gt=1)
     """G: rollouts of one problem."""
     temperature: float = Field(default=1.0, gt=0)
-    """Temperature of the sampling distribution; the update uses the same."""
+    """Temperature of the sampling distribution. The update uses the same."""
     max_new_tokens: int = Field(default=256, gt=0)
-    """Longest completion; a longer one is cut and counted as truncated."""
+    """Longest completion. A longer one is cut and counted as truncated."""
     rows_at_once: int = Field(default=256, gt=0)
-    """Most rollouts whose cache is held in memory at once; at least all of one problem."""
+    """Most rollouts whose cache is held in memory at once, but never fewer than those of one problem."""
     resample: int = Field(default=0, ge=0)
-    """Most further rounds of sampling in a step, for other problems in place of those whose responses are all right or all wrong
-    (dynamic sampling, DAPO, arXiv 2503.14476). What is thrown away counts as cost. 0: every problem is kept."""
+    """Dynamic sampling (DAPO, arXiv 2503.14476): most further rounds in a step. They replace problems whose responses are all right or
+    all wrong. What is thrown away counts as cost. 0: every problem is kept."""
     accuracy_range: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
 
@@ -160,7 +160,7 @@ class SpreadFilterOptions(Options):
     decay: float = Field(default=0.99, ge=0, lt=1)
     """Weight of the past in the moving average, at each step."""
     average_from: int = Field(default=6, gt=0)
-    """First step that enters the average; until `filter_from` it is the plain mean of the steps so far."""
+    """First step that enters the average. Until `filter_from` it is the plain mean of the steps so far."""
     filter_from: int = Field(default=11, gt=0)
     """First step in which groups are left out."""
 
@@ -169,18 +169,18 @@ class LossOptions(Options):
     """The update's objective, by default the clipped surrogate of PPO (arXiv 1707.06347)."""
 
     surrogate: Annotated[str, AfterValidator(check_surrogate)] = "token"
-    """token: PPO's, a ratio for each token; sequence: one for each response (GSPO, arXiv 2507.18071); geometric: the geometric mean of
-    clipped ratios (GMPO, arXiv 2507.20673); cispo: clipped weights (arXiv 2506.13585); gvpo: centred log-ratios (arXiv 2504.19599);
+    """token: PPO's, a ratio for each token. sequence: one for each response (GSPO, arXiv 2507.18071). geometric: the geometric mean of
+    clipped ratios (GMPO, arXiv 2507.20673). cispo: clipped weights (arXiv 2506.13585). gvpo: centred log-ratios (arXiv 2504.19599).
     python:module.function: your own f(tokens, clip_low, clip_high, beta) -> (N, T) losses."""
     clip_low: float = Field(default=0.2, gt=0, le=1)
     """Ratios below 1 - clip_low give no gradient where the advantage is negative."""
     clip_high: float = Field(default=0.2, gt=0)
     """Ratios above 1 + clip_high give no gradient where the advantage is positive (0.28 in DAPO, arXiv 2503.14476)."""
     beta: float = Field(default=0.1, ge=0)
-    """Weight of the implicit reward; gvpo only."""
+    """Weight of the implicit reward, for gvpo only."""
     aggregation: Literal["sequence", "token", "constant"] = "sequence"
-    """sequence: mean over rows of the mean over tokens (GRPO); token: mean over all tokens (DAPO); constant: as token, but divided
-    by rows x max_new_tokens (Dr.GRPO)."""
+    """sequence: mean over rows of the mean over tokens (GRPO). token: mean over all tokens (DAPO). constant: as token, but divided
+    by rows x max_new_tokens (Dr. GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
 
@@ -189,18 +189,25 @@ class TrainingOptions(Options):
     """The reinforcement-learning stage."""
 
     steps: int = Field(default=100, ge=0)
-    """Training steps; each samples P x G rollouts. 0: the policy is only measured."""
+    """Training steps. Each samples P x G rollouts. 0: the policy is only measured."""
     updates_per_batch: int = Field(default=1, gt=0)
-    """Optimiser steps on the same rollouts; the old log-probabilities are kept."""
-    tokens_per_microbatch: int = Field(default=16384, gt=0)
-    """Most tokens, padding included, in one forward and backward pass; never changes the gradient."""
+    """Optimiser steps on the same rollouts. The old log-probabilities are kept."""
+    tokens_per_microbatch: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Most tokens, padding included, in one forward and backward pass. It never changes the gradient. auto: chosen from the machine,
+    its threads and its memory. A run keeps what was chosen."""
+
+    @property
+    def budget(self) -> int:
+        """`tokens_per_microbatch`, in a run, which has chosen."""
+        assert self.tokens_per_microbatch != "auto"
+        return self.tokens_per_microbatch
 
 
 class EvaluationOptions(Options):
     """Sampled accuracy on held-out problems."""
 
     every: int = Field(default=20, gt=0)
-    """Training steps between evaluations; also done before the first and after the last."""
+    """Training steps between evaluations. There is also one before the first step and one after the last."""
     problems: int = Field(default=128, gt=0)
     """Held-out problems used during training, a fixed sample of them."""
     final_problems: int | None = Field(default=None, gt=0)
@@ -212,13 +219,13 @@ class EvaluationOptions(Options):
     temperature: float | None = Field(default=None, gt=0)
     """Temperature of the responses that are measured. Unset: that of training."""
     greedy: bool = False
-    """Measure the most likely response too: what a policy gains beyond it by sampling alone, it did not learn, but grew surer of."""
+    """Measure the most likely response too. Where samples improve and it does not, the policy sharpened and learned nothing new."""
     skip: int = Field(default=0, ge=0)
-    """Held-out problems left out: as many as another choice was made on (the first ones of that sample)."""
+    """Held-out problems to leave out: so many of the first ones of the fixed sample, because another choice was made on them."""
     benchmarks: list[str] = Field(default_factory=list)
     """Other tasks to measure on as often, such as aime24 or math500, with the prompt and the sampling of the run."""
     data: dict[str, str] = Field(default_factory=dict)
-    """Local files of benchmarks, by name; the others come from the hub."""
+    """Local files of benchmarks, by name. The others come from the hub."""
 
 
 class RunOptions(Options):
@@ -231,9 +238,9 @@ class RunOptions(Options):
     seed: int = 0
     """Every random number of the run follows from it."""
     checkpoint_every: int = Field(default=50, gt=0)
-    """Steps between checkpoints; there is one after the warm start, at the end and on Ctrl-C too."""
+    """Steps between checkpoints. There is one after the warm start, at the end and on Ctrl-C too."""
     keep_checkpoints: int = Field(default=2, gt=0)
-    """Older ones are deleted; at least 2 lets a run survive a damaged one."""
+    """The newest checkpoints that are kept. With 2 or more a run survives a damaged one."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
     processes: int = Field(default=1, gt=0)
@@ -312,7 +319,7 @@ class TrainConfig(Options):
     @field_validator("rewards", mode="before")
     @classmethod
     def _rewards_as_list(cls, rewards: Any) -> Any:
-        """Settings change rewards by their titles, as in rewards.rouge_l.weight; here they are a list."""
+        """Settings change rewards by their titles, as in rewards.rouge_l.weight. Here they are a list."""
         return rewards_as_list(rewards) if isinstance(rewards, Mapping) else rewards
 
     @field_validator("rewards")

@@ -19,8 +19,8 @@ class Benchmark:
     """How a task is measured.
 
     Attributes:
-        template: text around the problem; `{prompt}` stands for it.
-        verifier: who decides; None leaves it to the problem.
+        template: text around the problem, for which `{prompt}` stands.
+        verifier: who decides. None leaves it to the problem.
         source: whose practice this is.
     """
 
@@ -37,14 +37,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
         BOXED,
         MathOptions(last_number=True),
-        source=f"{BOXED_SOURCE}; where no value is boxed or said to be the answer, the last number as in lm-evaluation-harness' "
+        source=f"{BOXED_SOURCE}. Where no value is boxed or said to be the answer, the last number as in lm-evaluation-harness' "
         "flexible-extract",
     ),
     "gpqa_diamond": Benchmark(
         LETTER, source="OpenAI's simple-evals (multiple choice), which lighteval takes over for GPQA"
     ),
 }
-"""By the name of the task; a task that is not here is asked as it is, and judged by its own verifier."""
+"""By the name of the task. A task that is not here is asked as it is, and judged by its own verifier."""
 
 
 def benchmark(name: str) -> Benchmark:

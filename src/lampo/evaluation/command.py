@@ -5,15 +5,20 @@ The engine is imported where it is used: asking a server needs none, and a mista
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config.load import load_config, parse_config
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
+from ..messages import names_of, printable
 from ..store.checkpoints import latest_checkpoint, model_of_run
 from ..store.files import write_file
+from ..tasks import TASKS
 from ..tasks.command import files_by_name
 from ..tasks.load import load_benchmark
 from ..tasks.split import subset
@@ -21,51 +26,158 @@ from ..types import LampoError
 from ..verify import VerifierPool, prepare_verifiers
 from ..verify.pool.progress import bar
 from ..view.console import Progress
+from ..view.output import unfailing_output
 from .benchmarks import benchmark
 from .measure import Measurement, markdown, measure
 from .records import compare
 from .respond import Responder
-from .respond.endpoint import EndpointResponder
+from .respond.endpoint import EndpointResponder, public_url
 
+SECONDS_BETWEEN_LINES = 5.0
 TEMPERATURE, MAX_NEW_TOKENS = 0.6, 4096
 """Of a plain model: Qwen3's model cards recommend this temperature for thinking."""
 
 
-def evaluate_model(
-    model: str | None,
-    benchmarks: Sequence[str],
-    settings: Sequence[str],
-    *,
-    backend: str,
-    num_problems: int | None,
-    data: Sequence[str],
-    **options: Any,
-) -> str:
-    """What `lampo eval` prints: held-out accuracy of a run or recipe, or a table of benchmarks where some are named.
+FLAGS = {
+    "benchmarks": "--benchmarks",
+    "settings": "--set",
+    "samples": "--samples",
+    "num_problems": "--problems",
+    "temperature": "--temperature",
+    "max_new_tokens": "--max-new-tokens",
+    "backend": "--backend",
+    "concurrency": "--concurrency",
+    "requests_per_minute": "--requests-per-minute",
+    "timeout_s": "--timeout",
+    "tries": "--tries",
+    "data": "--data",
+    "output": "--output",
+    "seed": "--seed",
+}
+SERVER = {"concurrency", "requests_per_minute", "timeout_s", "tries"}
+
+
+def evaluate(model: str | None, *, compared: tuple[Path, Path] | None, **options: Any) -> str:
+    """What `lampo eval` prints: see `evaluate_model` and `compare_folders`. Output that fails stops neither.
 
     Raises:
-        LampoError: there is nothing to measure, or it cannot be measured; see `measure_heldout` and `measure_benchmarks`.
+        LampoError: an option has no effect here, or is out of its range.
+    """
+    with unfailing_output():
+        given = {name for name, value in options.items() if value is not None and value != []}
+        if compared is not None:
+            model_given = ["a model"] if model is not None else []
+            _refuse(
+                model_given + [FLAGS[name] for name in FLAGS if name in given], "with --compare, which asks no model"
+            )
+            text = compare_folders(*compared)
+        else:
+            text = evaluate_model(model, given, **options)
+        print(text)
+        return text
+
+
+def evaluate_model(
+    model: str | None,
+    given: Collection[str],
+    *,
+    benchmarks: str | None,
+    settings: Sequence[str],
+    num_problems: int | None,
+    samples: int | None,
+    temperature: float | None,
+    max_new_tokens: int | None,
+    backend: str | None,
+    data: Sequence[str],
+    output: Path | None,
+    seed: int | None,
+    **server: Any,
+) -> str:
+    """Held-out accuracy of a run or recipe, or a table of benchmarks where some are named.
+
+    Args:
+        model: what is measured.
+        given: names of the options that the user gave, of those in `FLAGS`.
+        benchmarks: names, separated by commas.
+        settings, num_problems, samples, temperature, max_new_tokens, backend, data, output, seed: None: not given.
+        server: the options of `SERVER`.
+
+    Raises:
+        LampoError: there is nothing to measure, it cannot be measured, or an option has no effect; see `measure_heldout`
+            and `measure_benchmarks`.
     """
     if model is None:
         raise LampoError("Say what to measure: lampo eval MODEL_OR_RUN --benchmarks aime24,math500, or --compare A B.")
-    if benchmarks:
-        return measure_benchmarks(
-            model, benchmarks, settings, backend=backend, num_problems=num_problems, data=files_by_name(data), **options
+    is_server = backend is not None and backend.startswith(("http://", "https://"))
+    _check_temperature(temperature, "server" if is_server else backend or "native")
+    if benchmarks is None:
+        idle = {"backend", "data", "output", "seed", *SERVER} & set(given)
+        _refuse(
+            [FLAGS[name] for name in FLAGS if name in idle],
+            "on the held-out problems of a run or recipe, without --benchmarks",
         )
-    if backend != "native":
-        raise LampoError(
-            f"--backend {backend} is for --benchmarks; held-out problems are measured with the native sampler."
+        return measure_heldout(
+            Path(model), settings, num_problems, samples=samples, temperature=temperature, max_new_tokens=max_new_tokens
         )
-    return measure_heldout(Path(model), settings, num_problems)
+    names, files = names_of("--benchmarks", benchmarks, list(TASKS)), files_by_name(data)
+    idle = ({"settings"} if is_server else SERVER) & set(given)
+    _refuse([FLAGS[name] for name in FLAGS if name in idle], "with a server" if is_server else "without a server")
+    _refuse([f"--data {name}" for name in files if name not in names], f"on the benchmarks {', '.join(names)}")
+    return measure_benchmarks(
+        model,
+        names,
+        settings,
+        samples=samples,
+        num_problems=num_problems,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        backend=backend or "native",
+        data=files,
+        output=output,
+        seed=seed or 0,
+        server={name: value for name, value in server.items() if value is not None},
+    )
 
 
-def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | None) -> str:
+def _refuse(idle: Sequence[str], where: str) -> None:
+    """Refuse what was given and would be ignored."""
+    if idle:
+        verb = "has" if len(idle) == 1 else "have"
+        raise LampoError(f"{', '.join(idle)} {verb} no effect {where}. Leave {'it' if len(idle) == 1 else 'them'} out.")
+
+
+def _check_temperature(temperature: float | None, backend: str) -> None:
+    if temperature is None or (math.isfinite(temperature) and temperature > 0):
+        return
+    if temperature == 0 and backend != "native":
+        return  # the most likely response
+    least = "above 0" if backend == "native" else "of at least 0"
+    raise LampoError(f"--temperature {temperature:g}: give a number {least}, such as {TEMPERATURE:g}.")
+
+
+def measure_heldout(
+    place: Path,
+    settings: Sequence[str],
+    num_problems: int | None,
+    *,
+    samples: int | None = None,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+) -> str:
     """Sampled accuracy, with a 95 % interval, on the held-out problems of a recipe's model or a run's latest checkpoint.
+
+    Args:
+        place: a run or recipe.
+        settings: of `--set`.
+        num_problems, samples, temperature, max_new_tokens: instead of those of the recipe.
 
     Raises:
         LampoError: there is no such run or recipe, or the run has no checkpoint.
     """
     config, weights = _recipe_or_run(place, settings)
+    longest = _or(max_new_tokens, config.sampling.max_new_tokens)
+    config = config.model_copy(update={"sampling": config.sampling.model_copy(update={"max_new_tokens": longest})})
+    temperature = _or(temperature, config.evaluation_temperature)
     from ..model.policy import load_policy
     from ..process import prepare
     from ..rollout.build import native_sampler
@@ -81,14 +193,14 @@ def measure_heldout(place: Path, settings: Sequence[str], num_problems: int | No
         progress.stage("evaluation", total=1)
         what = weights or config.model.path or "the untrained model"
         progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
-        sampler = native_sampler(policy, config, config.evaluation_temperature)
-        samples = config.evaluation.final_samples or config.evaluation.samples
+        sampler = native_sampler(policy, config, temperature)
+        samples = samples or config.evaluation.final_samples or config.evaluation.samples
         record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
     share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
     return (
         f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
         f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "
-        f"{config.evaluation_temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
+        f"{temperature:g}); truncated {share['truncated']}, unknown {share['unknown']}, "
         f"mean length {record['evaluation/length_mean']:.0f} tokens"
     )
 
@@ -103,11 +215,10 @@ def measure_benchmarks(
     temperature: float | None,
     max_new_tokens: int | None,
     backend: str,
-    concurrency: int,
-    requests_per_minute: float | None,
     data: Mapping[str, str],
     output: Path | None,
     seed: int,
+    server: Mapping[str, Any],
 ) -> str:
     """Measure a model on benchmarks; what the folder already holds is not asked again.
 
@@ -118,9 +229,7 @@ def measure_benchmarks(
         LampoError: the model, a benchmark or the server cannot be had, or the folder was begun with other settings.
     """
     problems = {name: subset(load_benchmark(name, data), num_problems) for name in benchmarks}
-    responder, identity, folder = _responder(
-        model, settings, temperature, max_new_tokens, backend, concurrency, requests_per_minute
-    )
+    responder, identity, folder = _responder(model, settings, temperature, max_new_tokens, backend, server)
     folder = output or folder
     summaries: dict[str, dict[str, Any]] = {}
     with VerifierPool() as pool:
@@ -159,19 +268,16 @@ def _responder(
     temperature: float | None,
     max_new_tokens: int | None,
     backend: str,
-    concurrency: int,
-    requests_per_minute: float | None,
+    server: Mapping[str, Any],
 ) -> tuple[Responder, dict[str, Any], Path]:
     """What answers, all that its answers depend on, and where its records go if nothing else is said."""
     if backend.startswith(("http://", "https://")):
         chosen = {"temperature": _or(temperature, TEMPERATURE), "max_new_tokens": _or(max_new_tokens, MAX_NEW_TOKENS)}
-        responder = EndpointResponder(
-            backend, model, concurrency=concurrency, requests_per_minute=requests_per_minute, **chosen
-        )
-        return responder, {"model": model, "backend": backend, **chosen}, _folder(model)
+        responder = EndpointResponder(backend, model, tell=FailureLines(), **server, **chosen)
+        return responder, {"model": model, "backend": public_url(backend), **chosen}, _folder(model)
     if backend not in ("native", "vllm"):
         raise LampoError(
-            f"There is no backend {backend!r}: native, vllm, or the URL of a server, such as http://localhost:8000/v1."
+            f"There is no backend {public_url(backend)!r}: native, vllm, or the URL of a server, such as http://localhost:8000/v1."
         )
     place = Path(model)
     is_own = (place / "config.yaml").is_file() or place.suffix in (".yaml", ".yml")
@@ -192,6 +298,23 @@ def _responder(
     }
     is_run = weights is not None
     return responder, identity, place / "evaluations" / weights.name if is_run else _folder(model)
+
+
+class FailureLines:
+    """Lines on standard error for the tries that fail: the first at once, then one for all of each five seconds."""
+
+    def __init__(self) -> None:
+        self._last, self._held = -math.inf, 0
+
+    def __call__(self, line: str) -> None:
+        """One try has failed."""
+        self._held += 1
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        more = f" ({self._held} since the line before)" if self._held > 1 else ""
+        print(printable(f"failed: {line}{more}"), file=sys.stderr, flush=True)
+        self._last, self._held = now, 0
 
 
 def _vllm(config: TrainConfig, weights: Path | None, sampling: Mapping[str, Any]) -> Responder:

@@ -28,6 +28,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
 
+    Each response is verified while others are still being sampled.
+
     Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
     the same at every call of a run, so that two evaluations differ by the policy alone.
 
@@ -49,8 +51,9 @@ def evaluate(
     samples = config.evaluation.samples if samples is None else samples
     prompts_P = encode_prompts(problems, policy, config.prompt)
     seed = derive_seed(config.run.seed, "evaluate")
-    rollouts_PG = sampler.sample(prompts_P, samples, seed=seed, on_progress=on_progress)
-    verdicts_PG = Verification(pool, problems, config.verifier).verdicts(rollouts_PG)
+    verification = Verification(pool, problems, config.verifier)
+    rollouts_PG = sampler.sample(prompts_P, samples, seed=seed, on_progress=on_progress, on_rollout=verification.begin)
+    verdicts_PG = verification.verdicts(rollouts_PG)
     known_PG = [
         [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
         for verdicts_G in verdicts_PG

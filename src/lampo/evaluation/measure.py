@@ -17,6 +17,8 @@ from .records import SUMMARY, ProblemRecord, Records, summarise
 from .respond import Asked, Failed, Responder
 
 OnProgress = Callable[[int, int], None]
+MOST_FAILURES = 5
+"""Problems in a row that may get no response, in any order of theirs, before the rest is not asked any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,19 @@ def measure(
 
     Raises:
         LampoError: the folder was begun with other settings or problems; or some could not be asked: the others are
-            written down, and the same command goes on with those.
+            written down, and the same command goes on with those. Several in a row, or one that says that none will be
+            answered, end it.
     """
     how = benchmark(measurement.name)
     records = _open_records(measurement, how, folder, settings)
     failed = _ask(measurement, how, records, responder, pool, on_progress)
+    missing = sum(problem.id not in records.done for problem in measurement.problems)
     if failed:
+        given_up = " The rest was not asked." if missing > len(failed) else ""
         raise LampoError(
             f"{measurement.name}: {len(failed)} of {len(measurement.problems)} problems could not be asked, the first "
-            f"{failed[0][0].problem.id}: {failed[0][1].reason}. The others are in {records.folder}; the same command goes on with these."
+            f"{failed[0][0].problem.id}: {failed[0][1].reason.rstrip('.')}.{given_up} What was answered is in "
+            f"{records.folder}. The same command goes on with the others."
         )
     wanted = [records.done[problem.id] for problem in measurement.problems]
     summary = summarise(wanted, measurement.samples) | {"source": how.source}
@@ -96,10 +102,17 @@ def _ask(
     asked = [each for each in asked if not records.holds(each.problem.id, each.text, each.problem.answer)]
     num_done = len(measurement.problems) - len(asked)
     failed: list[tuple[Asked, Failed]] = []
+    num_in_a_row = 0
+    if asked:
+        responder.probe()
     for each, responses in responder.respond(asked, measurement.samples):
         if isinstance(responses, Failed):
             failed.append((each, responses))
+            num_in_a_row += 1
+            if responses.hopeless or num_in_a_row == MOST_FAILURES:
+                break
             continue
+        num_in_a_row = 0
         chosen = verifier_for(each.problem, how.verifier)
         verdicts = pool.verify_all([(chosen, response.text, each.problem.answer) for response in responses])
         records.add(ProblemRecord(each.problem.id, each.text, each.problem.answer, tuple(responses), tuple(verdicts)))

@@ -36,7 +36,7 @@ class ProblemRecord:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right responses among those with a verdict; None if there is none."""
+        """Share of right responses among those with a verdict. None if there is none."""
         return sum(self.known) / len(self.known) if self.known else None
 
     def line(self) -> str:
@@ -104,7 +104,7 @@ class Records:
         return before is not None
 
     def add(self, record: ProblemRecord) -> None:
-        """Write a record down; it is on disk when this returns."""
+        """Write a record down. It is on disk when this returns."""
         with (self.folder / RECORDS).open("ab") as stream:
             stream.write(record.line().encode(errors="backslashreplace"))  # half a surrogate pair, as JSON writes it
             stream.flush()

@@ -68,7 +68,7 @@ def pass_at_k(num_responses: int, num_right: int, k: int) -> float:
 
 
 def majority(verdicts: Sequence[Verdict]) -> float | None:
-    """Whether the answer given most often is right (self-consistency, arXiv 2203.11171); None if nobody gave one.
+    """Whether the answer given most often is right (self-consistency, arXiv 2203.11171). None if nobody gave one.
 
     All right answers count as the same answer, wrong ones by their text; a response without an answer, or with an unknown
     verdict, has no vote. Of answers that are given equally often one is drawn: its share of being right is returned.
@@ -152,7 +152,7 @@ def _problem_bootstrap(values: Sequence[float]) -> tuple[float, float]:
 def bootstrap(
     values_NM: Array, resamples: int, *, level: float = 0.95, method: Literal["BCa", "percentile"] = "BCa"
 ) -> tuple[Array, Array]:
-    """Ends of the intervals of the means of columns, by resampling rows; not finite where the method has no value.
+    """Ends of the intervals of the means of columns, by resampling rows. Not finite where the method has no value.
 
     The draws have a fixed seed, so the same values always have the same interval.
     """

@@ -67,26 +67,26 @@ def answer_likelihoods(
 
 
 def answer_begins(text: str, extracted: str | None, answer: str) -> int:
-    r"""Where the answer of a response begins: the last place of the extracted answer, else of the right one, else its end.
+    r"""Where the answer of a response begins: the last occurrence of the extracted answer, else of the right one, else its end.
 
-    A place where the text stands alone is preferred to one inside a longer word or number.
+    One that stands alone is preferred to one inside a longer word or number.
 
     >>> answer_begins(r"1032 = \boxed{10}", "10", "1032"), answer_begins("it is 1032.", None, "1032"), answer_begins("no", None, "1")
     (14, 6, 2)
     """
 
     def last(wanted: str) -> int | None:
-        places = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(wanted)}(?!\w)", text)]
-        return places[-1] if places else None
+        offsets = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(wanted)}(?!\w)", text)]
+        return offsets[-1] if offsets else None
 
-    place = None
+    offset = None
     if extracted:
-        place = last(extracted)
-        if place is None and extracted in text:
-            place = text.rindex(extracted)
-    if place is None and answer:
-        place = last(answer)
-    return len(text) if place is None else place
+        offset = last(extracted)
+        if offset is None and extracted in text:
+            offset = text.rindex(extracted)
+    if offset is None and answer:
+        offset = last(answer)
+    return len(text) if offset is None else offset
 
 
 def with_answer(policy: Policy, rollout: Rollout, begin: int, answer: str) -> tuple[list[int], list[int]]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..algo.objective import loss_denominator
-from ..model.policy import Policy
+from ..model.policy import Layout, Policy
 from ..types import Group, MicroBatch
+
+LITTLE_PADDING = 256
+"""Tokens of padding in a micro-batch that cost less than another micro-batch would, and ..."""
+SHARE_OF_PADDING = 0.05
+"""... the share of it that may be padding where it is large."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,64 +59,91 @@ class Batch:
         return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
 
     def split(
-        self, tokens_per_microbatch: int, *, whole_groups: bool = False, share_prompts: bool = False
+        self, tokens_per_microbatch: int, *, whole_groups: bool = False, layout: Layout = "rows"
     ) -> list[MicroBatch]:
-        """Micro-batches of at most so many tokens, padding included, the longest rows first.
+        """Micro-batches for which the model computes at most so many tokens, in time linear in the rows.
 
-        Rows of like length go together, or, where that makes fewer tokens, those of a group, whose prompt then counts once.
+        Rows of like length go together where they are padded, and those of a group where their prompt then counts once.
 
         Args:
             tokens_per_microbatch: the budget. A row longer than it goes alone; so does a group, where groups stay whole.
             whole_groups: never part the rows of a group.
-            share_prompts: the model computes a prompt once for all rows of a micro-batch that have it.
+            layout: what the model computes for a micro-batch, see `Policy.layout`.
         """
         by_length = sorted(self.rows, key=len, reverse=True)
         groups: dict[int, list[Row]] = {}
         for row in by_length:
             groups.setdefault(row.group, []).append(row)
-        orders = [[[row] for row in by_length]]
-        if whole_groups:
-            orders = [list(groups.values())]
-        elif share_prompts:
-            orders.append([[row] for rows in groups.values() for row in rows])
-        packed = [_pack(units, tokens_per_microbatch, share_prompts) for units in orders]
-        fewest = min(packed, key=lambda parts: sum(part.tokens(share_prompts) for part in parts))
+        by_group = [[row] for rows in groups.values() for row in rows]
+        orders = {"rows": [[[row] for row in by_length]], "packed": [by_group]}
+        orders["shared"] = [*orders["rows"], by_group]
+        chosen = [list(groups.values())] if whole_groups else orders[layout]
+        packed = [_pack(units, tokens_per_microbatch, layout) for units in chosen]
+        fewest = min(packed, key=lambda parts: sum(part.size.tokens(layout) for part in parts))
         return [pad(part.rows) for part in fewest]
+
+
+class _Size(NamedTuple):
+    """What it takes to tell how many tokens some rows are, padded or not; `prompts` are distinct ones."""
+
+    num_rows: int
+    num_prompts: int
+    row_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    longest_row: int
+    longest_prompt: int
+    longest_completion: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], known: Collection[int] = ()) -> _Size:
+        """The size of rows, beside prompts that are there already."""
+        whole, completions = [len(row) for row in rows], [len(row.completion_ids) for row in rows]
+        prompts = {id(row.prompt_ids): len(row.prompt_ids) for row in rows}  # rollouts of a group hold the same tensor
+        new = [length for key, length in prompts.items() if key not in known]
+        return cls(
+            len(rows), len(new), sum(whole), sum(new), sum(completions),
+            max(whole), max(prompts.values()), max(completions),
+        )  # fmt: skip
+
+    def __add__(self, other: _Size) -> _Size:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pairs = list(zip(self, other, strict=True))
+        return _Size(*map(sum, pairs[:5]), *map(max, pairs[5:]))
+
+    def tokens(self, layout: Layout) -> int:
+        """What the model computes, padding included."""
+        whole = self.num_rows * self.longest_row
+        shared = self.num_prompts * self.longest_prompt + self.num_rows * self.longest_completion
+        return {"rows": whole, "shared": min(whole, shared), "packed": self.own(layout)}[layout]
+
+    def own(self, layout: Layout) -> int:
+        """The same without padding."""
+        return self.row_tokens if layout == "rows" else self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(slots=True)
 class _Part:
-    """Rows of a micro-batch to be: which prompts they have, and the longest row, prompt and completion."""
+    """A micro-batch to be, and the prompts that it has."""
 
     rows: list[Row]
+    size: _Size
     prompts: set[int]
-    longest: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, rows: list[Row]) -> _Part:
-        lengths = [(len(row), len(row.prompt_ids), len(row.completion_ids)) for row in rows]
-        prompts = {id(row.prompt_ids) for row in rows}  # rollouts of a group hold the same tensor
-        return cls(rows, prompts, tuple(map(max, zip(*lengths, strict=True))))  # pyright: ignore[reportArgumentType]
-
-    def __add__(self, other: _Part) -> _Part:
-        longest = tuple(map(max, self.longest, other.longest))
-        return _Part(self.rows + other.rows, self.prompts | other.prompts, longest)  # pyright: ignore[reportArgumentType]
-
-    def tokens(self, share_prompts: bool) -> int:
-        """What the model computes, padding included."""
-        row, prompt, completion = self.longest
-        whole = len(self.rows) * row
-        return min(whole, len(self.prompts) * prompt + len(self.rows) * completion) if share_prompts else whole
 
 
-def _pack(units: Sequence[list[Row]], budget: int, share_prompts: bool) -> list[_Part]:
-    """In this order, each unit into the last part if that stays within the budget, else into a new one."""
+def _pack(units: Sequence[list[Row]], budget: int, layout: Layout) -> list[_Part]:
+    """In this order, each unit into the last part if that stays within the budget and makes little padding, else into a new one."""
     parts: list[_Part] = []
-    for unit in map(_Part.of, units):
-        if parts and (joined := parts[-1] + unit).tokens(share_prompts) <= budget:
-            parts[-1] = joined
-        else:
-            parts.append(unit)
+    for unit in units:
+        if parts:
+            part = parts[-1]
+            size = part.size + _Size.of(unit, part.prompts)
+            tokens = size.tokens(layout)
+            if tokens <= budget and tokens - size.own(layout) <= max(LITTLE_PADDING, tokens * SHARE_OF_PADDING):
+                part.rows += unit
+                part.size = size
+                part.prompts |= {id(row.prompt_ids) for row in unit}
+                continue
+        parts.append(_Part([*unit], _Size.of(unit), {id(row.prompt_ids) for row in unit}))
     return parts
 
 
@@ -147,7 +180,7 @@ def collate(
 def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
     """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
     logprobs: dict[int, Tensor] = {}
-    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch, share_prompts=policy.shares_prompts):
+    for microbatch in Batch.numbered(rows).split(tokens_per_microbatch, layout=policy.layout):
         logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0))
     return [logprobs[number] for number in range(len(rows))]
 

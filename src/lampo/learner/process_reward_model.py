@@ -100,8 +100,8 @@ class ProcessRewards:
         """Move the model by one step; its log-probabilities before it, and what to log."""
         logprobs: dict[int, Tensor] = {}
         loss, num_foretold = 0.0, 0
-        share = self._model.shares_prompts
-        for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch, share_prompts=share):
+        layout = self._model.layout
+        for microbatch in Batch.numbered(rows).split(self._tokens_per_microbatch, layout=layout):
             microbatch = microbatch.to(self._model.device)
             logprobs_NT, _ = self._model.token_logprobs(microbatch, temperature=1.0)
             numbers = microbatch.row_ids_N.tolist()

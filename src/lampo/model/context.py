@@ -43,10 +43,10 @@ def context_of(config: Any) -> Context:
     return Context(
         change,
         length,
-        f"Of the model's {length} positions only the first {change} are used here: its longrope embedding rotates a longer row by "
-        "other factors, so that the log-probabilities it was sampled with would not be those of the update, nor those of "
-        f"shorter rows beside it. Keep prompt and sampling.max_new_tokens together within {change}; to measure longer "
-        "responses, lampo eval --backend vllm, or a server.",
+        f"Of the model's {length} positions only the first {change} are used here. Its longrope embedding rotates a longer row by "
+        "other factors. Such a row would be sampled with other log-probabilities than those of the update. "
+        f"Keep prompt and sampling.max_new_tokens together within {change}. To measure longer "
+        "responses, use lampo eval --backend vllm, or a server.",
     )
 
 

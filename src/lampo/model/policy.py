@@ -5,23 +5,27 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..config.schema import LoraOptions, ModelOptions, TrainConfig
 from ..seeds import derive_seed
 from ..types import LampoError, MicroBatch
 from .context import Context, context_of
 from .logprobs import linear_logprobs
+from .packing import Packing, checkpoint_contexts, packed_attention
 from .pretrained import decode, encode, find_unfit, from_scratch, load_pretrained
 from .token_spans import TokenSpans
+
+Layout = Literal["packed", "shared", "rows"]
+"""What a model computes for a micro-batch, see `Policy.layout`."""
 
 ALIGNMENT = 64
 """Bytes: where torch lets the tensors begin that it allocates on the CPU."""
@@ -90,7 +94,7 @@ class Policy:
         if options.gradient_checkpointing:
             # the second is its name in older releases of transformers
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            enable({"use_reentrant": False, "context_fn": partial(checkpoint_contexts, model)})
         if unfit := find_unfit(model, tokenizer):
             raise LampoError(
                 f"Cannot use the model {options.path or 'of model.config'}: {unfit} (model.path, model.tokenizer)."
@@ -175,10 +179,13 @@ class Policy:
 
     def _states_before(self, batch: MicroBatch, rows: Tensor, columns: Tensor) -> Tensor:
         """(M, D) hidden states from which the completion tokens at (rows, columns) are predicted."""
+        if self.layout == "packed":
+            packing = Packing.of(batch)
+            return self._packed_states(packing).index_select(0, packing.before_NT[rows, columns])
         first_ids, prompt_of_N = batch.first_ids_N.unique(return_inverse=True)
         lengths_P, (N, T) = batch.prompt_lengths[first_ids], batch.mask_NT.shape
         L = int(lengths_P.max())
-        if not self.shares_prompts or len(first_ids) * L + N * T >= batch.input_ids.numel():
+        if self.layout == "rows" or len(first_ids) * L + N * T >= batch.input_ids.numel():
             hidden = self.hidden_states(batch.input_ids, attention_mask=batch.attention_mask)
             return hidden[rows, batch.prompt_lengths[rows] + columns - 1]
         # each prompt once, padded on the left; then all completions behind its keys and values
@@ -197,16 +204,51 @@ class Policy:
             states = torch.cat([states, behind], 1)
         return states[rows, columns]
 
-    @cached_property
-    def shares_prompts(self) -> bool:
-        """Whether rows can go on from the keys and values of their prompt.
+    def _packed_states(self, packing: Packing) -> Tensor:
+        """(M, D) hidden states of all tokens of a packing."""
+        with packed_attention(self.core):
+            return self.hidden_states(packing.ids[None], position_ids=packing.positions[None], packing=packing)[0]
 
-        Not where a layer keeps something else (a sliding window, a recurrent state), nor under gradient checkpointing, which
-        computes layers a second time and keeps nothing.
+    @cached_property
+    def layout(self) -> Layout:
+        """What is computed for a micro-batch.
+
+        packed: no padding, and each prompt once. On the CPU, for models whose attention is transformers' sdpa or is sdpa's equal.
+        shared: each prompt once, its rows go on from its keys and values. Not where a layer keeps something else (a sliding window),
+            nor under gradient checkpointing, which computes layers a second time and keeps nothing.
+        rows: all rows, padded to the longest.
         """
+        if self.device.type == "cpu" and self.core.config._attn_implementation == "sdpa" and self._packs():
+            return "packed"
         layers = DynamicCache(config=self.core.config).layers
-        recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.core.modules())
-        return not recomputed and all(type(layer) is DynamicLayer for layer in layers)
+        plain = not self._recomputes and all(type(layer) is DynamicLayer for layer in layers)
+        return "shared" if plain else "rows"
+
+    @property
+    def _recomputes(self) -> bool:
+        """Whether layers are computed a second time in the backward pass."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.core.modules())
+
+    @torch.no_grad()
+    def _packs(self) -> bool:
+        """Whether two packed rows come out as they do alone: a model may have an attention of its own, or not know of ours."""
+        layers = DynamicCache(config=self.core.config).layers
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+            return False
+        training = self.model.training
+        self.model.eval()
+        try:
+            packing, rows = Packing.example(self.device)
+            states = self._packed_states(packing)
+            alone = [self.hidden_states(packing.ids[row][None])[0] for row in rows]
+            near = [
+                torch.allclose(states[row], each, rtol=0.05, atol=0.05) for row, each in zip(rows, alone, strict=True)
+            ]
+            return all(near)
+        except Exception:  # whatever a model makes of an argument that it does not know
+            return False
+        finally:
+            self.model.train(training)
 
     @torch.no_grad()
     def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> Tensor:
@@ -259,8 +301,8 @@ class Policy:
         plain = torch.equal(logits.float(), ramp.float()) and torch.allclose(seen[0], ours, rtol=1e-2, atol=1e-2)
         if not plain:
             raise LampoError(
-                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale), "
-                "which is not supported: choose a model whose logits are the head's output."
+                f"{type(self.core).__name__} changes its logits after the language-model head (a soft cap or a scale). "
+                "That is not supported. Choose a model whose logits are the head's output."
             )
         return head
 

@@ -33,6 +33,7 @@ from ..store.checkpoints import is_run, model_of_run
 from ..store.files import write_folder
 from ..store.lock import lock
 from ..store.text import writable
+from ..tasks.hub import hub_failure
 from ..types import LampoError
 
 logger = logging.getLogger("lampo")
@@ -268,6 +269,8 @@ def resolve_path(path: str) -> str:
         beside = [str(each) for each in folder.parent.iterdir() if is_run(each)]
         if beside:  # no name on the hub, which would be asked for half a minute
             raise LampoError(f"There is no run or model {path} (model.path).{did_you_mean(path, beside)}")
+    if not folder.exists():
+        hub_failure()
     if is_run(folder):
         model = model_of_run(folder)
         logger.info("%s is a run: taking its %s", path, model.relative_to(folder))

@@ -1,4 +1,4 @@
-"""Verdicts and texts -> rewards, one reward per file; no torch.
+"""Verdicts and texts -> rewards, one reward per file. No torch.
 
 A recipe lists them: `rewards: [{name: verifier}, {name: rouge_l, weight: 0.2}]`. A new one is a file here and a line in REWARDS.
 """

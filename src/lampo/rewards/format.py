@@ -22,7 +22,7 @@ class FormatReward(RewardOptions):
     name: Literal["format"] = "format"
     """Selects this reward."""
     pattern: str
-    """A regular expression of Python that the whole response must match. `.` also matches the end of a line; white space around
+    """A regular expression of Python that the whole response must match. `.` also matches the end of a line. White space around
     the response is left out."""
 
     @field_validator("pattern")

@@ -1,4 +1,4 @@
-"""RLPR's reward: how much likelier a response makes the reference answer (arXiv 2506.18254); `learner` computes it."""
+"""RLPR's reward: how much likelier a response makes the reference answer (arXiv 2506.18254). `learner` computes it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class LikelihoodReward(RewardOptions):
     name: Literal["likelihood"] = "likelihood"
     """Selects this reward."""
     credit: Literal["response", "reasoning"] = "response"
-    """Whose tokens the update credits: those of the whole response (RLPR), or those before its answer, on which alone the likelihood
-    depends: the same gradient in expectation, and far less noise."""
+    """Whose tokens the update credits. response: all of them (RLPR). reasoning: those before the answer, on which alone the likelihood
+    depends. The gradient is the same in expectation, with far less noise."""
 
     def values(self, responses: Responses) -> list[float | None]:
         """See `RewardOptions.values`."""

@@ -23,13 +23,13 @@ class PythonReward(RewardOptions):
     none_is_unknown: ClassVar[bool] = True
 
     name: Literal["python"] = "python"
-    """Selects this reward; "python:module.function" is short for it and its `function`."""
+    """Selects this reward. "python:module.function" is short for it and its `function`."""
     function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     batch: bool = False
-    """Call it once with the lists of all responses to a problem, as f(completions, answers, **fields); it returns a list."""
+    """Call it once with the lists of all responses to a problem, as f(completions, answers, **fields). It returns a list."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function; other keys of the section are put here too."""
+    """Keyword arguments of the function. Other keys of the section are put here too."""
 
     @property
     def title(self) -> str:
@@ -51,7 +51,7 @@ class PythonReward(RewardOptions):
             offered = {key: [value] * G for key, value in same.items()} | {key: list(row) for key, row in each.items()}
             said = call_own(function, what, given, offered | self.options)
             if not isinstance(said, Sequence) or len(said) != G:
-                raise LampoError(f"{what} returned {said!r:.80}; with `batch` it must return a list of {G} numbers.")
+                raise LampoError(f"{what} returned {said!r:.80}. With `batch` it must return a list of {G} numbers.")
         else:
             said = []
             for index, text in enumerate(responses.texts_G):
@@ -72,10 +72,10 @@ class PythonReward(RewardOptions):
             number = float(value)
         except (TypeError, ValueError):
             raise LampoError(
-                f"The reward {self.function} returned {value!r:.80}; it must return a number, or None for unknown."
+                f"The reward {self.function} returned {value!r:.80}. It must return a number, or None for unknown."
             ) from None
         if not math.isfinite(number):
             raise LampoError(
-                f"The reward {self.function} returned {number}; it must return a finite number, or None for unknown."
+                f"The reward {self.function} returned {number}. It must return a finite number, or None for unknown."
             )
         return number

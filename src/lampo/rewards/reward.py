@@ -24,7 +24,7 @@ class Responses:
         verdicts_G: what the verifier says of them.
         num_tokens_G: their lengths.
         max_new_tokens: the greatest length that they could have had.
-        likelihoods_G: how much likelier they make the reference answer; None where no reward asks for it.
+        likelihoods_G: how much likelier they make the reference answer. None where no reward asks for it.
     """
 
     problem: Problem
@@ -39,7 +39,7 @@ class RewardOptions(Options):
     """A reward: its settings, and the pure function of responses that they make. The total is the sum of weight times value."""
 
     none_is_unknown: ClassVar[bool] = False
-    """What None means: the reward cannot tell, and the rollout is left out of the update; or it does not apply, and adds nothing."""
+    """Whether None means that the reward cannot tell, and the rollout is left out of the update. Else it adds nothing."""
 
     if TYPE_CHECKING:
         name: Any  # a Literal in each reward: what a recipe selects it by

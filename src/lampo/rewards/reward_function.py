@@ -199,7 +199,7 @@ def _of_options(chosen: RewardOptions, column: str | None, max_completion_length
 
 
 def _row(columns: dict[str, Any], row: int, length: int) -> dict[str, Any]:
-    """One value of each column; TRL also passes things that are no columns, such as its state."""
+    """One value of each column. TRL also passes things that are no columns, such as its state."""
     lists = {
         name: value for name, value in columns.items() if isinstance(value, Sequence) and not isinstance(value, str)
     }
@@ -222,6 +222,6 @@ def _column(columns: dict[str, Any], usual: Sequence[str]) -> Sequence[Any]:
             return columns[name]
     own = sorted(set(columns) - TRL_GIVES)
     raise KeyError(
-        f"the data set has no column {' or '.join(map(repr, usual))}; it has: {', '.join(own)}. "
+        f"the data set has no column {' or '.join(map(repr, usual))}. It has: {', '.join(own)}. "
         "Name the one with the answers: reward_function(..., column=NAME)"
     )

@@ -17,7 +17,7 @@ _THOUGHT = re.compile(rf"{THOUGHT_BEGIN}(.*?)(?:{THOUGHT_END}|\Z)", re.DOTALL)
 
 
 class RougeLReward(RewardOptions):
-    """ROUGE-L F1 of the response against the reference solution, from 0 to 1; a problem without one has no such reward.
+    """ROUGE-L F1 of the response against the reference solution, from 0 to 1. A problem without one has no such reward.
 
     That it is added to correctness is LamPO (arXiv 2605.21235), as its readers report it. The weight, the tokens and the scope are this
     project's choice.
@@ -69,7 +69,7 @@ def rouge_l(candidate_tokens: Sequence[Hashable], reference_tokens: Sequence[Has
 
 
 def rouge_tokens(text: str) -> list[str]:
-    r"""The tokens that the ROUGE-L reward compares: words, single digits, single symbols; white space is left out.
+    r"""The tokens that the ROUGE-L reward compares: words, single digits, single symbols. White space is left out.
 
     A digit stands for itself, so that 1032 against 1033 earns three quarters, and the working of a character-level
     model ("7+5=12" has no white space) is compared figure by figure. Symbols are kept and capitals stay capitals,
@@ -83,7 +83,7 @@ def rouge_tokens(text: str) -> list[str]:
 
 
 def reasoning_trace(text: str) -> str:
-    """The thought of a response: the text between <think> and </think>; of several thoughts, one a line.
+    """The thought of a response: the text between <think> and </think>. Of several thoughts, one a line.
 
     A first </think> without its <think> ends a thought that the prompt began; a last <think> without its </think> runs
     to the end. Without tags there is no thought.

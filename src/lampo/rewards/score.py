@@ -62,7 +62,7 @@ def score(
 
 
 def add_up(rewards: Sequence[RewardOptions], responses: Responses) -> tuple[list[dict[str, float | None]], list[float]]:
-    """Every reward of every response by its title, and the totals; NaN where a reward cannot tell."""
+    """Every reward of every response by its title, and the totals. NaN where a reward cannot tell."""
     parts_G: list[dict[str, float | None]] = [{} for _ in responses.texts_G]
     totals_G = [0.0] * len(responses.texts_G)
     for reward in rewards:

@@ -23,10 +23,10 @@ class VerifierReward(RewardOptions):
     false_negatives: float = Field(default=0.0, ge=0, le=1)
     """Share of the right answers that are rewarded as wrong."""
     errors: Literal["persistent", "independent"] = "persistent"
-    """persistent: an answer of a problem is always judged alike, as by a wrong verifier; independent: each response for itself."""
+    """persistent: an answer of a problem is always judged alike, as by a wrong verifier. independent: each response for itself."""
 
     def values(self, responses: Responses) -> list[float | None]:
-        """See `RewardOptions.values`; None where the verdict is unknown."""
+        """See `RewardOptions.values`. None where the verdict is unknown."""
         if not self.false_positives and not self.false_negatives:
             return [verdict.value for verdict in responses.verdicts_G]
         return [

@@ -1,1 +1,1 @@
-"""What lies on disk: whole or absent, and read back; no torch."""
+"""What lies on disk: whole or absent, and read back. No torch."""

@@ -75,7 +75,7 @@ def is_run(folder: Path) -> bool:
 
 
 def model_folder(run: Path) -> Path:
-    """Where a run keeps its model at its end; a run that goes on deletes it with the next checkpoint."""
+    """Where a run keeps its model at its end. A run that goes on deletes it with the next checkpoint."""
     return run / "model"
 
 
@@ -108,7 +108,7 @@ def read_position(checkpoint: Path) -> Position:
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
-    """Checkpoints in order; half-written ones have another name."""
+    """Checkpoints in order. Half-written ones have another name."""
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=checkpoint_order)

@@ -24,7 +24,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None], *, checksums: bool = True) -> None:
-    """Have `fill` write a folder of another name, add checksums of its files, sync and rename; nothing is left if it fails.
+    """Have `fill` write a folder of another name, add checksums of its files, sync and rename. Nothing is left if it fails.
 
     Args:
         path: the folder.

@@ -29,7 +29,7 @@ class Lock:
         self._close = weakref.finalize(self, os.close, handle)
 
     def release(self) -> None:
-        """Let others in; a second time does nothing."""
+        """Let others in. A second time does nothing."""
         self._close()
 
     def __enter__(self) -> Lock:

@@ -64,7 +64,7 @@ def find_metrics_damage(file: Path, num_bytes: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """One measure before and after training, formatted, so that console and page say the same; "" where unmeasured."""
+    """One measure before and after training, formatted, so that console and page say the same. "" where unmeasured."""
 
     measure: str
     before: str

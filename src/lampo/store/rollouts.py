@@ -15,6 +15,7 @@ import gzip
 import json
 import math
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ Record = dict[str, Any]
 
 HALF_ESCAPED = "backslashreplace"
 """How half a surrogate pair, from a verifier of the user's own for example, is written: as JSON writes it."""
+NO_GROUP = (LookupError, TypeError, AttributeError, OverflowError)
+"""What is raised where an object of a shard is no group: a missing part, another type, a number of hundreds of digits."""
+LETTERS = {"right": "r", "wrong": "w", "unknown": "u"}
 PROMPT_HEAD = 1_000
 """Characters of a prompt that the index keeps, and a search looks at."""
 
@@ -147,8 +151,8 @@ def entry(group: Record) -> Entry:
     totals, lengths = numbers("total"), numbers("length")
     return Entry(
         id=str(problem["id"]),
-        prompt=problem["prompt"][:PROMPT_HEAD],
-        verdicts="".join(rollout["status"][0] for rollout in rollouts),
+        prompt=str(problem["prompt"])[:PROMPT_HEAD],
+        verdicts="".join(LETTERS[rollout["status"]] for rollout in rollouts),
         cut=sum(not rollout.get("finished", True) for rollout in rollouts),
         reward=_mean(totals),
         spread=_rounded(max(totals) - min(totals)) if len(totals) > 1 else None,
@@ -172,14 +176,19 @@ def read_index(
         read.
     """
     folder = run / "rollouts"
-    signatures = {step: _signature(shard_path(run, step)) for step in rollout_steps(run)}
+    signatures: dict[int, str] = {}
+    complaints: list[str] = []
+    for step in rollout_steps(run):
+        try:
+            signatures[step] = _signature(shard_path(run, step))
+        except OSError as error:
+            complaints.append(f"{shard_path(run, step)} cannot be read: {_what_it_is(shard_path(run, step), error)}")
     found = {step: value for step, value in (known or {}).items() if signatures.get(step) == value[0]}
     if len(found) < len(signatures):
         for line in _index_lines(folder):
             if line.step not in found and signatures.get(line.step) == line.signature:
                 found[line.step] = line.signature, line.groups
     lacking = [step for step in signatures if step not in found]
-    complaints: list[str] = []
     read: list[_IndexLine] = []
     if lacking and tell is not None:
         tell(len(lacking))
@@ -188,8 +197,9 @@ def read_index(
             read.append(_IndexLine(step, signatures[step], [entry(group) for group in read_groups(run, step)]))
         except LampoError as error:
             complaints.append(str(error))
-        except (KeyError, TypeError, AttributeError):
-            complaints.append(f"{shard_path(run, step)} does not hold the groups of a training step")
+        except NO_GROUP as error:
+            why = f" ({error})" if isinstance(error, OverflowError) else ""
+            complaints.append(f"{shard_path(run, step)} does not hold the groups of a training step{why}")
     found |= {line.step: (line.signature, line.groups) for line in read}
     with suppress(OSError):  # a run that may only be read is read again each time
         _append(folder, read)
@@ -227,13 +237,17 @@ def _index_lines(folder: Path) -> Iterator[_IndexLine]:
             values = json.loads(line)
             groups = [Entry(*(group[name] for name in names)) for group in values["groups"]]
             yield _IndexLine(values["step"], values["signature"], groups)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
 
 
 def _signature(shard: Path) -> str:
-    """Size and checksum of a shard, without reading it."""
-    with shard.open("rb") as stream:
+    """Size and checksum of a shard, without reading it.
+
+    Raises:
+        OSError: it is not there, or no file.
+    """
+    with open(shard, "rb", opener=_open_file) as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 8))
         return f"{size}:{stream.read(8).hex()}"
@@ -244,12 +258,34 @@ def _opened(run: Path, step: int) -> Iterator[Iterator[str]]:
     """The lines of a shard; what goes wrong while they are read and parsed is told as damage."""
     path = shard_path(run, step)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
+        with open(path, "rb", opener=_open_file) as file, gzip.open(file, "rt", encoding="utf-8") as lines:
             yield iter(lines)
-    except FileNotFoundError as error:
-        raise LampoError(f"{path} does not exist: the rollouts of step {step} were not kept") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except RecursionError as error:
+        raise LampoError(f"{path} cannot be read: it is nested too deeply") from error
+    except (gzip.BadGzipFile, EOFError, ValueError, zlib.error) as error:
         raise LampoError(f"{path} cannot be read ({error}): it was probably cut short; delete it") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise LampoError(f"{path} does not exist: the rollouts of step {step} were not kept") from error
+        raise LampoError(f"{path} cannot be read: {_what_it_is(path, error)}") from error
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open what is a file: a pipe would be waited for."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is no file")
+    return handle
+
+
+def _what_it_is(path: Path, error: OSError) -> str:
+    """Why a shard cannot be opened."""
+    if path.is_dir():
+        return "it is a folder"
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which is not there"
+    return error.strerror or str(error)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -69,7 +69,7 @@ TASKS: dict[str, type[TaskOptions]] = {
     "aime25": Aime25Options,
     "gpqa_diamond": GpqaDiamondOptions,
 }
-"""All tasks by name; the first line of a class's docstring says what it is."""
+"""All tasks by name. The first line of a class's docstring says what it is."""
 
 __all__ = [
     "TASKS",

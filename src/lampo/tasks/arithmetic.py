@@ -34,13 +34,13 @@ class ArithmeticOptions(TaskOptions):
     multiplier_digits: int = Field(default=1, ge=1, le=100)
     """Digits of the second factor: exactly this many."""
     num_train: int = Field(default=20_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
-    """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
+    """Problems to measure on, from the tenth that is never trained on. Fewer if there are not so many."""
     demonstration_noise: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a mistake in each column of the solutions that the warm start imitates; the references stay right."""
+    """Probability of a mistake in each column of the solutions that the warm start imitates. The references stay right."""
     demonstration_mistake: Literal["slip", "forgotten_carry"] = "slip"
-    """slip: any other result. forgotten_carry: nothing is carried where something should be; above 1/2 the mistake is the likely thing."""
+    """slip: any other result. forgotten_carry: nothing is carried where something should be. Above 1/2 the mistake is the likelier."""
     seed: int = 0
     """Chooses the problems, and the mistakes."""
 
@@ -89,7 +89,7 @@ def _as_is(result: int, largest: int) -> tuple[int, int]:
 
 
 def worked_solution(operation: Operation, a: int, b: int, write: Write = _as_is) -> str:
-    r"""The working of a sum or product, a line for each column from the right, the carry first; last the answer alone.
+    r"""The working of a sum or product, a line for each column from the right, the carry first. The answer alone comes last.
 
     A product is a partial product for each digit of b, its value, and its sum with those before it.
     `write` may put down another result for a column, or carry another digit: all that follows then builds on that.
@@ -114,16 +114,16 @@ def _add(a: int, b: int, write: Write) -> tuple[list[str], int]:
 def _multiply(a: int, b: int, write: Write) -> tuple[list[str], int]:
     lines: list[str] = []
     result = 0
-    for place, y in enumerate(reversed(str(b))):
+    for position, y in enumerate(reversed(str(b))):
         columns = [(f"{x}*{y}", int(x) * int(y)) for x in reversed(str(a))]
         partial_lines, partial = _work(columns, LARGEST_PRODUCT_COLUMN, write)
-        partial *= 10**place
+        partial *= 10**position
         lines += partial_lines
         if len(str(b)) > 1:
             lines.append(f"={partial}")
-        sum_lines, result = _add(result, partial, write) if place > 0 else ([], partial)
+        sum_lines, result = _add(result, partial, write) if position > 0 else ([], partial)
         lines += sum_lines
-        if 0 < place < len(str(b)) - 1:
+        if 0 < position < len(str(b)) - 1:
             lines.append(f"={result}")
     return lines, result
 
@@ -135,10 +135,10 @@ def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[l
     """
     lines: list[str] = []
     carry = result = 0
-    for place, (text, value) in enumerate(columns):
+    for position, (text, value) in enumerate(columns):
         written, carried = write(carry + value, largest)
         lines.append(f"{carry}+{text}={written:02d}")
-        result += written % 10 * 10**place
+        result += written % 10 * 10**position
         carry = carried
     return lines, result + carry * 10 ** len(columns)
 

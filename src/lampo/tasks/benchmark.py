@@ -20,7 +20,7 @@ class ProblemColumns(Columns):
 
 
 class MathBenchmark(TaskOptions):
-    """A benchmark whose answers are compared as mathematics; each has a name and an address on the hub."""
+    """A benchmark whose answers are compared as mathematics. Each has a name and an address on the hub."""
 
     split: ClassVar[str] = "test"
     """Of the data set on the hub."""
@@ -32,7 +32,7 @@ class MathBenchmark(TaskOptions):
     """Names of the columns."""
 
     def load(self) -> Task:
-        """Read the problems; there is nothing to train on.
+        """Read the problems. There is nothing to train on.
 
         Raises:
             LampoError: the hub cannot be reached, or the file or a column is missing.

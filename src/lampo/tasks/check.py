@@ -21,7 +21,7 @@ class AnswerCheck:
         num_uncheckable: how many have a verifier for which no right response can be written down, such as tests of programs.
         num_spared: how many were not judged because each takes a worker, and others stand for them.
         failing: those that are not right by their verifier, with what it says.
-        remedy: what to do, where that is all of them; else "".
+        remedy: what to do, where that is all of them, else "".
     """
 
     num_checked: int

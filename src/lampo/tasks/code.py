@@ -19,25 +19,25 @@ from .task import Task, TaskOptions
 Row = Mapping[str, Any]
 HELDOUT_FRACTION = 0.05
 MOST_TESTS = 20
-"""Tests of a problem that are used, the first ones; each costs one run of the program."""
+"""Tests of a problem that are used, the first ones. Each costs one run of the program."""
 
 
 class CodeTaskOptions(TaskOptions):
-    """Programming problems with tests, in the formats of open-r1, TACO, APPS and PRIME's Eurus; needs the sandbox."""
+    """Programming problems with tests, in the formats of open-r1, TACO, APPS and PRIME's Eurus. Needs the sandbox."""
 
     name: Literal["code"] = "code"
     """Selects this task."""
     path: str = "open-r1/verifiable-coding-problems-python"
-    """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
+    """Data set on the Hugging Face hub. It is streamed, and only as far as it is needed."""
     file: str | None = None
     """Local data in one of these formats, instead of the hub: JSONL, Parquet, or a dataset folder."""
     num_train: int = Field(default=10_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
 
     def load(self) -> Task:
-        """Read the problems; a solution, where there is one, is the reference.
+        """Read the problems. A solution, where there is one, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, the format is not known, or no row can be used.
@@ -59,7 +59,7 @@ class CodeTaskOptions(TaskOptions):
             if read is None:
                 raise LampoError(
                     f"{source}, row {number}: not in a format of programming problems that is known. It has the columns "
-                    f"{', '.join(row)}; known are verification_info (open-r1), input_output (TACO, APPS) and "
+                    f"{', '.join(row)}. Known are verification_info (open-r1), input_output (TACO, APPS) and "
                     "reward_model (PRIME's Eurus)."
                 )
             try:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..messages import nearest
+from ..messages import joined, nearest
 from ..options import Options
 from ..types import LampoError, Problem
 from .files import Row
@@ -19,7 +19,7 @@ MEANINGS = {
     "reference": ("reference", "solution", "rationale", "explanation", "reasoning", "working", "response"),
     "answer": ("answer", "gold", "target", "label", "final_answer", "ground_truth", "expected", "output", "solution"),
 }
-"""What public data sets call these columns; the likelier first. `solution` is a reference before it is an answer."""
+"""What public data sets call these columns. The likelier first. `solution` is a reference before it is an answer."""
 
 ARGUMENTS = ("completion", "prompt", "answer", "reference")
 """What a reward function is given under these names, so no column of a row can be."""
@@ -71,7 +71,7 @@ def to_problems(rows: Sequence[Row], columns: Columns, *, source: str, id_prefix
 
 
 def drop_overlap(train: Sequence[Problem], heldout: Sequence[Problem], source: str) -> list[Problem]:
-    """The training problems whose prompts are not held out as well; how many were left out is reported, if any are left."""
+    """The training problems whose prompts are not held out as well. How many were left out is reported, if any are left."""
     measured = {prompt_key(problem.prompt) for problem in heldout}
     kept = [problem for problem in train if prompt_key(problem.prompt) not in measured]
     if (num_dropped := len(train) - len(kept)) and kept:  # the same file on both sides is a benchmark
@@ -100,16 +100,17 @@ def require_columns(rows: Sequence[Row], named: Mapping[str, str], source: str) 
     if not missing:
         return
     guesses = _guesses(missing, [name for name in present if name not in named])
-    lacking = ", ".join(
-        f"{name!r}" + (f" (did you mean {guesses[name]!r}?)" if name in guesses else "") for name in missing
+    lacking = joined(
+        [f"{name!r}" + (f" (did you mean {guesses[name]!r}?)" if name in guesses else "") for name in missing]
     )
-    message = f"{source} has no column {lacking}. It has: {', '.join(map(repr, present))}."
+    columns = "column" if len(missing) == 1 else "columns"
+    message = f"{source} has no {columns} {lacking}. It has: {', '.join(map(repr, present))}."
     chosen = ", ".join(f"{role}: {guesses.get(name, '...')}" for name, role in missing.items() if role)
     raise LampoError(f"{message} Name them in the recipe: task: {{columns: {{{chosen}}}}}" if chosen else message)
 
 
 def _guesses(missing: Mapping[str, str], free: list[str]) -> dict[str, str]:
-    """For a missing column the one that is spelt most like it, else one that usually means the same; none is guessed twice.
+    """For a missing column the one that is spelt most like it, else one that usually means the same. None is guessed twice.
 
     >>> _guesses({"prompt": "prompt", "answer": "answer", "why": "reference"}, ["Question", "gold", "solution"])
     {'prompt': 'Question', 'why': 'solution', 'answer': 'gold'}
@@ -125,7 +126,7 @@ def _guesses(missing: Mapping[str, str], free: list[str]) -> dict[str, str]:
 
 
 def _text(value: Any, location: str) -> str:
-    """A column's value as text; empty for null, NaN and white space."""
+    """A column's value as text. Empty for null, NaN and white space."""
     match value:
         case None:
             return ""

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..config.load import load_config
 from ..config.recipes import find_recipe
+from ..messages import names_of
 from ..types import LampoError
 from ..verify import VerifierPool, prepare_verifiers
 from . import TASKS
@@ -30,6 +31,9 @@ def list_tasks() -> None:
 def check_task(recipe: Path, settings: Sequence[str], benchmarks: str | None, data: Sequence[str]) -> None:
     """Check a recipe's answers against themselves, and its training problems against benchmarks."""
     config = load_config(find_recipe(recipe), settings)
+    named = (
+        config.decontamination.benchmarks if benchmarks is None else names_of("--benchmarks", benchmarks, list(TASKS))
+    )
     task = config.task.load()
     problems = [*task.train, *task.heldout]
     print(f"{len(task.train):,} problems to train on, {len(task.heldout):,} to measure on")
@@ -37,13 +41,12 @@ def check_task(recipe: Path, settings: Sequence[str], benchmarks: str | None, da
     with VerifierPool() as pool:
         print(check_answers(problems, config.verifier, lambda triples: pool.verify_all(triples, progress=True)))
     ngram, files = config.decontamination.ngram, config.decontamination.data | files_by_name(data)
-    named = config.decontamination.benchmarks if benchmarks is None else benchmarks.split(",")
-    for name in filter(None, map(str.strip, named)):
+    for name in named:
         heldout = load_benchmark(name, files)
         found = overlaps(task.train, heldout, ngram)
         print(
-            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems; "
-            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one"
+            f"{name}: {len(found):,} training problems share {ngram} words in a row with its {len(heldout):,} problems. "
+            f"{sum(overlap.is_copy for overlap in found):,} hold more than half of one."
         )
         for overlap in found[:3]:
             print(f"  {overlap.train.id} holds {overlap.share:.0%} of {overlap.heldout.id}: {overlap.words!r}")

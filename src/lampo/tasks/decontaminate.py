@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..types import Problem
 
 NGRAM = 8
-"""Words in a row that two problems have to share; as in open-r1's decontamination. GPT-3 (arXiv 2005.14165) took 8 to 13,
+"""Words in a row that two problems have to share. As in open-r1's decontamination. GPT-3 (arXiv 2005.14165) took 8 to 13,
 by data set, and lm-evaluation-harness 13."""
 
 _WORD = re.compile(r"[^\W_]+")
@@ -42,7 +42,7 @@ class Overlap:
 
 
 def overlaps(train: Iterable[Problem], heldout: Sequence[Problem], ngram: int = NGRAM) -> list[Overlap]:
-    r"""The training problems that share `ngram` words in a row with a problem that is measured on; the worst first.
+    r"""The training problems that share `ngram` words in a row with a problem that is measured on. The worst first.
 
     Words are runs of letters and digits in small letters, so punctuation, white space and the signs of LaTeX do not
     matter: `\frac{1}{2}` is the words frac, 1, 2. A problem with fewer words than that overlaps only with one of the same

@@ -34,7 +34,7 @@ class Dropped:
         self.reasons[reason] += 1
 
     def once(self, problems: Iterable[Problem]) -> Iterator[tuple[str, Problem]]:
-        """Every problem under the key of its prompt; one that was asked before is left out."""
+        """Every problem under the key of its prompt. One that was asked before is left out."""
         taken: set[str] = set()
         for problem in problems:
             key = prompt_key(problem.prompt)

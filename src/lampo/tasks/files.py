@@ -25,7 +25,7 @@ Row = tuple[int, dict[str, Any]]
 
 
 def read_rows(path: str, splits: Sequence[str] = ()) -> list[Row]:
-    """Every row; see `iterate_rows`."""
+    """Every row. See `iterate_rows`."""
     return list(iterate_rows(path, splits))
 
 
@@ -78,7 +78,7 @@ def _read_lines(file: Path) -> Iterator[Row]:
         raise LampoError(f"{file}: not readable as UTF-8 text ({error}).") from None
     if replaced:
         logger.warning(
-            "%s: %d rows hold half a character, which is replaced; the first is in line %d",
+            "%s: %d rows hold half a character, which is replaced. The first is in line %d.",
             file,
             len(replaced),
             replaced[0],

@@ -26,7 +26,7 @@ SPLIT_OF_WORD = {
     }.items()
     for word in words
 }
-"""Words in the name of a file or folder that say which split it is; those of the hub."""
+"""Words in the name of a file or folder that say which split it is. Those of the hub."""
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
@@ -61,7 +61,7 @@ def split_files(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
 
 
 def _saved_splits(folder: Path) -> dict[str, list[Path]]:
-    """What `save_to_disk` wrote; nothing if it did not."""
+    """What `save_to_disk` wrote. Nothing if it did not."""
     try:
         if (folder / "state.json").is_file():
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def _saved_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def _named_splits(folder: Path) -> dict[str, list[Path]]:
-    """Files by the split that their name, or the nearest folder's above them, tells; "" where none does."""
+    """Files by the split that their name, or the nearest folder's above them, tells. "" where none does."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.rglob("*")):
         parts = file.relative_to(folder).parts

@@ -21,7 +21,7 @@ WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
 class GpqaDiamondOptions(TaskOptions):
-    """GPQA Diamond: 198 multiple-choice questions in science; gated, see the hub page."""
+    """GPQA Diamond: 198 multiple-choice questions in science. Gated, see the hub page."""
 
     name: Literal["gpqa_diamond"] = "gpqa_diamond"
     """Selects this task."""
@@ -31,7 +31,7 @@ class GpqaDiamondOptions(TaskOptions):
     """Local file in the same format (gpqa_diamond.csv), instead of the hub."""
 
     def load(self) -> Task:
-        """Read the questions; the options stand in an order that the record's id decides, the same everywhere.
+        """Read the questions. The options stand in an order that the record's id decides, the same everywhere.
 
         Raises:
             LampoError: there is no access, or a column is missing.

@@ -34,9 +34,9 @@ class Gsm8kOptions(TaskOptions):
     train: str | None = None
     """Local data to train on, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     heldout: str | None = None
-    """Local data to measure on; goes with `train`."""
+    """Local data to measure on. It goes with `train`."""
     columns: Gsm8kColumns = Gsm8kColumns()
-    """Names of the columns; with `reference`, the answer column needs no solution in it."""
+    """Names of the columns. With `reference`, the answer column needs no solution in it."""
 
     @model_validator(mode="after")
     def _both_files(self) -> Self:

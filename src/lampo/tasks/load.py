@@ -24,7 +24,7 @@ class DecontaminationOptions(Options):
     benchmarks: list[str] = Field(default_factory=list)
     """Names of the benchmarks, such as aime24. Empty: nothing is left out."""
     data: dict[str, str] = Field(default_factory=dict)
-    """Local files of benchmarks, by name; the others come from the hub."""
+    """Local files of benchmarks, by name. The others come from the hub."""
     ngram: int = Field(default=NGRAM, ge=1)
     """Words in a row that two problems have to share."""
 
@@ -80,7 +80,7 @@ def load_benchmark(name: str, data: Mapping[str, str]) -> Sequence[Problem]:
         return options.model_validate({"file": file, **columns}).load().heldout
     if "heldout" in fields:
         return options.model_validate({"train": file, "heldout": file, **columns}).load().heldout
-    raise LampoError(f"The benchmark {name} is generated; it takes no file. Leave --data {name}=... out.")
+    raise LampoError(f"The benchmark {name} is generated, so it takes no file. Leave --data {name}=... out.")
 
 
 def _usual_columns(file: str, options: type[TaskOptions]) -> dict[str, dict[str, str]]:

@@ -39,11 +39,11 @@ class MathTaskOptions(TaskOptions):
     train: str | None = None
     """Local data to train on, instead of the hub: CSV, JSONL, Parquet, or a dataset folder."""
     heldout: str | None = None
-    """Local data to measure on; goes with `train`."""
+    """Local data to measure on. It goes with `train`."""
     levels: list[int] = Field(default=[1, 2, 3, 4, 5], min_length=1)
-    """Levels of difficulty to train on, from 1 to 5; a problem without a level is kept."""
+    """Levels of difficulty to train on, from 1 to 5. A problem without a level is kept."""
     columns: ProblemColumns = ProblemColumns()
-    """Names of the columns; where there is no answer column, the answer is the last box of `solution`."""
+    """Names of the columns. Where there is no answer column, the answer is the last box of `solution`."""
 
     @model_validator(mode="after")
     def _both_files(self) -> Self:
@@ -52,7 +52,7 @@ class MathTaskOptions(TaskOptions):
         return self
 
     def load(self) -> Task:
-        """Read the problems; the solution, where there is one, is the reference.
+        """Read the problems. The solution, where there is one, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, or a file or column is missing.
@@ -90,7 +90,7 @@ class MathTaskOptions(TaskOptions):
 
 
 def _level(row: dict[str, Any]) -> int | None:
-    """The level of a row (column `level`, or `difficulty`): a number, or text such as "Level 3"; None if it has none.
+    """The level of a row (column `level`, or `difficulty`): a number, or text such as "Level 3". None if it has none.
 
     >>> _level({"level": "Level 3"}), _level({"difficulty": 2.0}), _level({"level": "Level ?"})
     (3, 2, None)

@@ -38,7 +38,7 @@ class MixOptions(TaskOptions):
     name: Literal["mix"] = "mix"
     """Selects this task."""
     parts: list[MixPart] = Field(min_length=1)
-    """The tasks: a list of {task: {name: ...}, weight: 2, verifier: {name: ...}}; weight and verifier may be left out."""
+    """The tasks: a list of {task: {name: ...}, weight: 2, verifier: {name: ...}}. Weight and verifier may be left out."""
 
     def load(self) -> Task:
         """Load all parts, and take as many training problems as there are in these proportions without repeating any.
@@ -80,7 +80,7 @@ class MixOptions(TaskOptions):
 
 
 def interleaved(parts: Sequence[Sequence[Problem]], weights: Sequence[float]) -> Iterator[Problem]:
-    """All problems of all parts; wherever one stops, the parts have been drawn on by their weights, while they last.
+    """All problems of all parts. Wherever one stops, the parts have been drawn on by their weights, while they last.
 
     >>> parts = [[Problem(f"{name}{n}", "?", "") for n in range(4)] for name in "ab"]
     >>> " ".join(problem.id for problem in interleaved(parts, [3, 1]))

@@ -1,4 +1,4 @@
-"""Mixture-of-Thoughts (open-r1, 2025): traces of a reasoning model in mathematics, science and code; LamPO's training data.
+"""Mixture-of-Thoughts (open-r1, 2025): traces of a reasoning model in mathematics, science and code. LamPO's training data.
 
 It has no column of answers and no tests: the answers are taken from the traces, so they are a model's answers that we
 have not checked, and the tests of a program are the examples in its statement.
@@ -29,7 +29,7 @@ SOURCES: dict[str, Domain] = {
     "open-r1/codeforces-cots": "code",
     "nvidia/Llama-Nemotron-Post-Training-Dataset": "science",
 }
-"""Where rows come from, by their column `source`; all others are mathematics."""
+"""Where rows come from, by their column `source`. All others are mathematics."""
 
 HELDOUT_FRACTION = 0.05
 
@@ -44,13 +44,13 @@ class MixtureOfThoughtsOptions(TaskOptions):
     name: Literal["mixture_of_thoughts"] = "mixture_of_thoughts"
     """Selects this task."""
     path: str = "open-r1/Mixture-of-Thoughts"
-    """Data set on the Hugging Face hub; it is streamed, and only as far as it is needed."""
+    """Data set on the Hugging Face hub. It is streamed, and only as far as it is needed."""
     domains: list[Domain] = Field(default=["math", "science"], min_length=1)
     """Which of its domains, row by row in turn: math, science, code. The last needs the sandbox."""
     file: str | None = None
     """Local data in the same format, instead of the hub: CSV, JSONL, Parquet, or a dataset folder. The column `source` tells the domain."""
     num_train: int = Field(default=20_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
     """Problems to measure on, from the twentieth part that a hash of the prompt holds out."""
     max_tokens: int | None = Field(default=None, gt=0)
@@ -59,7 +59,7 @@ class MixtureOfThoughtsOptions(TaskOptions):
     """Leave out longer questions. Unset: none."""
 
     def load(self) -> Task:
-        """Read the problems; the whole trace, thought and solution, is the reference.
+        """Read the problems. The whole trace, thought and solution, is the reference.
 
         Raises:
             LampoError: the hub cannot be reached, a column is missing, or no row has an answer that can be checked.

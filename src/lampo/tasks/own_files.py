@@ -34,7 +34,7 @@ class FilesOptions(TaskOptions):
         return self
 
     def load(self) -> Task:
-        """Read the files; a prompt that is in both is left out of training. One file on both sides is a benchmark.
+        """Read the files. A prompt that is in both is left out of training. One file on both sides is a benchmark.
 
         Raises:
             LampoError: a file, split or column is missing, a line is malformed, or a side of two is empty.

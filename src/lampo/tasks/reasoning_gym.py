@@ -1,4 +1,4 @@
-"""Reasoning Gym (arXiv 2505.24760): generated problems of a hundred kinds, each with a scorer; needs the extra `reasoning-gym`."""
+"""Reasoning Gym (arXiv 2505.24760): generated problems of a hundred kinds, each with a scorer. Needs the extra `reasoning-gym`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .task import Task, TaskOptions
 
 
 class ReasoningGymTaskOptions(TaskOptions):
-    """Reasoning Gym: generated puzzles of a hundred kinds, each with its own scorer; needs the extra reasoning-gym."""
+    """Reasoning Gym: generated puzzles of a hundred kinds, each with its own scorer. Needs the extra reasoning-gym."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
     """Selects this task."""
     datasets: dict[str, dict[str, Any]] = Field(default={"leg_counting": {}}, min_length=1)
     """Its data sets, in equal shares: the name of each, and its own settings, such as {chain_sum: {max_terms: 3}}."""
     num_train: int = Field(default=2000, gt=0)
-    """Problems to train on; fewer if there are not so many different ones."""
+    """Problems to train on, or fewer if there are not so many different ones."""
     num_heldout: int = Field(default=200, gt=0)
     """Problems to measure on, from the tenth that a hash of the question holds out."""
     demonstrate_answers: bool = False
@@ -31,7 +31,7 @@ class ReasoningGymTaskOptions(TaskOptions):
     """Chooses the problems."""
 
     def load(self) -> Task:
-        """Generate the problems; a question that comes twice is taken once, so no question is on both sides.
+        """Generate the problems. A question that comes twice is taken once, so no question is on both sides.
 
         Raises:
             LampoError: the library is missing, has no such data set, or refuses its settings.

@@ -64,7 +64,7 @@ def subset(problems: Sequence[Problem], count: int | None, skip: int = 0) -> Seq
 
 
 def shuffled(size: int, random_numbers: random.Random) -> Iterator[int]:
-    """All of range(size) once, in random order; only what is taken is computed (a sparse Fisher-Yates shuffle).
+    """All of range(size) once, in random order. Only what is taken is computed (a sparse Fisher-Yates shuffle).
 
     >>> sorted(shuffled(5, random.Random(0)))
     [0, 1, 2, 3, 4]
@@ -77,7 +77,7 @@ def shuffled(size: int, random_numbers: random.Random) -> Iterator[int]:
 
 
 def alternate(streams: Iterable[Iterable[Candidate]]) -> Iterator[Candidate]:
-    """One item of every stream in turn; a stream that has ended is passed over.
+    """One item of every stream in turn. A stream that has ended is passed over.
 
     >>> list(alternate(["abc", "x"]))
     ['a', 'x', 'b', 'c']

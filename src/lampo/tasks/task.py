@@ -11,7 +11,7 @@ from ..types import LampoError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Problems to train on and problems to measure on; the two never overlap. A benchmark has none to train on."""
+    """Problems to train on and problems to measure on. The two never overlap. A benchmark has none to train on."""
 
     train: Sequence[Problem]
     heldout: Sequence[Problem]
@@ -31,14 +31,14 @@ class Task:
         for split in ("train", "heldout"):
             if not getattr(self, split):
                 raise LampoError(
-                    f"The task has no {split} problems. A benchmark can only be evaluated on (lampo eval); of any other "
+                    f"The task has no {split} problems. A benchmark can only be evaluated on (lampo eval). Of any other "
                     "task, check the path, the split and the columns of the recipe's `task`."
                 )
         return self
 
 
 class TaskOptions(Options):
-    """Settings common to all tasks; a task adds a `name` and its own."""
+    """Settings common to all tasks. A task adds a `name` and its own."""
 
     def load(self) -> Task:
         """Read or generate the problems. Raises LampoError for what the user can mend."""

@@ -35,13 +35,13 @@ class WordArithmeticOptions(TaskOptions):
     operations: list[Operation] = Field(default=["add", "multiply"], min_length=1)
     """What is asked, in equal shares while there are problems left: add, subtract (never below 0), multiply."""
     largest: int = Field(default=20, ge=2, le=10_000)
-    """Largest operand of sums and differences; the smallest is 1."""
+    """Largest operand of sums and differences. The smallest is 1."""
     largest_factor: int = Field(default=12, ge=2, le=10_000)
-    """Largest operand of products; the smallest is 1."""
+    """Largest operand of products. The smallest is 1."""
     num_train: int = Field(default=2_000, gt=0)
-    """Problems to train on; fewer if there are not so many."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=200, gt=0)
-    """Problems to measure on, from the tenth that is never trained on; fewer if there are not so many."""
+    """Problems to measure on, from the tenth that is never trained on. Fewer if there are not so many."""
     seed: int = 0
     """Chooses the problems."""
 

@@ -65,8 +65,8 @@ def save_checkpoint(
         write_folder(path, fill)
     except OSError as error:
         raise LampoError(
-            f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole; "
-            "make room and go on with --resume."
+            f"Cannot write the checkpoint {path}: {error}. The checkpoints before it are whole. "
+            "Make room, and resume with --resume."
         ) from None
     for old in [other for other in checkpoint_folders(folder) if checkpoint_order(other) <= position.order][:-keep]:
         shutil.rmtree(old)

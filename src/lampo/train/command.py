@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool, accepted: Sequence[str] = ()) -> None:
-    """Train a recipe and write the report; exits with status 130 after Ctrl-C.
+    """Train a recipe and write the report. Exits with status 130 after Ctrl-C.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out.

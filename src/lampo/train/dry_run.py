@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from rich.table import Table
 
 from ..algo.registry import ProcessRewardOptions
 from ..config.schema import TrainConfig
+from ..learner.budget import activation_bytes, layer_width, memory_of, tokens_per_microbatch
 from ..model.context import Context, context_of
 from ..model.logprobs import LOGITS_PER_CHUNK
 from ..model.policy import choose_device, choose_dtype, with_lora
 from ..model.pretrained import empty_model
 from ..model.prompts import encode_prompts
+from ..plan.cost import evaluations
 from ..process import prepare
 from ..rollout.decoder import room_for
-from ..tasks.split import subset
 from ..verify import VerifierPool
 from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
@@ -137,7 +137,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
         )
     text = model.config.get_text_config()
     rows = config.sampling.problems_per_step * config.sampling.group_size
-    tokens = min(config.training.tokens_per_microbatch, rows * (prompt_length + config.sampling.max_new_tokens))
+    tokens = min(tokens_per_microbatch(model, config), rows * (prompt_length + config.sampling.max_new_tokens))
     needs += [
         _cache(config, text, prompt_length, half),
         _activations(config, text, tokens, half),
@@ -170,20 +170,18 @@ def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Nee
 
 
 def _activations(config: TrainConfig, text: Any, tokens: int, size: int) -> Need:
-    """What a layer keeps for the backward pass: two norms and their inputs, projections before and after the rotation, and the MLP."""
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    heads = text.num_attention_heads + 2 * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
-    layer = 6 * text.hidden_size + 3 * heads * width + 4 * text.intermediate_size
+    """What layers keep for the backward pass."""
+    layer = layer_width(text)
     layers = text.num_hidden_layers
     if config.model.gradient_checkpointing:
         return Need(
             "activations, in an update",
-            tokens * (layers * text.hidden_size + layer) * size,
+            tokens * activation_bytes(text, size, True),
             f"at most {tokens:,} tokens x ({layers} layers x {text.hidden_size:,} + {layer:,}) x {size} bytes",
         )
     return Need(
         "activations, in an update",
-        tokens * layers * layer * size,
+        tokens * activation_bytes(text, size, False),
         f"at most {tokens:,} tokens x {layers} layers x about {layer:,} x {size} bytes",
     )
 
@@ -200,21 +198,19 @@ def _logits(text: Any, tokens: int) -> Need:
 def _what_would_run(
     config: TrainConfig, problems: Problems, lengths: Sequence[int], num_checked: int, reader: Reader
 ) -> list[str]:
-    sampling, evaluation, steps = config.sampling, config.evaluation, config.training.steps
+    sampling, steps = config.sampling, config.training.steps
     rollouts = steps * sampling.problems_per_step * sampling.group_size
-    heldout, ends = problems.task.heldout, (evaluation.final_problems or evaluation.problems)
-    between = len([step for step in range(1, steps) if step % evaluation.every == 0])
-    measured = 2 * len(subset(heldout, ends)) * (evaluation.final_samples or evaluation.samples)
-    measured += between * len(subset(heldout, evaluation.problems)) * evaluation.samples
+    heldout, measured = problems.task.heldout, evaluations(config, len(problems.task.heldout))
+    responses = sum(measured)
     context = "no bound" if reader.context.length >= 2**31 else f"{reader.context.length:,}"
     lines = [
-        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out; {num_checked:,} answers were verified "
+        f"problems: {len(problems.task.train):,} to train on, {len(heldout):,} held out. {num_checked:,} answers were verified "
         "against themselves",
-        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at); "
-        f"the model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
+        f"prompts: {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most (of {len(lengths):,} looked at). "
+        f"The model's context is {context}, and a response may have {sampling.max_new_tokens:,}",
         f"training: {steps:,} steps x {sampling.problems_per_step} problems x {sampling.group_size} rollouts = {rollouts:,} rollouts, "
         f"at most {rollouts * sampling.max_new_tokens:,} sampled tokens",
-        f"evaluation: {between + 2} times, {measured:,} responses, at most {measured * sampling.max_new_tokens:,} sampled tokens",
+        f"evaluation: {len(measured)} times, {responses:,} responses, at most {responses * sampling.max_new_tokens:,} sampled tokens",
     ]
     if config.warmstart.steps:
         rows = config.warmstart.rows_per_step
@@ -245,10 +241,7 @@ def _table(needs: Sequence[Need]) -> Table:
 
 def _room(config: TrainConfig, needs: Sequence[Need]) -> str:
     device = choose_device(config.model.device)
-    if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory_of(device)
     needed = peak(needs)
     line = f"The device {device} has {_size(there)}, and the run needs about {_size(needed)}."
     if needed > there:

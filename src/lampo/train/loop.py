@@ -141,7 +141,7 @@ def sample_and_score(
                 prompts_P,
                 rollouts_PG,
                 verdicts_PG,
-                config.training.tokens_per_microbatch,
+                config.training.budget,
             )
         return [
             score(problem, rollouts_G, verdicts_G, config.rewards, config.sampling.max_new_tokens, likelihoods_G)
@@ -170,9 +170,9 @@ def update(
     statistics, record, value = [], {}, 0.0
     logprobs: dict[int, Tensor] = {}
     microbatches = batch.split(
-        config.training.tokens_per_microbatch,
+        config.training.budget,
         whole_groups=needs_whole_groups(surrogate_function(config.loss.surrogate)),
-        share_prompts=policy.shares_prompts,
+        layout=policy.layout,
     )
     for _ in range(config.training.updates_per_batch):
         losses = []

@@ -192,6 +192,14 @@ class Run:
         _write_manifest(self.path, told | {"data": problems})
         return [f"The run goes on with other problems: {'; '.join(changes)}"] if changes else []
 
+    def keep_choice(self, key: str, value: int) -> int:
+        """What the run chose for a setting that its recipe leaves open: the value now, or the one that it began with."""
+        told, _ = read_manifest(self.path)
+        told = told or manifest()
+        chosen = {key: value} | told.get("chosen", {})
+        _write_manifest(self.path, told | {"chosen": chosen})
+        return chosen[key]
+
     @property
     def weights(self) -> Path | None:
         """The checkpoint folder that the run goes on from; None at the start."""
@@ -211,21 +219,8 @@ class Run:
     def problems(
         self, problems: Sequence[Problem], step: int, count: int, stage: Stage, round_: int = 0
     ) -> list[Problem]:
-        """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch.
-
-        The further rounds of a step, where it has any, go through the problems in an order of their own.
-        """
-        purpose = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
-        chosen: list[Problem] = []
-        orders: dict[int, list[int]] = {}
-        for index in range((step - 1) * count, step * count):
-            epoch, offset = divmod(index, len(problems))
-            if epoch not in orders:
-                generator = torch.Generator().manual_seed(derive_seed(self.config.run.seed, *purpose, epoch))
-                order = torch.randperm(len(problems), generator=generator)
-                orders[epoch] = order.tolist()
-            chosen.append(problems[orders[epoch][offset]])
-        return chosen
+        """The problems of a step, see `problems_of_step`."""
+        return problems_of_step(problems, self.config.run.seed, step, count, stage, round_)
 
     def log(self, stage: str, step: int, record: dict[str, float]) -> dict[str, Any]:
         """Append one line to metrics.jsonl."""
@@ -289,6 +284,26 @@ class Run:
         """Let go of the files, and let other processes write into the directory."""
         self._metrics.close()
         self._lock.release()
+
+
+def problems_of_step(
+    problems: Sequence[Problem], seed: int, step: int, count: int, stage: str, round_: int = 0
+) -> list[Problem]:
+    """The problems of a step: every epoch is a new permutation of all of them, a function of seed and epoch.
+
+    The further rounds of a step, where it has any, go through the problems in an order of their own.
+    """
+    purpose = (stage, "order") if round_ == 0 else (stage, "order of round", round_)
+    chosen: list[Problem] = []
+    orders: dict[int, list[int]] = {}
+    for index in range((step - 1) * count, step * count):
+        epoch, offset = divmod(index, len(problems))
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(derive_seed(seed, *purpose, epoch))
+            order = torch.randperm(len(problems), generator=generator)
+            orders[epoch] = order.tolist()
+        chosen.append(problems[orders[epoch][offset]])
+    return chosen
 
 
 def _position(checkpoint: Path | None) -> Position:

@@ -37,7 +37,7 @@ def imitate(policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainCon
         NotFinite: the gradient is not finite.
     """
     value = torch.zeros(())
-    for microbatch in batch.split(config.training.tokens_per_microbatch):
+    for microbatch in batch.split(config.training.budget, layout=policy.layout):
         microbatch = microbatch.to(policy.device)
         logprobs_NT, _ = policy.token_logprobs(microbatch, temperature=1.0)
         loss = -(logprobs_NT * microbatch.mask_NT).sum() / batch.num_tokens

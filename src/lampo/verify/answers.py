@@ -31,7 +31,7 @@ _MAX_PHRASE = 1500
 
 
 def committed_answer(completion: str) -> str | None:
-    r"""The last answer that a response commits to; None if it commits to none.
+    r"""The last answer that a response commits to. None if it commits to none.
 
     Only the text after the last `</think>` counts, and nothing does while a thought is open. In it, the first of these
     that occurs is taken:
@@ -60,7 +60,7 @@ def committed_answer(completion: str) -> str | None:
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""What stands in the last boxes of a text; empty if nothing does or the text ends inside of a box, None without a box.
+    r"""What stands in the last boxes of a text. Empty if nothing does or the text ends inside of a box, None without a box.
 
     >>> boxed_answer(r"\boxed{A}, no: \fbox{\text{\textbf{B}}}"), boxed_answer(r"\boxed{A}, no: \boxed{"), boxed_answer("A")
     ('\\text{\\textbf{B}}', '', None)

@@ -21,7 +21,7 @@ class ChoiceOptions(VerifierOptions):
     def verify(self, completion: str, answer: str) -> Verdict:
         r"""Right if the response commits to the right letter, or to the text of the right option, and to no other.
 
-        What counts is, after the thought, the last place that names an option: a `\boxed{}`, `<answer>` tags, a sentence such as
+        What counts is, after the thought, the last mention of an option: a `\boxed{}`, `<answer>` tags, a sentence such as
         "the answer is ..." or "... is correct", or a last line that is a letter alone. "B", "(B)", "B) Paris" and "Paris" say the
         same. "C, not B" names C, "not C" names none. "A or B" commits to nothing and is wrong. See `chosen_option`.
 

@@ -16,7 +16,7 @@ from .answers import boxed_answer, ends_inside_box
 
 LETTERS = "ABCDEFGHIJ"
 MAX_LENGTH = 1500
-"""Of the words that commit to an option; what is longer is cut."""
+"""Of the words that commit to an option. What is longer is cut."""
 _MAX_HEADS, _MAX_WRAPPED, _BEFORE = 50, 4, 120
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
@@ -176,7 +176,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A place where a response may commit to an option."""
+    """A mention by which a response may commit to an option."""
 
     begin: int
     end: int
@@ -187,7 +187,7 @@ class _Mark:
 
 
 def chosen_option(text: str, options: Sequence[str]) -> Chosen | None:
-    r"""The option that a response commits to; None if it gives no answer at all.
+    r"""The option that a response commits to. None if it gives no answer at all.
 
     Args:
         text: the response without its thought.
@@ -226,7 +226,7 @@ def chosen_option(text: str, options: Sequence[str]) -> Chosen | None:
 
 
 def alone(text: str) -> str | None:
-    """The letter that a text consists of, such as "(b)."; None if it says more."""
+    """The letter that a text consists of, such as "(b).". None if it says more."""
     match = _ALONE.fullmatch(text)
     return match["letter"].upper() if match else None
 

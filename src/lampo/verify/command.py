@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..config.load import parse_setting
+from ..messages import printable
 from ..tasks.files import read_rows
 from . import verifier as verifier_of
 from .score_file import score_rows, unknowns, write_verdicts
@@ -38,10 +40,10 @@ def verify_file(
     print(
         f"{len(rows):,} responses in {seconds:.1f} s: "
         + ", ".join(f"{status} {count:,}" for status, count in counts.items())
-        + (f"; {counts['right'] / known:.1%} right of those verified" if known else "")
+        + (f". {counts['right'] / known:.1%} right of those verified." if known else "")
     )
     if counts["unknown"]:
         table = Table("why unknown", "responses", "first rows")
         for entry in unknowns(rows, verdicts):
-            table.add_row(entry.reason, f"{entry.count:,}", ", ".join(map(str, entry.rows)))
+            table.add_row(Text(printable(entry.reason)), f"{entry.count:,}", ", ".join(map(str, entry.rows)))
         Console().print(table)

@@ -11,12 +11,12 @@ from .verifier_options import VerifierOptions, committed_text
 
 
 class ExactOptions(VerifierOptions):
-    """The whole response, or all that follows its last marker, compared as text; white space counts as one space."""
+    """The whole response, or all that follows its last marker, compared as text. White space counts as one space."""
 
     name: Literal["exact"] = "exact"
     """Selects this verifier."""
     marker: str | None = Field(default=None, min_length=1)
-    """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
+    """The answer stands after the last occurrence of this text, such as "####". A response without it gives none."""
     ignore_case: bool = False
     """Whether capitals and small letters are the same."""
 

@@ -53,7 +53,7 @@ class NumericOptions(VerifierOptions):
     name: Literal["numeric"] = "numeric"
     """Selects this verifier."""
     marker: str | None = Field(default=None, min_length=1)
-    """The answer stands after the last occurrence of this text, such as "####"; a response without it gives none."""
+    """The answer stands after the last occurrence of this text, such as "####". A response without it gives none."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """Right if the response's number equals the answer: as fractions, never by closeness.

@@ -14,15 +14,15 @@ from .verifier_options import UnboundedVerifier
 class PythonOptions(UnboundedVerifier):
     """Your own function (completion, answer, **options) -> Verdict, True, False, a score from 0 to 1, or None for unknown.
 
-    A score is the reward of the response; it counts as right where it is 1.
+    A score is the reward of the response. It counts as right where it is 1.
     """
 
     name: Literal["python"] = "python"
-    """Selects this verifier; "python:module.function" is short for it and its `function`."""
+    """Selects this verifier. "python:module.function" is short for it and its `function`."""
     function: str = Field(pattern=OWN_PATH)
     """Where the function is imported from: module.function."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the function; other keys of the section are put here too."""
+    """Keyword arguments of the function. Other keys of the section are put here too."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """What the function says.
@@ -42,12 +42,12 @@ class PythonOptions(UnboundedVerifier):
             case int() | float() as score if 0 <= score <= 1:
                 return Verdict("right" if score == 1 else "wrong", score=float(score), graded=True)
             case int() | float() as score:
-                raise LampoError(f"{self.function} returned {score}; a score must be from 0 to 1.")
+                raise LampoError(f"{self.function} returned {score}. A score must be from 0 to 1.")
             case None:
                 return Verdict("unknown", detail=f"{self.function} could not tell")
             case other:
                 raise LampoError(
-                    f"{self.function} returned a {type(other).__name__}; it must return a Verdict, True, False, a number or None."
+                    f"{self.function} returned a {type(other).__name__}. It must return a Verdict, True, False, a number or None."
                 )
 
     def load(self) -> Any:
@@ -67,5 +67,5 @@ class PythonOptions(UnboundedVerifier):
         self.load()
 
     def answer_text(self, answer: str) -> None:
-        """See `VerifierOptions.answer_text`; how a response has to look is known to the function alone."""
+        """See `VerifierOptions.answer_text`. How a response has to look is known to the function alone."""
         return

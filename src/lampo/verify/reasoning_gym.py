@@ -1,4 +1,4 @@
-"""Problems that reasoning-gym generated, judged by the scorer of their own data set; needs the extra `reasoning-gym`."""
+"""Problems that reasoning-gym generated, judged by the scorer of their own data set. Needs the extra `reasoning-gym`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class ReasoningGymOptions(UnboundedVerifier):
-    """The scorer of reasoning-gym's own data set; right is its full score, and a smaller one is kept beside the verdict."""
+    """The scorer of reasoning-gym's own data set. Right is its full score, and a smaller one is kept beside the verdict."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
     """Selects this verifier."""
@@ -50,7 +50,7 @@ class ReasoningGymOptions(UnboundedVerifier):
         return Verdict("right" if score == 1 else "wrong", given[:200], score=score)
 
     def answer_text(self, answer: str) -> str | None:
-        """See `VerifierOptions.answer_text`; None where the data set gives no answer, but only scores them."""
+        """See `VerifierOptions.answer_text`. None where the data set gives no answer, but only scores them."""
         try:
             gold = read_entry(answer)[1].get("answer")
         except (ValueError, SyntaxError, TypeError, KeyError):
@@ -82,7 +82,7 @@ def library() -> Any:
 
 @cache
 def _scorer(name: str) -> Callable[[str, dict[str, Any]], float]:
-    """The scorer of a data set; the library makes the whole data set for it, which takes 30 ms for some."""
+    """The scorer of a data set. The library makes the whole data set for it, which takes 30 ms for some."""
     return library().get_score_answer_fn(name)
 
 

@@ -72,7 +72,7 @@ def unknowns(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> list[Unknown]:
 
 
 def write_verdicts(path: Path, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    """The rows with a column `verdict`, as JSONL; the file is whole or absent."""
+    """The rows with a column `verdict`, as JSONL. The file is whole or absent."""
     lines = [
         json.dumps(row | {"verdict": asdict(verdict)}, ensure_ascii=False)
         for (_, row), verdict in zip(rows, verdicts, strict=True)
@@ -87,7 +87,7 @@ def _column(rows: Sequence[Row], name: str | None, usual: Sequence[str], what: s
     found = next((column for column in ([name] if name else usual) if column in present), None)
     if found is None:
         wanted = f"no column {name!r}" if name else f"none of the usual columns ({', '.join(usual)})"
-        raise LampoError(f"The file has {wanted} for the {what}; it has: {', '.join(present)}. Give --{what} COLUMN.")
+        raise LampoError(f"The file has {wanted} for the {what}. It has: {', '.join(present)}. Give --{what} COLUMN.")
     return found
 
 

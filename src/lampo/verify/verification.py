@@ -12,8 +12,8 @@ from . import VerifierOptions, VerifierPool, verifier_for
 class Verification:
     """The verification of all rollouts of some problems.
 
-    A sampler that tells of each rollout as it ends (`on_rollout=verification.begin`) hides the time that verifiers take,
-    even that of those which hang, behind its own.
+    A sampler may tell of each rollout as it ends (`on_rollout=verification.begin`). Then the time that verifiers take is hidden
+    behind its own, even where some of them hang.
     """
 
     def __init__(self, pool: VerifierPool, problems_P: Sequence[Problem], chosen: VerifierOptions | None) -> None:
@@ -32,7 +32,7 @@ class Verification:
     def verdicts(
         self, rollouts_PG: Sequence[Sequence[Rollout]], *, drop_stragglers: bool = False
     ) -> list[list[Verdict]]:
-        """verdicts_PG, when all are there; what was not begun is begun now.
+        """verdicts_PG, when all are there. What was not begun is begun now.
 
         Args:
             rollouts_PG: all rollouts.

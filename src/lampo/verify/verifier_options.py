@@ -15,12 +15,12 @@ THOUGHT_BEGIN, THOUGHT_END = "<think>", "</think>"
 class VerifierOptions(Options):
     """A verifier: its settings, and the pure function of (completion, answer) that they make.
 
-    Time and memory of a verifier that derives from this class are bounded by the length of the texts, so it runs where
+    A verifier that derives from this class has time and memory bounded by the length of the texts. So it runs where
     it is called. One that may hang or eat memory derives from `UnboundedVerifier`.
     """
 
     def verify(self, completion: str, answer: str) -> Verdict:
-        """Compare what the completion gives with the answer. Pure; may raise on what it cannot handle.
+        """Compare what the completion gives with the answer. It is pure, and may raise on what it cannot handle.
 
         Returns:
             right or wrong; unknown where the answer makes no sense to this verifier, or nothing can be said.
@@ -28,7 +28,7 @@ class VerifierOptions(Options):
         raise NotImplementedError
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
-        """The verdict, if it takes bounded time and memory; None if it takes a worker."""
+        """The verdict, if it takes bounded time and memory. None if it takes a worker."""
         return self.verify(completion, answer)
 
     def answer_text(self, answer: str) -> str | None:
@@ -55,17 +55,17 @@ class UnboundedVerifier(VerifierOptions):
     bounds_itself: ClassVar[bool] = False
     """Whether it ends and judges what takes long. Then `VerifierPool` gives none up before `timeout_s`."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
+    """Most seconds for one verification. Then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
     memory_mib: int = Field(default=2048, ge=256)
-    """Most memory of one verification in MiB (address space, Python and its libraries included); then it is unknown."""
+    """Most memory of one verification in MiB (address space, Python and its libraries included). Then it is unknown."""
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
-        """See `VerifierOptions.at_once`; None, unless a verifier knows cases that are cheap."""
+        """See `VerifierOptions.at_once`. None, unless a verifier knows cases that are cheap."""
         return None
 
 
 def committed_text(completion: str, marker: str | None = None) -> str:
-    """The part of a response in which its answer stands; empty where there is none.
+    """The part of a response in which its answer stands. Empty where there is none.
 
     It begins after the last `</think>`, and after the last marker where one is asked for. A thought that is still open
     at the end commits to nothing, and neither does a response without the marker.

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..messages import printable
 from ..store.metrics import SummaryRow
 
 SHOWN = (  # of a step's record, in this order; the loss only without rewards, beside which it says nothing
@@ -100,6 +101,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something the user should read once: it stays above the panel, or is a line of its own."""
+        text = printable(text)
         if self._live:
             self._console.print(Text(text))
         else:

@@ -53,9 +53,9 @@ def test_it_may_give_one_a_token_from_the_rollouts() -> None:
     [
         (
             "wrong_shape",
-            r"returned a tensor \(1,\); it must return a tensor \(2,\), one a rollout, or \(2, 2\), one a token",
+            r"returned a tensor \(1,\)\. It must return a tensor \(2,\), one a rollout, or \(2, 2\), one a token",
         ),
-        ("not_finite", r"returned inf for rollout 0; advantages must be finite"),
+        ("not_finite", r"returned inf for rollout 0. Advantages must be finite"),
         ("shortness", r"failed\. TypeError"),
         ("raises", r"failed\. KeyError: 'no such key' \(.*own_functions\.py, line"),
         ("no_such", r"has no function 'no_such'"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from lampo.algo.advantages import concordance, group_statistics, pair_statistics, sequence_scores
+from lampo.algo.advantages import concordance, group_statistics, groups, pair_statistics, sequence_scores
 
 
 @pytest.mark.parametrize(("reduce", "expected"), [("mean", [(-1 - 2 - 6) / 3, -4, 0]), ("sum", [-1 - 2 - 6, -4, 0])])
@@ -87,3 +89,43 @@ def test_pair_statistics() -> None:
     expected = (math.sqrt((1**2 + 10**2 + 11**2) / 3) + 2.0) / 2
     assert automatic["temperature"] == pytest.approx(expected, rel=1e-6)
     assert set(pair_statistics(scores_N[:1], group_ids_N[:1]).values()) == {0}
+
+
+def concordance_at_once(rewards: torch.Tensor, scores: torch.Tensor) -> float:
+    """By one matrix of all pairs of one group."""
+    better = rewards[:, None] > rewards
+    return float(((1 + (scores[:, None] - scores).sign()) / 2 * better).sum() / better.sum())
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 2**20])
+def test_concordance_block_by_block_is_that_of_all_pairs_at_once(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "PAIRS_PER_BLOCK", pairs)
+    generator = torch.Generator().manual_seed(2)
+    rewards = torch.randint(0, 4, (7, 13), generator=generator) / 3
+    scores = torch.randint(-9, 0, (7, 13), generator=generator).double()
+    expected = [concordance_at_once(*each) for each in zip(rewards.double(), scores, strict=True)]
+    ids = torch.arange(7).repeat_interleave(13)
+    assert concordance(rewards.flatten(), scores.flatten(), ids) == pytest.approx(statistics.mean(expected), rel=1e-6)
+
+
+MEASURE = """
+import resource, time, torch
+from lampo.algo.advantages import concordance
+torch.set_num_threads(1)
+rewards_N, scores_N, ids_N = torch.randint(0, 2, (4096,)).float(), torch.randn(4096), torch.zeros(4096, dtype=torch.int64)
+concordance(rewards_N[:64], scores_N[:64], ids_N[:64])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+seconds = []
+for _ in range(5):
+    begin = time.process_time()
+    concordance(rewards_N, scores_N, ids_N)
+    seconds.append(time.process_time() - begin)
+print(min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_concordance_of_a_group_of_4096_is_quick_and_small() -> None:
+    told = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True).stdout.split()
+    assert float(told[0]) < 0.3  # 0.05 on a core of one's own; 0.35 by one matrix of all pairs, which takes 0.3 GiB
+    assert int(told[1]) < 64 * 1024

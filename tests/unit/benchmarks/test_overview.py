@@ -83,8 +83,8 @@ def test_results_that_are_missing_empty_or_cut_are_said(tmp_path: Path, monkeypa
     with pytest.raises(LampoError, match="file size is 0"):
         read("small")
     pq.write_table(pq.read_table(RESULTS / "addition" / "results.parquet").drop_columns(["accuracy", "seed"]), path)
-    with pytest.raises(LampoError, match=r"it has no column accuracy, seed\. Take it from git again"):
+    with pytest.raises(LampoError, match=r"it has no columns accuracy and seed\. Take it from git again"):
         read("small")
     pq.write_table(pa.table({}), path)
-    with pytest.raises(LampoError, match="it has no column"):
+    with pytest.raises(LampoError, match="it has no columns"):
         read("small")

@@ -18,6 +18,11 @@ LATER = {"run.imports": [], "advantage.peer_weight": "equal", "advantage.centred
 """Settings that came after the runs, and the value that changes nothing of them."""
 GONE = {"advantage.double_forward": False, "advantage.gamma": 1.0, "task.config": "main"}
 """Settings that went, and the value that every run had."""
+ALPHABET = {"model.characters": ("0123456789+=\n", "0123456789+*=\n")}
+"""Runs of products had a model whose alphabet lacks the sign; such a recipe is refused now, so the studies name it."""
+PRODUCTS = ("diversity", "dropped_carries_mul", "multiplication")
+LEFT_OPEN = {"training.tokens_per_microbatch": (16384, "auto")}
+"""Settings that are now chosen from the machine, and what they were: they change sums in their last digits, and nothing else."""
 UNTRAINED = "cot"
 """It makes no update, so that nothing follows from its advantage."""
 
@@ -60,7 +65,11 @@ def test_a_committed_study_means_what_it_meant(name: str) -> None:
             key: value for key, value in GONE.items() if key in recorded
         }
         differing = {key: (value, now[key]) for key, value in recorded.items() if key in now and now[key] != value}
-        assert differing == ({} if run.method != UNTRAINED else {"advantage.scale": ("none", "group_std")}), key
+        differing = {key: values for key, values in differing.items() if LEFT_OPEN.get(key) != values}
+        expected = ALPHABET if name in PRODUCTS else {}
+        assert differing == expected | (
+            {"advantage.scale": ("none", "group_std")} if run.method == UNTRAINED else {}
+        ), key
         later = {key: value for key, value in now.items() if key not in recorded}
         assert later == {key: value for key, value in LATER.items() if key in now}, key
     assert seen == set(study["runs"])

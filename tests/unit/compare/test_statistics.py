@@ -17,7 +17,7 @@ from lampo.compare.comparison import (
     tuned_methods,
 )
 from lampo.compare.results import Point, RunResult
-from lampo.compare.statistics import Paired, mean_over_seeds, paired_p, probability_of_improvement
+from lampo.compare.statistics import Paired, mean_over_seeds, paired_p, pooled, probability_of_improvement
 from lampo.compare.table import HOW_TO_READ, Table, in_words, markdown, tables
 
 
@@ -453,3 +453,37 @@ def test_the_most_likely_response_has_a_table_where_it_was_measured():
     partly = only([both[0], *results[1:]])  # the older runs of a study do not have it
     assert of(partly, "grpo").greedy is not None
     assert of(partly, "lampo").greedy_difference is None
+
+
+def test_pooling_settings_that_agree_weighs_them_by_their_errors() -> None:
+    whole = pooled([1.0, 2.0, 1.5], [0.5, 1.0, 0.8])
+    weights = np.array([1 / 0.25, 1.0, 1 / 0.64])
+    assert whole.value == pytest.approx((weights * [1.0, 2.0, 1.5]).sum() / weights.sum())
+    assert whole.num_seeds == 3
+
+
+def test_pooling_settings_that_differ_weighs_them_nearly_alike() -> None:
+    whole = pooled([0.0, 10.0], [0.1, 1.0])
+    assert whole.value == pytest.approx(5.0, abs=0.1)
+    assert whole.low is not None
+    assert whole.low < 0  # two settings say little of a third
+
+
+def test_the_interval_over_settings_covers_the_mean_nearly_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        errors = rng.uniform(0.3, 1.5, size=7)
+        means = rng.normal(2.0, 1.0, size=7) + rng.normal(size=7) * errors
+        whole = pooled(means.tolist(), errors.tolist())
+        assert whole.low is not None
+        assert whole.high is not None
+        covered += whole.low <= 2.0 <= whole.high
+    assert covered / 1000 == pytest.approx(0.94, abs=0.02)
+
+
+def test_pooling_needs_two_settings_with_errors() -> None:
+    with pytest.raises(ValueError, match="at least two settings"):
+        pooled([1.0], [0.5])
+    with pytest.raises(ValueError, match="standard error above 0"):
+        pooled([1.0, 2.0], [0.5, 0.0])

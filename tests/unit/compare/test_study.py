@@ -119,8 +119,8 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
         ({"seeds": {"lampo": -1}}, "greater than 0"),
         ({"learning_rates": [1e-4, 1.0000001e-4]}, "learning rates of lampo are not six digits apart"),
         ({"methods": ["grpo", {"name": "start", "method": "lampo"}]}, "no method can be called start"),
-        ({"methods": ["grpo", "ppo"]}, "method ppo .*There is no method 'ppo'; known are lampo"),
-        ({"settings": {"training.stepz": 3}}, "did you mean training.steps"),
+        ({"methods": ["grpo", "ppo"]}, "method ppo .*There is no method 'ppo'. Known are lampo"),
+        ({"settings": {"training.stepz": 3}}, "Did you mean training.steps"),
         ({"recipe": "missing.yaml"}, "Cannot read the recipe"),
     ],
 )

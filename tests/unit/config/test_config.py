@@ -38,10 +38,10 @@ def test_1e_minus_6_is_a_number(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("optimizer.learning_ratee=1", r"optimizer\.learning_ratee is not a setting; did you mean optimizer\.learning_rate\?"),
-        ("optimiser.learning_rate=1", r"optimiser is not a setting; did you mean optimizer\?"),
-        ("task.digit=1", r"task\.digit is not a setting; did you mean task\.digits\?"),
-        ("advantage.temprature=1", r"advantage\.temprature is not a setting; did you mean advantage\.temperature\?"),
+        ("optimizer.learning_ratee=1", r"optimizer\.learning_ratee is not a setting\. Did you mean optimizer\.learning_rate\?"),
+        ("optimiser.learning_rate=1", r"optimiser is not a setting\. Did you mean optimizer\?"),
+        ("task.digit=1", r"task\.digit is not a setting\. Did you mean task\.digits\?"),
+        ("advantage.temprature=1", r"advantage\.temprature is not a setting\. Did you mean advantage\.temperature\?"),
         ("advantage.name=ppo", r"advantage\.name is 'ppo', but known are pairwise, grpo, rloo"),
         ("advantage.name=own.plan", r"and python:own\.plan for a function of your own"),
         ("verifier.name=maths", r"known are .*, and python:module\.function for a function of your own\. Did you mean math\?"),

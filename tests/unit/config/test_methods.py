@@ -98,7 +98,7 @@ def test_the_numbers_of_the_papers() -> None:
 
 @pytest.mark.parametrize("name", ["ppo", "GRPO", "grop", ["grpo"], 1, True])
 def test_an_unknown_method_is_refused_with_the_known_names(name: Any) -> None:
-    message = r"There is no method .*; known are lampo, grpo, dr_grpo, rloo, .*cot"
+    message = r"There is no method .*\. Known are lampo, grpo, dr_grpo, rloo, .*cot"
     with pytest.raises(LampoError, match=message):
         load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
     with pytest.raises(LampoError, match=message):

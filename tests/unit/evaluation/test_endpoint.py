@@ -3,9 +3,7 @@
 import json
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,109 +14,19 @@ from lampo.evaluation.respond import Asked, Failed
 from lampo.evaluation.respond.endpoint import EndpointResponder
 from lampo.types import LampoError, Problem, Response, Verdict
 
+from ...helpers.chat_server import Server, Start, chat_servers, completion
+
 pytest.importorskip("openai")
 
 
-def completion(text: str | None, finish: str = "stop", **message: Any) -> bytes:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
-    usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
-    return json.dumps(
-        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
-    ).encode()
-
-
-class Server:
-    """Answers as a plan says: by the text that is asked and the number of the attempt."""
-
-    def __init__(self, plan: Callable[[str, int], Any]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.times: list[float] = []
-        self.most_at_once = 0
-        self._attempts: Counter[str] = Counter()
-        self._lock, self._now = threading.Lock(), 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                text = body["messages"][-1]["content"]
-                with outer._lock:
-                    outer.requests.append(body)
-                    outer.times.append(time.monotonic())
-                    outer._now += 1
-                    outer.most_at_once = max(outer.most_at_once, outer._now)
-                    key = f"{text} {body['seed']}"
-                    outer._attempts[key] += 1
-                    attempt = outer._attempts[key]
-                try:
-                    self.answer(plan(text, attempt))
-                except OSError:
-                    pass  # the client has left
-                finally:
-                    with outer._lock:
-                        outer._now -= 1
-
-            def answer(self, what: Any) -> None:
-                match what:
-                    case bytes():
-                        self.reply(200, what)
-                    case int():
-                        self.reply(what, b'{"error": {"message": "planned"}}')
-                    case (int(status), str(after)):
-                        self.reply(status, b"{}", {"Retry-After": after})
-                    case ("hang", float(seconds)):
-                        time.sleep(seconds)
-                        self.reply(200, completion("late"))
-                    case "cut":
-                        self.send_response(200)
-                        self.send_header("Content-Length", "1000")
-                        self.end_headers()
-                        self.wfile.write(b'{"id":')
-                        self.close_connection = True
-                    case "drop":
-                        self.close_connection = True
-                    case _:
-                        raise AssertionError(what)
-
-            def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[str, int], Any]], Server]]:
-    servers: list[Server] = []
-
-    def start(plan: Callable[[str, int], Any]) -> Server:
-        servers.append(Server(plan))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
+def serve() -> Iterator[Start]:
+    with chat_servers() as start:
+        yield start
 
 
 def ask(server: Server, texts: list[str], samples: int = 1, **options: Any) -> dict[str, list[Response] | Failed]:
-    values: dict[str, Any] = {"temperature": 0.6, "max_new_tokens": 50, "timeout_s": 5.0, "retries": 3} | options
+    values: dict[str, Any] = {"temperature": 0.6, "max_new_tokens": 50, "timeout_s": 5.0, "tries": 4} | options
     responder = EndpointResponder(server.url, "model", **values)
     asked = [Asked(Problem(text, text, ""), text, seed) for seed, text in enumerate(texts)]
     return {each.text: responses for each, responses in responder.respond(asked, samples)}
@@ -168,19 +76,19 @@ def test_the_pause_that_the_server_asks_for_is_kept(serve: Any) -> None:
 
 def test_trouble_that_lasts_fails_its_problem_and_no_other(serve: Any) -> None:
     server = serve(lambda text, _: 500 if text == "b" else completion(f"{text}!"))
-    answers = ask(server, ["a", "b", "c"], retries=1)
+    answers = ask(server, ["a", "b", "c"], tries=2)
     assert isinstance(answers["b"], Failed)
     assert "500" in answers["b"].reason
     assert texts_of(answers["a"]) == ["a!"]
     refused = ask(serve(lambda *_: 401), ["a"])["a"]
     assert isinstance(refused, Failed)
-    assert "Authentication" in refused.reason
+    assert refused == Failed("401 Unauthorized: planned", hopeless=True)
 
 
 def test_no_server_at_all(serve: Any) -> None:
     server = serve(lambda *_: completion(""))
     server.close()
-    (answer,) = ask(server, ["a"], retries=0).values()
+    (answer,) = ask(server, ["a"], tries=1).values()
     assert isinstance(answer, Failed)
 
 
@@ -232,3 +140,147 @@ def test_problems_come_as_they_are_done_and_leaving_early_is_clean(serve: Any) -
     assert first.text == "b"
     responses.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert not [thread for thread in threading.enumerate() if thread.name == "endpoint"]
+
+
+# What a server says -----------------------------------------------------------------------------------------------------
+
+
+def changed(**fields: Any) -> bytes:
+    """A completion of which some fields are of another type; those of the choice and the message by their names."""
+    reply = json.loads(completion("4"))
+    for name, value in fields.items():
+        place = {"content": reply["choices"][0]["message"], "reasoning_content": reply["choices"][0]["message"]}
+        place |= {"finish_reason": reply["choices"][0], "completion_tokens": reply["usage"]}
+        place.get(name, reply)[name] = value
+    return json.dumps(reply).encode()
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (changed(completion_tokens="many"), Response("4", None, True)),
+        (changed(completion_tokens=-1), Response("4", None, True)),
+        (changed(completion_tokens=10**400), Response("4", None, True)),
+        (changed(completion_tokens=True), Response("4", None, True)),
+        (changed(completion_tokens=7.5), Response("4", None, True)),
+        (changed(usage=None), Response("4", None, True)),
+        (changed(usage="none"), Response("4", None, True)),
+        (changed(usage=[]), Response("4", None, True)),
+        (changed(finish_reason=None), Response("4", 3, True)),
+        (changed(finish_reason=["length"]), Response("4", 3, True)),
+        (
+            changed(content=[{"type": "text", "text": "It is "}, {"type": "text", "text": "4"}]),
+            Response("It is 4", 3, True),
+        ),
+        (changed(content=["It is ", "4"]), Response("It is 4", 3, True)),
+        (changed(content=[]), Response("", 3, True)),
+        (changed(reasoning_content=[{"text": "2+2"}]), Response("<think>2+2</think>4", 3, True)),
+        (changed(reasoning_content=[]), Response("4", 3, True)),
+    ],
+)
+def test_fields_of_other_types_cost_no_response(serve: Any, reply: bytes, expected: Response) -> None:
+    assert ask(serve(lambda *_: reply), ["a"], tries=1) == {"a": [expected]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (changed(content={"text": "4"}), "its content is a dict"),
+        (changed(content=4), "its content is a int"),
+        (changed(reasoning_content=7), "its reasoning_content is a int"),
+        (changed(choices=[]), "list index out of range"),
+        (changed(choices="abc"), "string indices must be integers"),
+        (changed(choices=[{"message": "4"}]), "'str' object has no attribute 'get'"),
+        (b"[]", "list indices must be integers"),
+        (b"null", "'NoneType' object is not subscriptable"),
+        (b"[" * 100_000, "recursion"),
+        (b"<html><title>Sign in</title><style>p {}</style><p>Please <b>sign in</b>.", ": Sign in Please sign in ."),
+        (b'{"error": "out of credit"}', ": out of credit"),
+        (b'{"error": {"message": "out of credit"}}', ": out of credit"),
+    ],
+)
+def test_a_reply_that_is_no_completion_is_told_in_its_own_words(serve: Any, reply: bytes, said: str) -> None:
+    (answer,) = ask(serve(lambda *_: reply), ["a"], tries=1).values()
+    assert isinstance(answer, Failed)
+    assert answer.reason.startswith("the reply is no completion (")
+    assert said in answer.reason
+    assert len(answer.reason) < 600
+
+
+def responder(server: Server, **options: Any) -> EndpointResponder:
+    return EndpointResponder(server.url, "model", **({"temperature": 0.6, "max_new_tokens": 50} | options))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (401, "401 Unauthorized: planned"),
+        (404, "404 Not Found: planned"),
+        ((400, b'{"message": "bad temperature"}'), '400 Bad Request: {"message": "bad temperature"}'),
+        (b"<html><p>Sign in", "the reply is no completion (Expecting value: line 1 column 1 (char 0)): Sign in"),
+        ("drop", "Connection error. Server disconnected"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_told_after_one_request(serve: Any, what: Any, said: str) -> None:
+    server = serve(lambda *_: what)
+    with pytest.raises(LampoError) as told:
+        responder(server).probe()
+    assert str(told.value).startswith(f"{server.url} cannot be asked for model: {said}")
+    assert len(server.requests) == 1
+
+
+def test_what_may_pass_is_no_reason_to_end_and_a_probe_is_short(serve: Any) -> None:
+    for what in (429, 503, ("hang", 1.0)):
+        told: list[str] = []
+        server = serve(lambda *_, what=what: what)
+        responder(server, timeout_s=0.3, tell=told.append).probe()
+        assert len(told) == 1
+    server = serve(lambda *_: completion("4"))
+    asked = responder(server)
+    asked.probe()
+    asked.probe()
+    (request,) = server.requests
+    assert (request["max_tokens"], request["model"], request["temperature"]) == (1, "model", 0.6)
+
+
+def test_each_try_that_fails_is_told_as_it_happens(serve: Any) -> None:
+    told: list[str] = []
+    server = serve(lambda _, attempt: 500 if attempt < 3 else completion("ok"))
+    assert texts_of(ask(server, ["a"], tell=told.append)["a"]) == ["ok"]
+    assert told == [f"a, try {number} of 4: 500 Internal Server Error: planned" for number in (1, 2)]
+
+
+def test_a_request_that_takes_too_long_is_tried_three_times(serve: Any) -> None:
+    server = serve(lambda *_: ("hang", 3.0))
+    (answer,) = ask(server, ["a"], timeout_s=0.2).values()
+    assert answer == Failed("no answer within 0.2 s")
+    assert len(server.requests) == 3
+
+
+def test_the_other_requests_of_a_problem_that_has_failed_are_not_made(serve: Any) -> None:
+    server = serve(lambda text, _: (400, b"no") if text == "a" else completion(text))
+    answers = ask(server, ["a", "b"], samples=20, concurrency=1)
+    assert isinstance(answers["a"], Failed)
+    assert len(server.requests) == 1 + 20
+
+
+SECRETS = ("hidden-key", "s3cret/pw", "s3cret%2Fpw", "me@there", "me%40there")
+
+
+def test_no_secret_of_the_url_or_of_the_key_is_told(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "hidden-key")
+    server = serve(lambda *_: (401, b"no hidden-key, s3cret/pw, s3cret%2Fpw, me@there, me%40there please"))
+    host = server.url.removeprefix("http://")
+    told: list[str] = []
+    asked = EndpointResponder(
+        f"http://me%40there:s3cret%2Fpw@{host}?key=hidden-key", "m", temperature=1.0, max_new_tokens=5, tell=told.append
+    )
+    with pytest.raises(LampoError) as error:
+        asked.probe()
+    ((_, failed),) = asked.respond([Asked(Problem("a", "a", ""), "a", 0)], 1)
+    assert isinstance(failed, Failed)
+    for text in (str(error.value), failed.reason, *told):
+        assert "no ***, ***, ***, ***, *** please" in text
+        assert not [secret for secret in SECRETS if secret in text]
+    with pytest.raises(LampoError, match="'http://host:port/v1' is no URL"):
+        EndpointResponder("http://me:s3cret@host:port/v1?k=hidden-key", "m", temperature=1.0, max_new_tokens=5)

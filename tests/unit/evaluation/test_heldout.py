@@ -11,6 +11,7 @@ from lampo.config.schema import TrainConfig
 from lampo.evaluation.heldout import evaluate
 from lampo.evaluation.scores import wilson_interval
 from lampo.model.policy import Policy
+from lampo.rollout.sampler import OnRollout
 from lampo.types import LampoError, Problem, Rollout, Status, Verdict
 from lampo.verify import NumericOptions, PythonOptions, VerifierPool
 from lampo.verify.pool.workers import HOPELESS_AFTER
@@ -60,6 +61,8 @@ class Said:
     def __init__(self, policy: Policy, texts_PG: Sequence[Sequence[str]]) -> None:
         self.policy, self.texts_PG = policy, texts_PG
         self.calls: list[tuple[list[str], int, int]] = []
+        self.pool_calls: list[str] = []
+        """Filled by a pool that is watched; `begun` is what it was when sampling ended."""
 
     def sample(
         self,
@@ -68,17 +71,24 @@ class Said:
         *,
         seed: int,
         on_progress: Callable[[int], None] | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         self.calls.append(([self.policy.decode(ids.tolist()) for ids in prompts_P], group_size, seed))
         if on_progress is not None:
             on_progress(5)
-        return [
+        rollouts_PG = [
             [
                 Rollout(prompt, torch.arange(len(text)), torch.zeros(len(text)), not text.endswith("..."), text)
                 for text in texts_G
             ]
             for prompt, texts_G in zip(prompts_P, self.texts_PG, strict=True)
         ]
+        for problem, rollouts_G in enumerate(rollouts_PG):
+            for member, rollout in enumerate(rollouts_G):
+                if on_rollout is not None:
+                    on_rollout(problem, member, rollout)
+        self.begun = [*self.pool_calls]
+        return rollouts_PG
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,17 @@ def test_accuracy_is_the_share_of_right_answers(policy: Policy) -> None:
     assert record["evaluation/truncated"] == 1 / 4
     assert record["evaluation/length_mean"] == (1 + 4 + 4 + 1) / 4
     assert sampler.calls[0][:2] == (["0+1=", "1+1=", "2+1=", "3+1="], 1)
+
+
+def test_responses_are_verified_while_others_are_still_sampled(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, pool = Said(policy, [["1", "0"], ["so 3", "2"]]), VerifierPool()
+    submit = pool.submit
+    monkeypatch.setattr(
+        pool, "submit", lambda chosen, text, answer: sampler.pool_calls.append(text) or submit(chosen, text, answer)
+    )
+    record = evaluate(policy, sampler, problems("1", "2"), config(samples=2), pool)
+    assert sampler.begun == ["1", "0", "so 3", "2"] == sampler.pool_calls
+    assert record["evaluation/accuracy"] == 0.5
 
 
 def test_several_samples_a_problem_are_averaged_inside_it_first(policy: Policy) -> None:

@@ -262,5 +262,5 @@ def test_lampo_eval_writes_records(folder: Path, tmp_path: Path, monkeypatch: py
     assert record.responses == (Response(THOUGHT, len(THOUGHT) + 1, True),) * 2
     assert "backend: vllm" in (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
     assert LLM.made[0].calls[0][1][0].temperature == 0.6 != SamplingOptions().temperature
-    with pytest.raises(LampoError, match="--backend vllm is for --benchmarks"):
+    with pytest.raises(LampoError, match="--backend has no effect on the held-out problems"):
         CliRunner().invoke(app, ["eval", str(folder), "--backend", "vllm"], catch_exceptions=False)

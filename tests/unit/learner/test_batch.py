@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from lampo.learner.batch import Batch, Row, collate, pad
+from lampo.model.packing import Packing
+from lampo.model.policy import Layout
 from lampo.types import Group, Problem, Reward, Rollout, Verdict
 
 
@@ -82,7 +84,7 @@ def numbered_groups(num_groups: int, group_size: int, prompt: int, completions: 
 
 def test_rows_of_a_group_go_together_where_their_prompt_is_computed_once() -> None:
     batch = numbered_groups(4, 4, 50, (3, 9, 5, 7))
-    whole, shared = batch.split(235), batch.split(235, share_prompts=True)
+    whole, shared = batch.split(235), batch.split(235, layout="shared")
     assert len(whole) > 4  # not four rows of 53 to 62 tokens
     assert len(shared) == 2  # but eight completions of 9 at most, behind two prompts of 53
     assert [sorted(set(part.group_ids_N.tolist())) for part in shared] == [[2, 3], [0, 1]]
@@ -92,8 +94,50 @@ def test_rows_of_a_group_go_together_where_their_prompt_is_computed_once() -> No
 
 def test_rows_of_like_length_go_together_where_completions_are_long() -> None:
     batch = numbered_groups(4, 4, 2, (10, 90, 30, 60))
-    shared = batch.split(400, share_prompts=True)
+    shared = batch.split(400, layout="shared")
     assert [part.mask_NT.sum(1).tolist() for part in shared] == [[90] * 4, [60] * 4 + [30] * 2, [30] * 2 + [10] * 4]
+
+
+@pytest.mark.parametrize("layout", ["rows", "shared", "packed"])
+@pytest.mark.parametrize("budget", [600, 2048, 16_384])
+def test_long_tails_are_split_with_little_padding(budget: int, layout: Layout) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = (40 * torch.randn(256, generator=generator).exp()).clamp(1, 512).int().tolist()
+    prompts = [torch.full((10 + number,), 3) for number in range(32)]
+    rows = [Row(prompts[n // 8], torch.full((T,), 3), torch.zeros(T), 1.0, n // 8) for n, T in enumerate(lengths)]
+    batch = Batch.numbered(rows)
+    parts = batch.split(budget, layout=layout)
+    computed = 0
+    for part in parts:
+        prompt, completion = int(part.prompt_lengths.max()), part.mask_NT.shape[1]
+        tokens = {"rows": part.input_ids.numel(), "packed": len(Packing.of(part).ids) + len(part.row_ids_N)}
+        tokens["shared"] = min(tokens["rows"], len(part.first_ids_N.unique()) * prompt + part.mask_NT.numel())
+        assert tokens[layout] <= budget or len(part.row_ids_N) == 1
+        assert completion == part.mask_NT.sum(1).max()
+        computed += tokens[layout]
+    assert sorted(row for part in parts for row in part.row_ids_N.tolist()) == list(range(256))
+    real = sum(lengths) + sum(map(len, prompts) if layout != "rows" else [len(prompts[n // 8]) for n in range(256)])
+    if budget > 600:  # at 600 a micro-batch holds one or two of the longest rows
+        assert computed / real < {"rows": 1.15, "shared": 1.6, "packed": 1.05}[layout]
+
+
+def test_splitting_takes_time_linear_in_the_rows() -> None:
+    """Counted, not timed: how often a row is looked at."""
+    looks = [0, 0]
+
+    class Watched(Row):
+        def __len__(self) -> int:
+            looks[0] += 1
+            return 13
+
+    prompt, ids = torch.zeros(3, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
+    counts = []
+    for number in (100, 1000):
+        looks[0] = 0
+        rows = tuple(Watched(prompt, ids, torch.zeros(10), 1.0, n, n) for n in range(number))
+        Batch(rows, number, 10 * number).split(10**9, layout="packed")
+        counts.append(looks[0])
+    assert counts[1] <= 11 * counts[0]
 
 
 def test_the_first_row_with_the_same_prompt_is_found_by_its_tokens() -> None:

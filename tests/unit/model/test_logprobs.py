@@ -75,6 +75,25 @@ def test_bfloat16_products_stay_close_and_the_master_gradient_is_float32() -> No
     torch.testing.assert_close(logprobs, plain(states, weight, None, targets, 1.0)[0], rtol=0, atol=0.1)
 
 
+def test_chunks_of_a_bfloat16_head_add_no_error_to_the_gradient_of_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against float64: summed in bfloat16, many chunks had three times the error of one."""
+    torch.manual_seed(3)
+    M, D, V = 4096, 32, 256
+    states, weight = torch.randn(M, D).bfloat16(), (torch.randn(V, D) * 3 * D**-0.5).bfloat16()
+    targets, upstream = torch.multinomial((states.float() @ weight.float().T).softmax(-1), 1).squeeze(1), torch.randn(M)
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        leaf = weight.to(dtype).requires_grad_()
+        logprobs, _ = linear_logprobs(states.to(dtype), leaf, None, targets)
+        return torch.autograd.grad((logprobs * upstream).sum(), leaf)[0].double()
+
+    exact, errors = gradient(torch.float64), []
+    for chunk in (16, M):
+        monkeypatch.setattr(module, "LOGITS_PER_CHUNK", chunk * V)
+        errors.append(float((gradient(torch.bfloat16) - exact).norm() / exact.norm()))
+    assert errors[0] < 1.2 * errors[1] < 0.02
+
+
 MEASURE = """
 import resource, torch
 from lampo.model.logprobs import linear_logprobs

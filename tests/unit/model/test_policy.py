@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,20 +101,42 @@ def test_a_prompt_of_many_rows_is_computed_once(any_policy: Policy) -> None:
     watch = embedding.register_forward_hook(lambda _module, inputs, _output: seen.append(tuple(inputs[0].shape)))
     any_policy.frozen_logprobs(batch, temperature=1.0)
     watch.remove()
-    assert any_policy.shares_prompts
-    assert seen == [(3, 12), (7, 4)]  # not (7, 14); the last token of a completion is only predicted
+    assert any_policy.layout == "packed"
+    # the prompt that comes once with its completion, then prompts, then completions; the last token of each is only predicted
+    assert seen[-1] == (1, 12 + 1 + 9 + 4 + (2 + 4 + 0) + (0 + 3 + 4))
 
 
-def test_whole_rows_where_prompts_cannot_be_shared() -> None:
+def test_padded_prompts_are_computed_once_where_rows_are_not_packed(any_policy: Policy) -> None:
+    batch, seen = make_groups(), list[tuple[int, ...]]()
+    packed_NT = any_policy.frozen_logprobs(batch, temperature=1.0)
+    any_policy.layout = "shared"
+    embedding = any_policy.core.get_input_embeddings()
+    watch = embedding.register_forward_hook(lambda _module, inputs, _output: seen.append(tuple(inputs[0].shape)))
+    shared_NT = any_policy.frozen_logprobs(batch, temperature=1.0)
+    watch.remove()
+    assert seen == [(3, 12), (7, 4)]  # not (7, 14)
+    torch.testing.assert_close(packed_NT, shared_NT, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_are_padded_where_a_model_attends_in_another_way() -> None:
     sliding = {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}
     config = {**TINY, "model_type": "qwen3", **sliding}
-    policy = Policy.load(ModelOptions(config=config, characters=CHARACTERS, device="cpu"), seed=3)
-    assert not policy.shares_prompts
     batch = make_groups()
-    expected_NTV = plain_logprobs(policy, batch, 1.0)
-    expected_NT = expected_NTV.gather(-1, batch.target_ids.unsqueeze(-1)).squeeze(-1) * batch.mask_NT
-    torch.testing.assert_close(policy.frozen_logprobs(batch, temperature=1.0), expected_NT, rtol=1e-5, atol=1e-5)
-    assert not Policy.load(tiny_options(gradient_checkpointing=True, device="cpu")).shares_prompts
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"config": config}, "packed"),
+        ({"config": config, "attention": "eager"}, "rows"),
+        ({"config": config | {"use_sliding_window": False}, "attention": "eager"}, "shared"),
+        (
+            {"config": config | {"use_sliding_window": False}, "attention": "eager", "gradient_checkpointing": True},
+            "rows",
+        ),
+    )
+    for options, layout in cases:
+        policy = Policy.load(ModelOptions(characters=CHARACTERS, device="cpu", **options), seed=3)
+        assert policy.layout == layout
+        expected_NTV = plain_logprobs(policy, batch, 1.0)
+        expected_NT = expected_NTV.gather(-1, batch.target_ids.unsqueeze(-1)).squeeze(-1) * batch.mask_NT
+        torch.testing.assert_close(policy.frozen_logprobs(batch, temperature=1.0), expected_NT, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [make_batch, make_groups])
@@ -164,11 +187,13 @@ def test_bfloat16_keeps_the_weights_in_bfloat16() -> None:
     assert logprobs_NT.dtype == entropy_NT.dtype == torch.float32
 
 
-def test_gradient_checkpointing_changes_no_gradient() -> None:
-    batch, grads = make_batch(), []
+@pytest.mark.parametrize("make", [make_batch, make_groups])
+def test_gradient_checkpointing_changes_no_gradient(make: Callable[[], MicroBatch]) -> None:
+    batch, grads = make(), []
     for checkpointing in (False, True):
         policy = Policy.load(tiny_options(gradient_checkpointing=checkpointing, device="cpu"), seed=3)
         assert policy.core.is_gradient_checkpointing == checkpointing
+        assert policy.layout == "packed"
         grads.append(gradients(policy, policy.token_logprobs(batch, temperature=1.0)[0].sum()))
     for name, gradient in grads[0].items():
         torch.testing.assert_close(grads[1][name], gradient, rtol=1e-6, atol=1e-7)

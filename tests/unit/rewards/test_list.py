@@ -66,7 +66,7 @@ def test_what_is_written_comes_back() -> None:
         ([{"name": "format", "pattern": "("}], "is no regular expression"),
         (
             [{"name": "rouge_l", "wieght": 1}],
-            r"rewards\[\d\]\.wieght is not a setting; did you mean rewards\[\d\]\.weight",
+            r"rewards\[\d\]\.wieght is not a setting\. Did you mean rewards\[\d\]\.weight",
         ),
         ([], "rewards"),
     ],
@@ -108,8 +108,8 @@ def test_a_function_gets_the_columns_that_it_names() -> None:
 @pytest.mark.parametrize(
     ("name", "batch", "message"),
     [
-        ("text", False, "returned 'good'; it must return a number, or None for unknown"),
-        ("text", True, r"returned 'good'; with `batch` it must return a list of 1 numbers"),
+        ("text", False, "returned 'good'. It must return a number, or None for unknown"),
+        ("text", True, r"returned 'good'\. With `batch` it must return a list of 1 numbers"),
         ("raises", False, r"failed\. KeyError: 'no such key' \(.*own_functions\.py, line"),
     ],
 )

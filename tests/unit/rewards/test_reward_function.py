@@ -66,7 +66,7 @@ def test_a_score_is_the_reward(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_missing_column_is_told_without_what_trl_adds() -> None:
     with pytest.raises(
-        KeyError, match=r"it has: gold\. Name the one with the answers: reward_function\(\.\.\., column=NAME\)"
+        KeyError, match=r"It has: gold\. Name the one with the answers: reward_function\(\.\.\., column=NAME\)"
     ):
         reward_function("numeric")(prompts=["2+3="], completions=["5"], trainer_state=None, gold=["5"])
 

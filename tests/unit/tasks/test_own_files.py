@@ -214,8 +214,8 @@ def test_one_error_lists_every_column_that_is_missing_with_a_guess_for_each(tmp_
     with pytest.raises(LampoError) as error:
         load_text(tmp_path / "a.jsonl", row, reference="reference")
     assert str(error.value) == (
-        f"{tmp_path}/a.jsonl has no column 'prompt' (did you mean 'question'?), 'answer' (did you mean 'gold'?), "
-        "'reference' (did you mean 'solution'?). It has: 'question', 'gold', 'solution', 'topic'. "
+        f"{tmp_path}/a.jsonl has no columns 'prompt' (did you mean 'question'?), 'answer' (did you mean 'gold'?) "
+        "and 'reference' (did you mean 'solution'?). It has: 'question', 'gold', 'solution', 'topic'. "
         "Name them in the recipe: task: {columns: {prompt: question, answer: gold, reference: solution}}"
     )
 

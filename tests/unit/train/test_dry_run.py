@@ -91,7 +91,7 @@ def test_it_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
     console = Console(record=True, width=120)
     dry_run(small_config(tmp_path / "runs"), console)
     text = console.export_text()
-    assert "problems: 64 to train on, 16 held out; 80 answers were verified against themselves" in text
+    assert "problems: 64 to train on, 16 held out. 80 answers were verified against themselves" in text
     assert "training: 6 steps x 3 problems x 4 rollouts = 72 rollouts, at most 864 sampled tokens" in text
     assert "evaluation: 3 times, 24 responses" in text
     assert "Nothing was trained." in text

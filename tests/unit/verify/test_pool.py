@@ -133,7 +133,7 @@ def test_what_a_function_may_return(pool: VerifierPool) -> None:
     verdicts = pool.verify(own(), ["none", "text", "score", "print"], ["4"] * 4)
     assert [verdict.status for verdict in verdicts] == ["unknown", "unknown", "wrong", "right"]
     assert verdicts[1].detail == (
-        f"{FUNCTION} returned a str; it must return a Verdict, True, False, a number or None."
+        f"{FUNCTION} returned a str. It must return a Verdict, True, False, a number or None."
     )
     assert verdicts[2].score == 0.25
     assert pool.verify(own(options={"prefix": "0"}), ["4"], ["04"])[0].status == "right"

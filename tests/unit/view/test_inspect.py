@@ -1,16 +1,22 @@
 import gzip
 import http.client
 import json
+import math
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import torch
@@ -137,6 +143,63 @@ def test_a_damaged_shard_is_a_complaint_and_the_others_are_shown(run: Path) -> N
         open_source(run).group("2", 0)
 
 
+def deep(depth: int) -> bytes:
+    return b'{"problem": ' + b"[" * depth + b"]" * depth + b', "rollouts": []}\n'
+
+
+UNSHARDED = {
+    "a folder": ("it is a folder", lambda path: path.mkdir()),
+    "a dangling link": ("it is a link to nowhere, which is not there", lambda path: path.symlink_to("nowhere")),
+    "a link to itself": ("Too many levels of symbolic links", lambda path: path.symlink_to(path)),
+    "a pipe": ("it is no file", lambda path: os.mkfifo(path)),
+    "nested deeply": ("nested too deeply", lambda path: path.write_bytes(gzip.compress(deep(100_000)))),
+    "no group": ("does not hold the groups", lambda path: path.write_bytes(gzip.compress(deep(3)))),
+    "an endless number": (
+        "does not hold the groups of a training step (int too large to convert to float)",
+        lambda path: path.write_bytes(
+            gzip.compress(json.dumps(group(4, "huge", rollout("right", 0.0) | {"total": 10**400})).encode())
+        ),
+    ),
+    "another verdict": (
+        "does not hold the groups",
+        lambda path: path.write_bytes(
+            gzip.compress(json.dumps(group(4, "odd", rollout("right", 0.0) | {"status": ""})).encode())
+        ),
+    ),
+    "not packed": ("probably cut short", lambda path: path.write_bytes(b"plain")),
+}
+
+
+@pytest.mark.parametrize("kind", UNSHARDED)
+def test_whatever_a_shard_is_the_others_are_shown(run: Path, tmp_path: Path, kind: str) -> None:
+    said, make = UNSHARDED[kind]
+    make(shard_path(run, 4))
+    assert list(listed(run)) == [1, 2, 3]
+    source = open_source(run)
+    for _ in range(2):  # when it is asked again too
+        (complaint,) = source.index()["complaints"]
+        assert complaint.startswith(str(shard_path(run, 4)))
+        assert said in complaint
+    assert export(source, tmp_path / "page.html") == 6
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "a: &a [1, 1]\nadvantage: {name: *a}\n",
+        "advantage: " + "[" * 400,
+        "advantage: !!int foo\n",
+        "7",
+        "\0",
+        "a: 2024-99-99",
+    ],
+)
+def test_whatever_the_settings_are_the_rollouts_are_shown(run: Path, config: str) -> None:
+    (run / "config.yaml").write_text(config)
+    index = open_source(run).index()
+    assert (len(index["groups"]), index["advantage"]) == (6, {})
+
+
 def test_a_run_that_may_only_be_read_opens(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "rollouts" / "index.jsonl").unlink()
     (run / "rollouts" / "index.jsonl").mkdir()  # nothing can be appended to it
@@ -152,6 +215,20 @@ def test_one_group_is_read_without_the_others(run: Path) -> None:
 # The server ----------------------------------------------------------------------------------------------------------
 
 
+Answer = tuple[int, str, dict[str, str]]
+
+
+def ask_server(server: ViewerServer, path: str, host: str | None, method: str, token: str | None) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    headers = ({} if host is None else {"Host": host}) | ({} if token is None else {"Authorization": f"token {token}"})
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    try:
+        return answer.status, answer.read().decode(), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
 @pytest.fixture
 def ask(request: pytest.FixtureRequest) -> Iterator[Any]:
     folder = request.getfixturevalue(getattr(request, "param", "run"))
@@ -159,15 +236,10 @@ def ask(request: pytest.FixtureRequest) -> Iterator[Any]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
 
-        def get(path: str, host: str | None = None, method: str = "GET") -> tuple[int, str, dict[str, str]]:
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
-            connection.request(method, path, headers={} if host is None else {"Host": host})
-            answer = connection.getresponse()
-            try:
-                return answer.status, answer.read().decode(), dict(answer.getheaders())
-            finally:
-                connection.close()
+        def get(path: str, host: str | None = None, method: str = "GET", *, token: str | None = server.token) -> Answer:
+            return ask_server(server, path, host, method, token)
 
+        get.server = server  # pyright: ignore[reportFunctionMemberAccess]
         yield get
         server.shutdown()
         thread.join()
@@ -250,6 +322,84 @@ def test_its_own_names_are_accepted_through_any_port(ask: Any) -> None:
 )
 def test_paths_that_lead_elsewhere_lead_nowhere(ask: Any, path: str, status: int) -> None:
     assert ask(path)[0] == status
+
+
+def test_without_the_token_nothing_is_told(ask: Any) -> None:
+    for path in ("/", "/api/index", "/api/group?place=1&number=0", "/api/pairs?place=1&number=0", "/config.yaml"):
+        for token in (None, "", "wrong", ask.server.token[:-1], "\u00e9"):
+            with_header = ask(path, token=None if token == "\u00e9" else token)
+            with_query = ask(f"{path}{'&' if '?' in path else '?'}token={quote(token or '')}", token=None)
+            for status, body, _ in (with_header, with_query):
+                assert (status, "mixed" in body) == (403, False)
+                assert "Open the one that lampo inspect printed" in body
+    assert ask(f"/?token={ask.server.token}", token=None)[0] == 200
+    assert ask(f"/api/index?token={ask.server.token}", token=None)[0] == 200
+
+
+def test_the_address_that_a_browser_is_given_leads_to_the_page_once(ask: Any) -> None:
+    path = ask.server.url_for_once().removeprefix(ask.server.address.rstrip("/"))
+    assert ask.server.token not in path
+    assert ask("/open/None", token=None)[0] == 403
+    status, _, headers = ask(path, token=None)
+    assert (status, headers["Location"]) == (302, f"/?token={ask.server.token}")
+    assert ask(path, token=None)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://[::1", "//[", "/api/index?%", "http://127.0.0.1/x", "\xff", "*"]
+)
+def test_an_address_that_is_none_is_no_traceback(ask: Any, address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_connection(("127.0.0.1", ask.server.server_address[1]), timeout=20) as connection:
+        connection.sendall(f"GET {address} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"))
+        assert re.match(rb"HTTP/1.0 (400|403) ", connection.recv(100))
+    assert told(ask, "/api/index")["title"] == "sums & more"
+    assert capfd.readouterr().err == ""
+
+
+def test_the_index_is_made_once_for_all_who_ask(
+    ask: Any, run: Path, evaluation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    original = ask.server.source.index
+
+    def index() -> Any:
+        made.append(1)
+        time.sleep(0.1)
+        return original()
+
+    monkeypatch.setattr(ask.server.source, "index", index)
+    with ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda _: ask("/api/index"), range(60)))
+    assert {status for status, _, _ in answers} == {200}
+    assert len({body for _, body, _ in answers}) == len(made) == 1
+    write_shard(run, 4, groups_of(4))
+    assert len(told(ask, "/api/index")["groups"]) == 8
+    (run / "config.yaml").write_text("advantage: {name: grpo}\n")
+    assert told(ask, "/api/index")["advantage"] == {"name": "grpo"}
+    assert len(made) == 3
+    source = open_source(evaluation)
+    assert source.stamp() == source.stamp()
+    records = evaluation / "aime24" / "records.jsonl"
+    before = source.stamp()
+    records.write_text(records.read_text() * 2)
+    assert source.stamp() != before
+
+
+def test_a_group_that_cannot_be_shown_costs_no_other(ask: Any, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    huge, textless = rollout("right", 10**400), rollout("right", -0.1)  # pyright: ignore[reportArgumentType]
+    del textless["text"]
+    nan = rollout("wrong", math.nan, logprobs=[math.nan, math.inf])
+    write_shard(run, 9, [group(9, "textless", textless), group(9, "huge", huge, nan), *groups_of(9)])
+    assert len([line for line in told(ask, "/api/index")["groups"] if line["place"] == "9"]) == 4
+    assert ask("/api/group?place=9&number=0")[:2] == (500, "This group cannot be shown (KeyError: 'text').")
+    status, body, _ = ask("/api/pairs?place=9&number=1")
+    assert (status, "cannot be shown" in body) == (500, True)
+    assert told(ask, "/api/group?place=9&number=1")["rollouts"][1]["logprobs"] == [
+        None,
+        None,
+    ]  # not NaN: a browser refuses it
+    assert told(ask, "/api/group?place=9&number=2")["problem"]["id"] == "mixed-9"
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_can_be_posted(ask: Any) -> None:
@@ -380,6 +530,37 @@ def test_a_record_that_is_being_written_is_left_out_and_a_damaged_one_is_said(ev
     assert source.group("aime24", 1)["problem"]["id"] == "aime24/1"
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"[" * 100_000 + b"\n", "line 3: not a record (maximum recursion depth exceeded"),
+        (b'{"responses": [{"status": []}], "id": 1}\n', "line 3: not a record (unhashable"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_whatever_a_record_is_the_others_are_shown(evaluation: Path, line: bytes | None, said: str) -> None:
+    file = evaluation / "aime24" / "records.jsonl"
+    if line is None:
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(file.read_bytes() + line)
+    source = open_source(evaluation)
+    for _ in range(2):
+        index = source.index()
+        (complaint,) = index["complaints"]
+        assert said in complaint
+        assert len(index["groups"]) == (2 if line is None else 4)
+
+
+def test_a_record_that_has_changed_under_the_viewer_is_said(evaluation: Path) -> None:
+    source = open_source(evaluation)
+    source.index()
+    (evaluation / "aime24" / "records.jsonl").write_text("{\n" * 50)
+    with pytest.raises(LampoError, match="was changed and cannot be read"):
+        source.group("aime24", 1)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, run: Path) -> None:
     for folder in (tmp_path / "nowhere", run.parent):
         with pytest.raises(LampoError, match="neither a run directory"):
@@ -413,11 +594,14 @@ def test_the_command_serves_until_ctrl_c(run: Path) -> None:
     command = [sys.executable, "-m", "lampo", "inspect", str(run), "--no-browser", "--step", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"(http://127\.0\.0\.1:\d+/)#2/0", line)
-        assert found is not None, line
-        with urllib.request.urlopen(found[1] + "api/index") as answer:
-            assert len(json.load(answer)["groups"]) == 6
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stdout.read() == ""
+        try:
+            line = process.stdout.readline()
+            found = re.search(r"(http://127\.0\.0\.1:\d+/)(\?token=\S+)#2/0", line)
+            assert found is not None, line
+            with urllib.request.urlopen(f"{found[1]}api/index{found[2]}", timeout=60) as answer:
+                assert len(json.load(answer)["groups"]) == 6
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stdout.read() == ""
+        finally:
+            process.kill()

@@ -11,13 +11,16 @@ the same as an absent one holds by construction. Here and in the estimators
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 GROUP_STD_EPSILON = 1e-4
 """Added to a group's reward std before dividing by it, as TRL's GRPOTrainer does."""
+
+PAIRS_PER_BLOCK = 2**20
+"""Temporaries hold about this many pairs, however large a group is."""
 
 # A reward beyond the largest float of its dtype times this is refused: sums of its gaps could overflow.
 REWARD_HEADROOM = 2.0**-24
@@ -87,6 +90,13 @@ def groups_by_size(group_ids_N: Tensor, valid_N: Tensor) -> list[Tensor]:
     return [
         rows[starts[sizes == size, None] + torch.arange(size, device=rows.device)] for size in sizes.unique().tolist()
     ]
+
+
+def row_blocks(num_groups: int, group_size: int) -> Iterator[slice]:
+    """The rows 0 .. G-1 in blocks, each of at most PAIRS_PER_BLOCK pairs or one row."""
+    step = max(1, PAIRS_PER_BLOCK // (num_groups * group_size))
+    for start in range(0, group_size, step):
+        yield slice(start, min(start + step, group_size))
 
 
 def estimate_by_group(
@@ -185,8 +195,19 @@ def concordance(
     shares = []
     for rows_BG in groups_by_size(group_ids_N, valid_N):
         rewards_BG, scores_BG = rewards_N[rows_BG], scores_N[rows_BG]
-        better_BGG = rewards_BG[:, :, None] > rewards_BG[:, None, :]
-        likelier_BGG = 0.5 * (1 + (scores_BG[:, :, None] - scores_BG[:, None, :]).sign())
-        num_B = better_BGG.sum((1, 2))
-        shares += ((likelier_BGG * better_BGG).sum((1, 2)) / num_B)[num_B > 0].tolist()
+        num_B, twice_B = (torch.zeros(len(rows_BG), dtype=torch.int64) for _ in range(2))
+        for block in row_blocks(*rows_BG.shape):
+            better_BIG = rewards_BG[:, block, None] > rewards_BG[:, None, :]
+            num_B += _count(better_BIG)
+            for likelier_BIG in (
+                scores_BG[:, block, None] > scores_BG[:, None, :],
+                scores_BG[:, block, None] >= scores_BG[:, None, :],
+            ):
+                twice_B += _count(likelier_BIG & better_BIG)  # once more where the score is larger, not equal
+        shares += (twice_B / (2 * num_B))[num_B > 0].tolist()
     return sum(shares) / len(shares) if shares else None
+
+
+def _count(found_BIG: Tensor) -> Tensor:
+    """(B,) how many are true."""
+    return torch.stack([found.count_nonzero() for found in found_BIG]).cpu()

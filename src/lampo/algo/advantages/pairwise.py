@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -27,6 +26,7 @@ from .groups import (
     estimate_by_group,
     floating_dtype,
     groups_by_size,
+    row_blocks,
     standard_deviation,
 )
 
@@ -36,10 +36,6 @@ SMALLEST_AUTO_TEMPERATURE = 1e-6
 
 SATURATED_MARGIN = 5.0
 """Beyond this |s_i - s_j| / tau the sigmoid has less than 1 % left to say."""
-
-
-PAIRS_PER_BLOCK = 2**20
-"""Temporaries hold about this many pairs, however large a group is."""
 
 
 @torch.no_grad()
@@ -332,13 +328,6 @@ def check_temperature(temperature: float | str) -> None:
     """Raise a ValueError for what is no temperature."""
     if temperature != "auto" and (isinstance(temperature, str | bool) or not 0 < temperature < math.inf):
         raise ValueError(f'temperature must be "auto" or a finite positive number; not {temperature!r}')
-
-
-def row_blocks(num_groups: int, group_size: int) -> Iterator[slice]:
-    """The rows 0 .. G-1 in blocks, each of at most PAIRS_PER_BLOCK pairs or one row."""
-    step = max(1, PAIRS_PER_BLOCK // (num_groups * group_size))
-    for start in range(0, group_size, step):
-        yield slice(start, min(start + step, group_size))
 
 
 def quarter_temperature(scores_BG: Tensor, temperature: float | Literal["auto"]) -> Tensor:

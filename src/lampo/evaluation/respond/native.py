@@ -14,7 +14,7 @@ from .responder import Asked
 
 
 class NativeResponder:
-    """The policy's own sampler; some problems at a time, so that there are responses to write down soon."""
+    """The policy's own sampler, some problems at a time, so that there are responses to write down soon."""
 
     def __init__(
         self, policy: Policy, sampler: Sampler, prompt: PromptOptions, *, rows_at_once: int, max_new_tokens: int
@@ -24,6 +24,9 @@ class NativeResponder:
         self._prompt = prompt.model_copy(update={"template": "{prompt}"})  # the text that is asked is whole
         self._rows_at_once = rows_at_once
         self._max_new_tokens = max_new_tokens
+
+    def probe(self) -> None:
+        """See `Responder.probe`."""
 
     def respond(self, asked: Sequence[Asked], samples: int) -> Iterator[tuple[Asked, list[Response]]]:
         """See `Responder.respond`. What is sampled for a problem depends on its seed, and not on the others.

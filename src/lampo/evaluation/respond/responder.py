@@ -20,13 +20,27 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A problem that got no responses, and why; asking again may help."""
+    """A problem that got no responses.
+
+    Attributes:
+        reason: why, in the words of what was asked.
+        hopeless: no other problem will get any either, as with a wrong key.
+    """
 
     reason: str
+    hopeless: bool = False
 
 
 class Responder(Protocol):
     """Gives responses of a model."""
+
+    def probe(self) -> None:
+        """Find out in one short request whether there is something to ask; nothing where the model is in this process.
+
+        Raises:
+            LampoError: there is not, in its own words.
+        """
+        ...
 
     def respond(self, asked: Sequence[Asked], samples: int) -> Iterator[tuple[Asked, list[Response] | Failed]]:
         """The responses to each problem, as soon as they are complete, in any order.

@@ -33,7 +33,7 @@ class _Reader:
 class VllmResponder:
     """vLLM's offline engine (arXiv 2309.06180), some problems at a time, so that there are responses to write down soon.
 
-    Prompts are token ids that we make, and texts are made from token ids by us, so both are what the native backend has; a
+    Prompts are token ids that we make, and texts are made from token ids by us. So both are what the native backend has. A
     thought stays in the text. vLLM draws response j of a problem with the problem's seed + j, whatever is beside it, but
     says itself that other batches may round differently. Sampling settings that come with the model are not used.
 
@@ -91,6 +91,9 @@ class VllmResponder:
         except (ValueError, OSError, RuntimeError, ImportError) as error:
             raise LampoError(f"vLLM cannot run the model {path}: {type(error).__name__}: {error}") from error
 
+    def probe(self) -> None:
+        """See `Responder.probe`."""
+
     def respond(self, asked: Sequence[Asked], samples: int) -> Iterator[tuple[Asked, list[Response] | Failed]]:
         """See `Responder.respond`.
 
@@ -137,7 +140,7 @@ def _folder(model: ModelOptions, weights: Path | None) -> str:
         return str(weights)
     if model.path is None:
         raise LampoError(
-            "The backend vllm needs weights, and this recipe makes its model from scratch (model.config): give a run of it "
-            "that has a checkpoint, or use --backend native."
+            "The backend vllm needs weights, and this recipe makes its model from scratch (model.config). "
+            "Give a run of it that has a checkpoint, or use --backend native."
         )
     return resolve_path(model.path)

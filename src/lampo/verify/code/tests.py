@@ -1,4 +1,4 @@
-"""The tests of a program, in one form; and how the forms of public data sets become it.
+"""The tests of a program, in one form, and how the forms of public data sets become it.
 
 The answer of a problem for the verifier `code` is the JSON of one of
 
@@ -38,7 +38,7 @@ MAX_UNROLLED = 200
 
 
 class UnusableTests(ValueError):
-    """ProgramTests that cannot be used; says why."""
+    """ProgramTests that cannot be used. Says why."""
 
 
 class ProgramTests(BaseModel):
@@ -62,7 +62,7 @@ class ProgramTests(BaseModel):
                 raise ValueError("there are no tests")
             return self
         if not self.inputs or len(self.inputs) != len(self.outputs):
-            raise ValueError(f"{len(self.inputs)} inputs and {len(self.outputs)} outputs; they must pair, one at least")
+            raise ValueError(f"{len(self.inputs)} inputs and {len(self.outputs)} outputs. They must pair, one at least")
         if self.type == "function" and not self.fn_name:
             raise ValueError("a function's tests need its name, fn_name")
         if self.type == "function" and not all(isinstance(arguments, list) for arguments in self.inputs):
@@ -136,7 +136,7 @@ def from_verification_info(value: str | Mapping[str, Any]) -> ProgramTests:
 
 
 def from_livecodebench(public: str, private: str | None = None, function: str | None = None) -> ProgramTests:
-    """ProgramTests of LiveCodeBench: JSON lists of {input, output, testtype}; `function` is its metadata's func_name.
+    """ProgramTests of LiveCodeBench: JSON lists of {input, output, testtype}. `function` is its metadata's func_name.
 
     Raises:
         UnusableTests: the private tests are compressed pickles, which run code when they are read.
@@ -147,7 +147,7 @@ def from_livecodebench(public: str, private: str | None = None, function: str | 
             cases = [*cases, *json.loads(private)]
         except ValueError:
             raise UnusableTests(
-                "the private tests are a compressed pickle, and to read a pickle runs the code in it; convert them to "
+                "the private tests are a compressed pickle, and to read a pickle runs the code in it. Convert them to "
                 "JSON once, in a sandbox"
             ) from None
     return _from_cases(cases, [function] * len(cases))
@@ -194,7 +194,7 @@ def from_asserts(tests: str | Sequence[str], *, setup: str = "", entry_point: st
 
 
 def _unrolled(statement: ast.Assert) -> list[ast.Assert]:
-    """`assert all(...)` over values that are written down as one assert for each; every other assert as it is."""
+    """`assert all(...)` over values that are written down as one assert for each. Every other assert as it is."""
     match statement.test:
         case ast.Call(func=ast.Name("all"), args=[ast.List(elts=parts) | ast.Tuple(elts=parts)], keywords=[]) if parts:
             return [ast.Assert(test=part) for part in parts]
@@ -220,7 +220,7 @@ def _unrolled(statement: ast.Assert) -> list[ast.Assert]:
 
 
 def _written_down(values: ast.expr) -> list[ast.expr]:
-    """The members of a list, tuple or range that is written down; none where it is another."""
+    """The members of a list, tuple or range that is written down. None where it is another."""
     match values:
         case ast.List(elts=members) | ast.Tuple(elts=members):
             return members
@@ -239,7 +239,7 @@ def _written_down(values: ast.expr) -> list[ast.expr]:
 
 
 def _named(target: ast.expr, value: ast.expr) -> dict[str, ast.expr] | None:
-    """The names of a loop with what they stand for in one round; None where they do not fit."""
+    """The names of a loop with what they stand for in one round. None where they do not fit."""
     match target, value:
         case ast.Name(name), _:
             return {name: value}
@@ -315,7 +315,7 @@ def _arguments(value: Any) -> list[Any]:
 
 
 def _value(value: Any) -> Any:
-    """A JSON value; text that is none stands for itself."""
+    """A JSON value. Text that is none stands for itself."""
     if isinstance(value, str):
         try:
             return json.loads(value)

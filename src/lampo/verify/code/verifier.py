@@ -32,7 +32,7 @@ PYTHON = ("python", "py", "python3")
 FLOAT_TOLERANCE = 1e-6
 MAX_VALUE_DEPTH = 50
 WALL_FACTOR = 4.0
-"""CPU time decides whether a test took too long, for a right program waits on a busy machine; but one that sleeps has to end,
+"""CPU time decides whether a test took too long, for a right program waits on a busy machine. But one that sleeps has to end,
 after so many times as much."""
 LAST_BEGIN, LAST_END = 0.7, 0.85
 """No test begins after the first and none ends after the second of these shares of a verification's time limit: beyond that limit
@@ -80,16 +80,16 @@ while said: said = said[os.write(results, said):]
 
 
 class CodeOptions(UnboundedVerifier):
-    """Python programs, by tests on their output, their functions, or asserts; run in a sandbox only."""
+    """Python programs, by tests on their output, their functions, or asserts. They run in a sandbox only."""
 
     bounds_itself: ClassVar[bool] = True
     """A program that hangs is wrong, after `test_timeout_s`: to give it up earlier would spare it that."""
     name: Literal["code"] = "code"
     """Selects this verifier."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Most seconds for one verification; no test begins after seven tenths of it, and those that are left are failed."""
+    """Most seconds for one verification. No test begins after seven tenths of it, and those that are left are failed."""
     test_timeout_s: float = Field(default=6.0, gt=0)
-    """Most seconds of CPU time of one test, and a quarter of its wall-clock time; then the test is failed."""
+    """Most seconds of CPU time of one test, and a quarter of its wall-clock time. Then the test is failed."""
     test_memory_mib: int = Field(default=512, ge=32)
     """Most memory of one test in MiB."""
     partial_credit: bool = False
@@ -143,11 +143,11 @@ class CodeOptions(UnboundedVerifier):
         return self.verify(completion, answer) if last_code_block(completion) is None else None
 
     def answer_text(self, answer: str) -> None:
-        """See `VerifierOptions.answer_text`; no solution is known."""
+        """See `VerifierOptions.answer_text`. No solution is known."""
         return
 
     def prepare(self) -> None:
-        """See `VerifierOptions.prepare`; refuses where no sandbox starts."""
+        """See `VerifierOptions.prepare`. Refuses where no sandbox starts."""
         try:
             self._sandbox()
         except SandboxError as error:
@@ -157,7 +157,7 @@ class CodeOptions(UnboundedVerifier):
         return find_sandbox(allow_unsandboxed=self.allow_unsandboxed_code_execution, packages=self.packages)
 
     def warm_up(self) -> None:
-        """See `VerifierOptions.warm_up`; the sandbox is tried once, and not by each worker."""
+        """See `VerifierOptions.warm_up`. The sandbox is tried once, and not by each worker."""
         self.prepare()
 
     def _failures(self, code: str, tests: ProgramTests, sandbox: Sandbox) -> Iterator[_Failure]:
@@ -235,7 +235,7 @@ class _Value:
 
 
 def last_code_block(completion: str) -> str | None:
-    """The last complete block after the thought that is fenced as Python, else the last without a language; None if there is none.
+    """The last complete block after the thought that is fenced as Python, else the last without a language. None if there is none.
 
     A block without a language that follows the program is often its output. Lines lose the indentation of their fence, as in
     Markdown: a fence inside a list is indented.
@@ -365,7 +365,7 @@ _NONE = object()
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, also within set(), sorted(), list() or tuple(); `_NONE` where it is no literal."""
+    """The value of a literal, also within set(), sorted(), list() or tuple(). `_NONE` where it is no literal."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
         build = {"set": set, "sorted": sorted, "list": list, "tuple": tuple}.get(node.func.id)
         inner = _literal(node.args[0])

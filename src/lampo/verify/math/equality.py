@@ -29,13 +29,13 @@ from .values import Undefined, Values, close
 NUM_POINTS = 10
 """Points at which expressions with variables are compared."""
 BASE_DIGITS = 60
-"""Digits of the first comparison; the second one has at least twice as many."""
+"""Digits of the first comparison. The second one has at least twice as many."""
 MAX_COMPARED = 500_000
 """Digits that are looked at to find the repeats of a list, where each irrational member is compared with each."""
 
 
 def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, str]:
-    r"""Whether an answer is the gold answer; None where that cannot be told. And why, where that is not obvious.
+    r"""Whether an answer is the gold answer, None where that cannot be told. And why, where that is not obvious.
 
     >>> equal(r"\frac{1}{3}", "0.333333")[0], equal(r"2\sqrt{3}", r"\sqrt{12}")[0], equal(r"\frac{1}{", "2")[0]
     (False, True, None)
@@ -119,7 +119,7 @@ _EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree cal
 
 
 class _Comparison:
-    """Compares two answers; holds what both need."""
+    """Compares two answers, and holds what both need."""
 
     def __init__(self, gold: str, answer: str, tolerance: float = 0.0) -> None:
         self.seed = f"{gold}\x00{answer}"
@@ -162,12 +162,12 @@ class _Comparison:
         return self.same_angle_or_value(gold, answer)
 
     def solved(self, node: Node) -> Node:
-        """A list p = 5, q = 2, p = 7, q = 2 as the tuples of its values; all else as it is."""
+        """A list p = 5, q = 2, p = 7, q = 2 as the tuples of its values. All else as it is."""
         is_list = node.op == "sequence" and node.value in ("", "and")
         return (solutions(node, self.stated) or node) if is_list else node
 
     def tidy(self, node: Node) -> Node:
-        """Write out plus-minus signs, and leave out the repeats of a list; a list of one is its item."""
+        """Write out plus-minus signs, and leave out the repeats of a list. A list of one is its item."""
         if node.op == "quantity" and _has(node, "pm"):
             inner = self.tidy(node.args[0])
             return Node("sequence", tuple(replace(node, args=(arg,)) for arg in inner.args), "")
@@ -325,7 +325,7 @@ class _Comparison:
         return signs[0] == "!=" or (getattr(factor, "imag", 0) == 0 and factor.real > 0)
 
     def constant_factor(self, one: Node, other: Node) -> Any:
-        """The number that one is of the other; None if there is none, or both are zero everywhere."""
+        """The number that one is of the other. None if there is none, or both are zero everywhere."""
         ratio: Any = None
         count = 0
         for digits, point in self.points(one, other):
@@ -368,7 +368,7 @@ class _Comparison:
         raise Undecided("a set of reals of a strange form")
 
     def region(self, node: Node) -> list[_Piece] | None:
-        """A set of reals as its pieces in order; None if it is none of those that are understood."""
+        """A set of reals as its pieces in order. None if it is none of those that are understood."""
         node = self.tidy(node)
         match node.op:
             case "constant" if node.value == "R":
@@ -552,7 +552,7 @@ class _Comparison:
         return self.same_value(bare[0], bare[1])
 
     def same_value(self, gold: Node, answer: Node) -> bool:
-        """Whether two expressions have the same values, wherever both are real; or where no such point is found."""
+        """Whether two expressions have the same values, wherever both are real, or where no such point is found."""
         if gold == answer and not _has_symbols(gold):
             Values(BASE_DIGITS, {}).of(gold)
             return True
@@ -607,7 +607,7 @@ class _Comparison:
 
 
 def _signs(node: Node) -> Iterator[Node]:
-    """An expression with each choice of its plus-minus signs; they are tied to each other if there is a minus-plus."""
+    """An expression with each choice of its plus-minus signs. They are tied to each other if there is a minus-plus."""
     found = list(_plus_minus(node))
     if not found:
         yield node

@@ -8,7 +8,7 @@ from fractions import Fraction
 from .units import Unit
 
 MAX_LENGTH = 2000
-"""Characters of an answer; a longer one is not read."""
+"""Characters of an answer. A longer one is not read."""
 MAX_DEPTH = 40
 """How deep brackets may be nested."""
 MAX_ITEMS = 100
@@ -35,13 +35,17 @@ class TooLarge(Exception):
 class Node:
     """A part of an answer.
 
-    `op` says what it is, and what `value` and `args` mean:
+    `op` says what it is. It also says what `args` are and, in brackets here, what `value` is:
 
-    number (value: its Fraction), symbol (name), constant (pi, e, i, oo, R, empty), text (its words),
-    add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args,
-    quantity (a Unit): an expression with a unit, ratio: parts of a ratio,
-    sequence (its brackets: "()", "[)", "{}", ...; "" and "and" for a list without any), matrix (number of columns),
-    relation (its signs, one fewer than args), union, intersection, minus: of sets, label: a left-hand side not read.
+    - number (its Fraction), symbol (its name), constant (pi, e, i, oo, R, empty), text (its words)
+    - add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args
+    - quantity (a Unit): an expression with a unit
+    - ratio: parts of a ratio
+    - sequence (its brackets: "()", "[)", "{}", ..., or "" and "and" for a list without any)
+    - matrix (number of columns)
+    - relation (its signs, one fewer than args)
+    - union, intersection, minus: of sets
+    - label: a left-hand side that is not read
     """
 
     op: str

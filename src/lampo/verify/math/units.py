@@ -68,7 +68,7 @@ SCALES = {
 BARE_UNITS = vocabulary(
     "mm cm dm km ft yd mi mg kg lb lbs oz ms sec min hr hrs ml mph kmh kph day days inch cent cents mile miles"
 )
-"""Short names that are read as a unit behind a number even outside of `\\text{...}`; "m" or "in" could be letters."""
+"""Short names that are read as a unit behind a number even outside of `\\text{...}`. "m" or "in" could be letters."""
 
 _NOT_UNITS = vocabulary(
     "a an the is are was be not no or and if when where for but either neither at least most more less than about "
@@ -107,7 +107,7 @@ class Unit:
 
 
 def read_unit(words: str, singular: bool = False) -> Unit | None:
-    """The unit that these words name; None where they are no unit.
+    """The unit that these words name. None where they are no unit.
 
     Words in no table are units of their own if the last of them is a plural (apples, right triangles), or the amount
     is one. Words that say something else about a number (or, not, about, squared) are none, and neither are more than

@@ -19,7 +19,7 @@ MAX_LOG10 = 2000
 
 
 SPARE_DIGITS = 20
-"""Digits that rounding may cost; two values are equal if all others agree."""
+"""Digits that rounding may cost. Two values are equal if all others agree."""
 
 
 class Undefined(Exception):
@@ -30,7 +30,7 @@ _thread = threading.local()
 
 
 def _mp_context(digits: int) -> Any:
-    """This thread's own mpmath, set to so many digits; the global one would be shared between threads."""
+    """This thread's own mpmath, set to so many digits. The global one would be shared between threads."""
     if not hasattr(_thread, "mp"):
         from mpmath import MPContext
 

@@ -27,9 +27,9 @@ class MathOptions(UnboundedVerifier):
     last_number: bool = False
     """Whether a plain number counts where no value is committed to: the last in such words, else the last of the response."""
     tolerance: float = Field(default=0.0, ge=0, lt=1)
-    """Largest relative difference between numbers that count as equal; 0: they are equal."""
+    """Largest relative difference between numbers that count as equal. 0: they are equal."""
     timeout_s: float = Field(default=3.0, gt=0)
-    """Most seconds for one verification; then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
+    """Most seconds for one verification. Then it is killed and the verdict unknown. Waiting for a busy processor hardly counts."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         r"""Right if the answer that the response commits to is the gold answer, by value.
@@ -108,7 +108,7 @@ def _without_space(text: str) -> str:
 
 
 def _plain_value(text: str) -> Fraction | None:
-    """The exact value of a plain numeral or fraction of two; None if the text is something else."""
+    """The exact value of a plain numeral or fraction of two. None if the text is something else."""
     text = text.strip().strip("$").strip().removesuffix(".").replace("−", "-")
     if match := _FRACTION.fullmatch(text):
         sign, numerator, denominator = match[1] or "", match[2] or match[4], match[3] or match[5]

@@ -49,15 +49,14 @@ class _Job:
 class VerifierPool:
     """Runs verifiers in worker processes, each verification under the time and memory limits of its verifier.
 
-    - A verification that takes too long is killed, one that eats too much memory fails, one that crashes takes its
-      worker with it: each is `unknown`, with the reason, and no other verdict is lost or changed.
-    - A verification that is still running after a tenth of a second, or a twentieth of its limit, no longer counts as one of
-      the `workers`: it goes on at the lowest priority, and another worker takes the next one. So even many that hang cost
-      little more than one.
-    - What a verifier can say at once (`VerifierOptions.at_once`) is said in this process; workers start when needed.
+    - A verification that takes too long is killed. One that eats too much memory fails. One that crashes takes its worker
+      with it. Each is `unknown`, with the reason, and no other verdict is lost or changed.
+    - After a tenth of a second, or a twentieth of its limit, a verification no longer counts as one of the `workers`. It goes
+      on at the lowest priority, and another worker takes the next one. So even many that hang cost little more than one.
+    - What a verifier can say at once (`VerifierOptions.at_once`) is said in this process. Workers start when needed.
     - It may be used from any thread, and inside asyncio through `asyncio.wrap_future(pool.submit(...))`. No signals.
 
-    It is a context manager; a pool that is not closed goes with its process, even a killed one.
+    It is a context manager. A pool that is not closed ends with its process, even a killed one.
 
     Args:
         workers: verifications that run at once. None: one for each processor that this process may use.
@@ -88,7 +87,7 @@ class VerifierPool:
         self.close()
 
     def close(self) -> None:
-        """End the workers; what is still running becomes unknown."""
+        """End the workers. What is still running becomes unknown."""
         with self._lock:
             self._closed = True
             parent, self._parent = self._parent, None
@@ -97,7 +96,7 @@ class VerifierPool:
         self._abandon("the pool was closed")
 
     def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
-        """Begin one verification. The future always has a verdict in the end; it never raises.
+        """Begin one verification. The future always has a verdict in the end. It never raises.
 
         Raises:
             RuntimeError: the pool is closed.

@@ -11,7 +11,7 @@ SECONDS_BEFORE = 2.0
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function of (done, total); the bar goes to standard error, and only if it takes longer than two seconds."""
+    """Yields a function of (done, total). The bar goes to standard error, and only if it takes longer than two seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -23,7 +23,12 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
     begin = time.monotonic()
     progress = Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=Console(stderr=True)
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
     )
     task = progress.add_task(what)
     started = False

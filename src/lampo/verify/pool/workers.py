@@ -70,9 +70,9 @@ class Job:
     work: bytes
     tried: bool = False
     hurried_s: float = math.inf
-    """It may be given up after so long; never, as long as the caller does not wait for it."""
+    """It may be given up after so long. Never, as long as the caller does not wait for it."""
     given_up: bool = False
-    """The caller has its answer; how long it really takes is still of interest."""
+    """The caller has its answer. How long it really takes is still of interest."""
 
     @property
     def patience_s(self) -> float:
@@ -155,7 +155,7 @@ class Worker:
 
 
 def processor_times(pid: int) -> tuple[float, float] | None:
-    """Seconds that a process has computed, and waited for a processor while it could have; None where nobody tells."""
+    """Seconds that a process has computed, and waited for a processor while it could have. None where nobody tells."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             computed, waited, _ = file.read().split()
@@ -202,7 +202,7 @@ class Supervisor:
             self._stop(worker)
 
     def _listen(self) -> bool:
-        """Do what the caller asks for; False when it is gone."""
+        """Do what the caller asks for. False when it is gone."""
         try:
             asked, *given = pickle.loads(self._client.recv_bytes())
         except (EOFError, OSError):
@@ -371,7 +371,7 @@ class Supervisor:
         return worker
 
     def _stop(self, worker: Worker) -> int:
-        """Kill a worker and what it started in its process group; returns its exit code, negative for a signal."""
+        """Kill a worker and what it started in its process group. Returns its exit code, negative for a signal."""
         del self._workers[worker.pipe]
         worker.pipe.close()
         for kill in (os.killpg, os.kill):

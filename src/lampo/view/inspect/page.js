@@ -14,6 +14,7 @@ const NOT_PARTS = new Set(["text", "status", "extracted", "detail", "total", "sc
 
 const $ = id => document.getElementById(id);
 const embedded = $("data").textContent.trim() ? JSON.parse($("data").textContent) : null;
+const TOKEN = new URLSearchParams(location.search).get("token");
 let index, shown = [], current = -1, filters = new Set(), sort = 0, quantity = 0, colouring = 0, token = 0, request = 0;
 
 function element(tag, properties = {}, ...children) {
@@ -47,7 +48,7 @@ const key = line => `${line.place}/${line.number}`;
 async function ask(what, line) {
   if (embedded) return what === "index" ? embedded.index : embedded.groups[key(line)][what];
   const query = line ? `?${new URLSearchParams({ place: line.place, number: line.number })}` : "";
-  const answer = await fetch(`/api/${what}${query}`);
+  const answer = await fetch(`/api/${what}${query}`, { headers: { Authorization: `token ${TOKEN}` } });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
@@ -367,7 +368,10 @@ function step(move) { if (shown[current + move]) show(current + move); }
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const inField = event.target.matches("input, select");
-  if (inField) { if (event.key === "Escape") event.target.blur(); return; }
+  if (inField) { // of itself, Escape would empty the search in some browsers
+    if (event.key === "Escape") { event.preventDefault(); event.target.blur(); }
+    return;
+  }
   const digit = /^[0-9]$/.test(event.key) ? Number(event.key) : -1;
   const free = event.target === document.body || event.target === $("list") || event.target === $("group");
   const actions = {

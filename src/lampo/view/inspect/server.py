@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,18 +14,28 @@ from urllib.parse import parse_qs, urlsplit
 
 from ...types import LampoError
 from .source import Source
-from .viewer_page import SERVED_POLICY, content_policy, page
+from .viewer_page import SERVED_POLICY, as_json, content_policy, page
 
 OWN_NAMES = {"127.0.0.1", "localhost"}
+NO_TOKEN = "This address needs its token. Open the one that lampo inspect printed, which holds ?token=..."
+
+
+class NoNumberError(LampoError):
+    """A request with something else where a number belongs."""
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """Answers on 127.0.0.1 only, and only to requests for it by that name.
+    """Answers on 127.0.0.1 only, and only to requests for it by that name that know its token.
 
-        /                                    the page
+        /?token=...                          the page
+        /open/CODE                           the same, once: it leads to the address above
         /api/index                           Source.index
         /api/group?place=12&number=3         Source.group
         /api/pairs?place=12&number=3         pairs.pairs, or null
+
+    Other users of the machine can reach the port too, but do not know the token. The page sends it in the header
+    Authorization; the address may hold it everywhere. Other users see the arguments of a browser that is started, so it is
+    given a code that leads to the token once.
 
     A page of another site may have its own name point to 127.0.0.1 and so read what is served here (DNS rebinding), but
     its requests carry that name as their Host, and are refused.
@@ -40,9 +49,14 @@ class ViewerServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # with the default of 5 a burst of requests is refused
 
     def __init__(self, source: Source, port: int = 0) -> None:
         self.source = source
+        self.token = secrets.token_urlsafe(16)
+        self._code: str | None = None
+        self._lock = threading.Lock()
+        self._index: tuple[object, bytes] | None = None
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
@@ -56,24 +70,61 @@ class ViewerServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     @property
-    def url(self) -> str:
-        """Where the page is."""
+    def address(self) -> str:
+        """Where it listens."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def answer(self, path: str, query: dict[str, str]) -> Any:
-        """What /api/... says, as plain data.
+    @property
+    def url(self) -> str:
+        """Where the page is, for those who may read it."""
+        return f"{self.address}?token={self.token}"
+
+    def url_for_once(self) -> str:
+        """An address that leads to `url` once."""
+        self._code = secrets.token_urlsafe(16)
+        return f"{self.address}open/{self._code}"
+
+    def knows(self, given: str | None) -> bool:
+        """Whether that is the token."""
+        return secrets.compare_digest((given or "").encode(errors="replace"), self.token.encode())
+
+    def takes(self, path: str) -> bool:
+        """Whether that is the path of `url_for_once`, asked for the first time."""
+        with self._lock:
+            taken = self._code is not None and secrets.compare_digest(
+                path.encode(errors="replace"), f"/open/{self._code}".encode()
+            )
+            self._code = None if taken else self._code
+        return taken
+
+    def answer(self, path: str, query: dict[str, str]) -> bytes:
+        """What /api/... says, as JSON.
 
         Raises:
-            KeyError: there is no such thing to ask, or an argument is missing.
-            ValueError: an argument is no number.
-            LampoError: see `Source.group`.
+            NoNumberError: the number of the group is none.
+            LampoError: there is no such thing to ask, or an argument is missing; see also `Source.group`.
         """
-        answers: dict[str, Callable[[], Any]] = {
-            "/api/index": self.source.index,
-            "/api/group": lambda: self.source.group(query["place"], int(query["number"])),
-            "/api/pairs": lambda: group_pairs(self.source, query["place"], int(query["number"])),
-        }
-        return answers[path]()
+        if path == "/api/index":
+            return self._index_as_json()
+        what = {"/api/group": self.source.group, "/api/pairs": lambda *group: group_pairs(self.source, *group)}.get(
+            path
+        )
+        place, number = query.get("place"), query.get("number")
+        if what is None or place is None or number is None:
+            raise LampoError("There is nothing here.")
+        try:
+            count = int(number)
+        except ValueError:
+            raise NoNumberError("The number of a group is a number.") from None
+        return _encoded(what(place, count))
+
+    def _index_as_json(self) -> bytes:
+        """Made once for all who ask, and again when a file has changed: of 100,000 rollouts it has 6 MB."""
+        with self._lock:
+            stamp = self.source.stamp()
+            if self._index is None or self._index[0] != stamp:
+                self._index = stamp, _encoded(self.source.index())
+            return self._index[1]
 
 
 def serve(source: Source, *, port: int = 0, step: int | None = None, browser: bool = True) -> None:
@@ -83,12 +134,16 @@ def serve(source: Source, *, port: int = 0, step: int | None = None, browser: bo
         LampoError: the port is taken.
     """
     with ViewerServer(source, port) as server:
-        url = server.url + ("" if step is None else f"#{step}/0")
-        print(f"{source.path} at {url}  (Ctrl-C ends)", flush=True)
+        place = "" if step is None else f"#{step}/0"
+        print(f"{source.path} at {server.url}{place}  (Ctrl-C ends)", flush=True)
         if browser:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(server.url_for_once() + place,), daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+def _encoded(value: Any) -> bytes:
+    return as_json(value).encode(errors="replace")
 
 
 def group_pairs(source: Source, place: str, number: int) -> dict[str, Any] | None:
@@ -110,24 +165,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.headers.get("Host", "").rsplit(":", 1)[0] not in OWN_NAMES:
-            self._send(403, "text/plain", "This server answers to 127.0.0.1 and localhost only.")
-            return
-        parts = urlsplit(self.path)
-        if parts.path == "/":
-            self._send(200, "text/html", page())
+            self._say(403, "This server answers to 127.0.0.1 and localhost only.")
             return
         try:
+            parts = urlsplit(self.path)
             query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-            self._send(200, "application/json", json.dumps(self.server.answer(parts.path, query), ensure_ascii=False))
-        except KeyError:
-            self._send(404, "text/plain", "There is nothing here.")
-        except ValueError:
-            self._send(400, "text/plain", "The number of a group is a number.")
-        except LampoError as error:
-            self._send(404, "text/plain", str(error))
+        except ValueError:  # http://[
+            self._say(400, "This is no address.")
+            return
+        if self.server.takes(parts.path):
+            self._send(302, "text/plain", b"", {"Location": f"/?token={self.server.token}"})
+        elif not self.server.knows(query.get("token") or self.headers.get("Authorization", "").removeprefix("token ")):
+            self._say(403, NO_TOKEN)
+        elif parts.path == "/":
+            self._send(200, "text/html", page().encode())
+        else:
+            self._answer(parts.path, query)
 
-    def _send(self, status: int, kind: str, text: str) -> None:
-        body = text.encode(errors="replace")
+    def _answer(self, path: str, query: dict[str, str]) -> None:
+        try:
+            body = self.server.answer(path, query)
+        except NoNumberError as error:
+            self._say(400, str(error))
+        except LampoError as error:
+            self._say(404, str(error))
+        except Exception as error:  # a damaged group: the page shows what it was, and the others go on
+            self._say(500, f"This group cannot be shown ({type(error).__name__}: {error}).")
+        else:
+            self._send(200, "application/json", body)
+
+    def _say(self, status: int, text: str) -> None:
+        self._send(status, "text/plain", text.encode(errors="replace"))
+
+    def _send(self, status: int, kind: str, body: bytes, more: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {
             "Content-Type": f"{kind}; charset=utf-8",
@@ -137,6 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
+            **(more or {}),
         }.items():
             self.send_header(name, value)
         self.end_headers()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from ...evaluation.records import RECORDS
-from ...store.rollouts import Entry, Record, entry, read_group, read_index
+from ...store.rollouts import NO_GROUP, Entry, Record, entry, read_group, read_index
 from ...types import LampoError
+from ..settings import read_settings
+
+NO_RECORD = (*NO_GROUP, ValueError, RecursionError)
+"""What is raised where a line is no record of an evaluation."""
 
 Tell = Callable[[str], None]
 
@@ -25,6 +29,10 @@ class Source(Protocol):
 
     def index(self) -> dict[str, Any]:
         """What is there now: title, kind, estimator, clip range of token ratios, places in order, complaints, an entry for every group."""
+        ...
+
+    def stamp(self) -> object:
+        """Equal to an earlier one while `index` would say the same: how the files are dated, without opening them."""
         ...
 
     def group(self, place: str, number: int) -> Record:
@@ -65,6 +73,7 @@ class RunSource:
         self._tell = tell
         self._lock = threading.Lock()
         self._known: dict[int, tuple[str, list[Entry]]] = {}
+        self._config: tuple[object, dict[str, Any]] | None = None
         self._read = lru_cache(maxsize=64)(lambda step, number, _signature: read_group(path, step, number))
 
     def index(self) -> dict[str, Any]:
@@ -88,6 +97,15 @@ class RunSource:
             "complaints": complaints,
             "groups": groups,
         }
+
+    def stamp(self) -> object:
+        """See `Source.stamp`."""
+        try:
+            with os.scandir(self.path / "rollouts") as entries:
+                shards = {each.name: _dated(each) for each in entries if each.name.endswith(".gz")}
+        except OSError:
+            shards = {}
+        return shards, _dated(self.path / "config.yaml")
 
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
@@ -114,11 +132,16 @@ class RunSource:
 
     def _settings(self, section: str) -> dict[str, Any]:
         """A section of the run's config.yaml; empty where it cannot be read."""
-        try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-            return dict(config[section])
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-            return {}
+        file = self.path / "config.yaml"
+        dated = _dated(file)
+        if self._config is None or self._config[0] != dated:
+            try:
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                text = ""
+            self._config = dated, read_settings(text)
+        found = self._config[1].get(section)
+        return found if isinstance(found, dict) else {}
 
 
 class EvaluationSource:
@@ -130,23 +153,22 @@ class EvaluationSource:
         self.path = path
         self._files = {folder.resolve().name: folder / RECORDS for folder in benchmarks}
         self._lock = threading.Lock()
-        self._read: dict[
-            str, tuple[int, list[int], list[Entry]]
-        ] = {}  # size of the file, offsets of its lines, entries
+        self._read: dict[str, _Read] = {}
 
     def index(self) -> dict[str, Any]:
         """See `Source.index`."""
         complaints: list[str] = []
         with self._lock:
             for name, file in self._files.items():
-                size = file.stat().st_size
-                if name not in self._read or self._read[name][0] != size:
-                    self._read[name] = (size, *_entries(file, complaints))
-        groups = [
-            _line(name, number, each)
-            for name, (_, _, entries) in self._read.items()
-            for number, each in enumerate(entries)
-        ]
+                dated = _dated(file)
+                if name not in self._read or self._read[name].dated != dated:
+                    self._read[name] = _read_entries(file)
+                complaints += self._read[name].complaints
+            groups = [
+                _line(name, number, each)
+                for name, read in self._read.items()
+                for number, each in enumerate(read.entries)
+            ]
         return {
             "title": self.path.resolve().name,
             "kind": "evaluation",
@@ -157,31 +179,62 @@ class EvaluationSource:
             "groups": groups,
         }
 
+    def stamp(self) -> object:
+        """See `Source.stamp`."""
+        return [_dated(file) for file in self._files.values()]
+
     def group(self, place: str, number: int) -> Record:
         """See `Source.group`."""
         if not self._read:
             self.index()
-        _, offsets, _ = self._read.get(place, (0, [], []))
+        offsets = self._read[place].offsets if place in self._read else []
         if not 0 <= number < len(offsets):
             raise LampoError(f"There is no problem {number} in {place}.")
-        with self._files[place].open("rb") as stream:
-            stream.seek(offsets[number])
-            return _group(json.loads(stream.readline())) | {"place": place, "number": number}
+        try:
+            with self._files[place].open("rb") as stream:
+                stream.seek(offsets[number])
+                return _group(json.loads(stream.readline())) | {"place": place, "number": number}
+        except (OSError, *NO_RECORD) as error:
+            raise LampoError(
+                f"{self._files[place]} was changed and cannot be read ({error}). Press r to read it anew."
+            ) from None
 
 
-def _entries(file: Path, complaints: list[str]) -> tuple[list[int], list[Entry]]:
-    """Offsets and entries of all records; a last line that is still being written is left out."""
-    offsets, entries, offset = [], [], 0
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                if line.endswith(b"\n"):
-                    entries.append(entry(_group(json.loads(line))))
-                    offsets.append(offset)
-            except (ValueError, KeyError, TypeError) as error:
-                complaints.append(f"{file}, line {number}: not a record ({error})")
-            offset += len(line)
-    return offsets, entries
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The records of one benchmark: how their file was dated, where each line begins, and what the index says of it."""
+
+    dated: object
+    offsets: list[int]
+    entries: list[Entry]
+    complaints: list[str]
+
+
+def _read_entries(file: Path) -> _Read:
+    """All records; a last line that is still being written is left out."""
+    read, offset = _Read(_dated(file), [], [], []), 0
+    try:
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    if line.endswith(b"\n"):
+                        read.entries.append(entry(_group(json.loads(line))))
+                        read.offsets.append(offset)
+                except NO_RECORD as error:
+                    read.complaints.append(f"{file}, line {number}: not a record ({error})")
+                offset += len(line)
+    except OSError as error:
+        read.complaints.append(f"{file} cannot be read: {error.strerror or error}")
+    return read
+
+
+def _dated(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
+    """What changes when a file does; empty where it cannot be asked."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _group(record: Record) -> Record:

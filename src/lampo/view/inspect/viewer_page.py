@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -25,10 +26,34 @@ def page(data: Any = None) -> str:
         else f'<meta http-equiv="Content-Security-Policy" content="{content_policy(EXPORTED_POLICY)}">'
     )
     # U+2028 and U+2029 are fine in JSON; "<" is all that could end the element
-    embedded = "" if data is None else json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    embedded = "" if data is None else as_json(data).replace("<", "\\u003c")
     parts = {"policy": policy, "style": _part("page.css"), "script": _part("page.js"), "data": embedded}
     before, *rest = _part("page.html").split("{{ ")
     return before + "".join(parts[name] + text for name, _, text in (part.partition(" }}") for part in rest))
+
+
+def as_json(value: Any) -> str:
+    """JSON that a browser reads: what is no finite number is null.
+
+    >>> as_json({"score": float("nan"), "totals": [1.0, float("inf")]})
+    '{"score": null, "totals": [1.0, null]}'
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case _:
+            return value
 
 
 @cache

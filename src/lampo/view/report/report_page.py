@@ -16,13 +16,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from ...store.files import write_file
 from ...store.metrics import read_metrics, summary
-from ...store.rollouts import Record, read_groups, rollout_steps
+from ...store.rollouts import NO_GROUP, Record, read_groups, rollout_steps
 from ...types import LampoError
 from ..charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
+from ..settings import read_settings
 
 logger = logging.getLogger("lampo")
 
@@ -199,7 +198,7 @@ def write_report(run: Path) -> Path:
     page = render(
         "view/report/page.html.j2",
         name=run.resolve().name,
-        facts=[*_identity(yaml.safe_load(settings) or {}), *_size(metrics)],
+        facts=[*_identity(read_settings(settings)), *_size(metrics)],
         nothing_trained=_nothing_trained(metrics),
         accuracy=next((row for row in rows if row.measure == "held-out accuracy"), None),
         rows=rows,
@@ -485,7 +484,7 @@ def _sampled_rollouts(run: Path) -> list[dict[str, Any]]:
         try:
             groups = sorted(read_groups(run, step), key=_spread, reverse=True)
             shown = [_group(group) for group in groups[:GROUPS_A_STEP]]
-        except (LampoError, KeyError, TypeError, AttributeError) as error:  # the rest of the report is none the worse
+        except (LampoError, ValueError, *NO_GROUP) as error:  # the rest of the report is none the worse
             logger.warning("The report leaves out the rollouts of step %d: %s", step, error)
             continue
         sampled.append({"step": step, "num_groups": len(groups), "groups": shown})

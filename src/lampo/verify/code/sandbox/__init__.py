@@ -32,7 +32,7 @@ def find_sandbox(*, allow_unsandboxed: bool = False, packages: tuple[str, ...] =
     raise LampoError(
         f"Code written by a model runs only in a sandbox, and none starts here: {found}\n"
         "Install bubblewrap: apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora), "
-        "pacman -S bubblewrap (Arch). In a container it needs user namespaces: ask for a seccomp profile that allows "
+        "pacman -S bubblewrap (Arch). In a container it needs user namespaces. Ask for a seccomp profile that allows "
         "unshare and mount, or for a container with its own user namespaces. As root it also needs a writable pids "
         "cgroup, or run as an ordinary user.\n"
         f"To run such code WITHOUT protection, with all rights of this user, set {SWITCH}=true on the verifier."

@@ -22,9 +22,9 @@ EXTRA_MIB = 64
 class Bubblewrap:
     """Runs each command in namespaces of its own: no network, no other process, no file of this user.
 
-    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, and a bare /dev and a read-only /proc; its environment
-    is empty but for PATH, HOME and LANG; it has no capabilities and cannot make new namespaces. Memory and processes
-    are capped for all that it starts together where control groups can be made; started by root, it insists on them.
+    It sees /usr and the Python interpreter read-only, an empty /tmp of bounded size, a bare /dev and a read-only /proc. Its environment
+    is empty but for PATH, HOME and LANG. It has no capabilities and cannot make new namespaces. Where control groups can be
+    made, memory and processes are capped for all that it starts together. Started by root, it insists on them.
     """
 
     def __init__(self, roots: tuple[Path, ...], packages: tuple[str, ...] = ()) -> None:
@@ -33,8 +33,8 @@ class Bubblewrap:
         self._roots = roots
         self._flags = _flags(self.python)
         self.import_from: list[str] = [INSIDE] if packages else []
-        for place in locate(packages):
-            self._flags += ["--ro-bind", str(place), f"{INSIDE}/{place.name}"]
+        for path in locate(packages):
+            self._flags += ["--ro-bind", str(path), f"{INSIDE}/{path.name}"]
 
     @classmethod
     def start(cls) -> Bubblewrap:
@@ -140,22 +140,22 @@ NAMESPACES = """
     --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --ro-bind-try /etc/alternatives /etc/alternatives
 """
 DEVICES = "--proc /proc --remount-ro /proc --dev /dev --size 1048576 --tmpfs /dev/shm --remount-ro /dev"
-"""Read-only, since the kernel lets root's uid write /proc/sys without any capability; started by root, that is the uid inside."""
+"""Read-only, since the kernel lets root's uid write /proc/sys without any capability. Started by root, that is the uid inside."""
 
 
 def _flags(python: str) -> list[str]:
     flags: list[str] = [*NAMESPACES.split()]
     if _version() >= (0, 8, 0):
         flags += ["--disable-userns"]
-    for place in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-        if place.is_symlink():
-            flags += ["--symlink", os.readlink(place), str(place)]
-        elif place.is_dir():
-            flags += ["--ro-bind", str(place), str(place)]
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+        if path.is_symlink():
+            flags += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            flags += ["--ro-bind", str(path), str(path)]
     prefix = os.path.realpath(sys.base_prefix)
-    for place in (prefix, python):
-        if not place.startswith(("/usr/", f"{prefix}/")):
-            flags += ["--ro-bind", place, place]
+    for path in (prefix, python):
+        if not path.startswith(("/usr/", f"{prefix}/")):
+            flags += ["--ro-bind", path, path]
     return flags + DEVICES.split()
 
 

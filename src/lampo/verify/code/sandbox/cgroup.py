@@ -21,7 +21,7 @@ _NAME = re.compile(r"lampo-(\d+)-[0-9a-f]+")
 
 
 class Cgroup:
-    """A group for one run, as a context manager; leaving it kills what is left inside."""
+    """A group for one run, as a context manager. Leaving it kills what is left inside."""
 
     def __init__(self, roots: tuple[Path, ...], *, processes: int, memory_mib: int) -> None:
         name = f"lampo-{os.getpid()}-{secrets.token_hex(8)}"  # a process killed in a run leaves its folder, and its number is reused
@@ -37,7 +37,7 @@ class Cgroup:
 
     @property
     def entries(self) -> list[str]:
-        """Files to which a process that has one thread writes 0, itself, to get in; they are there once the group is entered.
+        """Files to which a process that has one thread writes 0, itself, to get in. They are there once the group is entered.
 
         To move a process into a group (`cgroup.procs`), the kernel stops all forks and exits of the machine and waits for
         every processor to notice: some 10 ms, unless it did so just before. A thread that moves itself by `tasks` needs
@@ -104,7 +104,7 @@ class Cgroup:
 
 
 def writable_roots() -> tuple[Path, ...]:
-    """Where groups can be made that cap both processes and memory; empty if nowhere."""
+    """Where groups can be made that cap both processes and memory. Empty if nowhere."""
     version_1 = (MOUNT / "pids", MOUNT / "memory")
     for roots in ((*version_1, MOUNT / "cpuacct"), version_1, (_own_group(),)):
         try:
@@ -127,7 +127,7 @@ def _own_group() -> Path:
 
 
 def _processes(folder: Path) -> list[int]:
-    """What is inside and can be seen; one of another PID namespace reads as 0, which to `kill` is our own process group."""
+    """What is inside and can be seen. One of another PID namespace reads as 0, which to `kill` is our own process group."""
     with contextlib.suppress(OSError):
         return [pid for pid in map(int, (folder / "cgroup.procs").read_text().split()) if pid]
     return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from .runner import SandboxError
 
 INSIDE = "/packages"
-"""Where they are seen in the sandbox; nothing else lies there."""
+"""Where they are seen in the sandbox. Nothing else lies there."""
 
 
 def locate(names: Sequence[str]) -> list[Path]:
@@ -18,7 +18,7 @@ def locate(names: Sequence[str]) -> list[Path]:
     Raises:
         SandboxError: one is not installed, or is no plain name.
     """
-    places: list[Path] = []
+    paths: list[Path] = []
     for name in names:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         origin = next(iter(spec.submodule_search_locations or []), spec.origin) if spec else None
@@ -26,6 +26,6 @@ def locate(names: Sequence[str]) -> list[Path]:
             raise SandboxError(
                 f"the package {name}, which programs may import, is not installed here: pip install {name}"
             )
-        place = Path(origin)
-        places += [place, *(libraries for libraries in [place.with_name(f"{name}.libs")] if libraries.is_dir())]
-    return places
+        path = Path(origin)
+        paths += [path, *(libraries for libraries in [path.with_name(f"{name}.libs")] if libraries.is_dir())]
+    return paths

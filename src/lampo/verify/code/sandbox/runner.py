@@ -26,7 +26,7 @@ class SandboxError(Exception):
 class Limits:
     """What one run may use.
 
-    `cpu_s` binds all processes of a run together where a control group tells what they computed; elsewhere it binds each
+    `cpu_s` binds all processes of a run together where a control group tells what they computed. Elsewhere it binds each
     process alone, in whole seconds.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
         exit: ok (status 0), time, memory or output (a limit was reached), crash (another status, or a signal).
         stdout: what it wrote, at most `output_kib`.
         stderr: the end of what it wrote there.
-        code: its exit status; 128 + n for signal n.
+        code: its exit status, or 128 + n for signal n.
         seconds: wall-clock time.
     """
 
@@ -67,7 +67,7 @@ class Sandbox(Protocol):
     """Folders inside from which programs import besides the standard library."""
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
-        """Run it to its end, or stop it; nothing that it started is left.
+        """Run it to its end, or stop it. Nothing that it started is left.
 
         Args:
             files: contents by name, in its working directory.
@@ -82,7 +82,7 @@ class Sandbox(Protocol):
 
 
 def memory_file(content: bytes) -> int:
-    """A file descriptor from which the content can be read; on no disk."""
+    """A file descriptor from which the content can be read, on no disk."""
     descriptor = os.memfd_create("lampo")
     with open(descriptor, "wb", closefd=False) as stream:
         stream.write(content)
@@ -116,7 +116,7 @@ class _Clock:
         self._next_look = self.begin + limits.cpu_s / self._processors
 
     def seconds_left(self) -> float:
-        """Seconds in which neither limit can be reached; none or less once one is."""
+        """Seconds in which neither limit can be reached. None or less once one is."""
         now = time.monotonic()
         if now >= self._next_look:
             left = self._cpu_s - self._computed_s()

@@ -22,10 +22,10 @@ class UnsafeLocal:
 
     def __init__(self, packages: tuple[str, ...] = ()) -> None:
         self.python = os.path.realpath(sys.executable)
-        self.import_from = sorted({str(place.parent) for place in locate(packages)})
+        self.import_from = sorted({str(path.parent) for path in locate(packages)})
 
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
-        """See `Sandbox.run`; but what it starts in another session is left behind.
+        """See `Sandbox.run`. But what it starts in another session is left behind.
 
         If this process is killed, so is the command; its folder and what it started are then left behind.
         """

@@ -1,0 +1,81 @@
+"""LamPO, GRPO and GRPO with its negative advantages times 0.36, over all settings that have the three and a clean verifier.
+
+    python benchmarks/pooled.py
+
+A setting is a task with a start. Within one, methods are paired by seed. Over settings the means are pooled by random effects, with Hartung
+and Knapp's interval (`lampo.compare.statistics.pooled`). Settings that share their task and start count once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lampo.compare.comparison import area_under_curve
+from lampo.compare.results import RunResult, read_results
+from lampo.compare.statistics import OverSeeds, paired, pooled
+from lampo.compare.table import NONE, points
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+SETTINGS = (
+    ("addition", "diversity", "task"),
+    ("addition, dropped carries at the start", "dropped_carries_add", "task"),
+    ("multiplication, dropped carries at the start", "dropped_carries_mul", "forgotten-carries"),
+    ("multiplication, slips at the start", "dropped_carries_mul", "slips"),
+    ("sums of complex numbers", "complex_arithmetic", "task"),
+    ("one-step arithmetic, SmolLM2-135M", "smollm2", "task"),
+    ("arithmetic in words, SmolLM2-135M", "word_arithmetic", "task"),
+    ("two-term sums and differences, SmolLM2-135M", "chain_sum", "task"),
+)
+SCALED = ("grpo-less-against-wrong", "grpo-0.36")
+PAIRS = (("LamPO", "GRPO"), ("GRPO x 0.36", "GRPO"), ("LamPO", "GRPO x 0.36"))
+Measure = Callable[[RunResult, int], float | None]
+MEASURES: dict[str, Measure] = {
+    "most likely response, at the end": lambda run, budget: run.points[-1].greedy,
+    "samples, at the end": lambda run, budget: run.points[-1].accuracy,
+    "samples, over training": lambda run, budget: area_under_curve(run.points, budget),
+}
+
+
+def runs_of(study: str, task: str) -> dict[str, list[RunResult]]:
+    names = {"lampo": "LamPO", "grpo": "GRPO", **dict.fromkeys(SCALED, "GRPO x 0.36")}
+    results = read_results(RESULTS / study / "results.parquet")
+    chosen = [run for run in results if run.phase == "test" and run.task == task and run.method in names]
+    return {name: [run for run in chosen if names[run.method] == name] for name in dict.fromkeys(names.values())}
+
+
+def differences(runs: dict[str, list[RunResult]], ours: str, theirs: str, measure: Measure) -> tuple[float, ...] | None:
+    """By seed; None where the study did not measure it."""
+    budget = min(run.points[-1].rollouts for each in runs.values() for run in each if run.status == "finished")
+    values = [{run.seed: measure(run, budget) for run in runs[name]} for name in (ours, theirs)]
+    known = [{seed: value for seed, value in each.items() if value is not None} for each in values]
+    pair = paired(*known)
+    return pair.differences if pair else None
+
+
+def main() -> None:
+    settings = {label: runs_of(study, task) for label, study, task in SETTINGS}
+    print("| in points | " + " | ".join(MEASURES) + " |\n|---" + "|---" * len(MEASURES) + "|")
+    for ours, theirs in PAIRS:
+        cells = []
+        for measure in MEASURES.values():
+            found = [each for runs in settings.values() if (each := differences(runs, ours, theirs, measure))]
+            means = [float(np.mean(each)) for each in found]
+            errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) for each in found]
+            whole = pooled(means, errors)
+            cells.append(f"{bold(whole)}, {len(found)} settings")
+        print(f"| {ours} minus {theirs} | {' | '.join(cells)} |")
+
+
+def bold(whole: OverSeeds) -> str:
+    assert whole.low is not None
+    assert whole.high is not None
+    text = points(whole) or NONE
+    return f"**{text}**" if whole.low > 0 or whole.high < 0 else text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. In seconds and bytes.
+
+What is measured, what is arithmetic and what is assumed stands in docs/plan.md; the constants are in `cards`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config.schema import TrainConfig
+from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
+from .lengths import in_order_of_asking
+from .shape import Shape
+
+TOKENS_ON_GPU, TOKENS_ON_CPU = 32_768, 1024
+"""Of a micro-batch where a recipe leaves it to the machine ..."""
+SHARE_OF_MEMORY = 0.25
+"""... and this share of what weights, gradients and moments leave holds the activations (learner.budget)."""
+LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
+"""What a micro-batch may be padded (learner.batch)."""
+CODE_MS, VERDICT_MS = 200.0, 2.0
+"""Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 2 ms for 25,000
+characters."""
+ROUGE_MS = 4.0
+"""Of ROUGE-L for 8,192 tokens: the square of what 4,000 take in docs/log.md."""
+SAMPLER_SHARE = {"trl": 0.3, "verl": 0.6}
+"""Of a GPU's memory that vLLM takes: TRL's default (vllm_gpu_memory_utilization), and that of recipes/verl."""
+VLLM_OWN, MOST_SEQUENCES = 2e9, 256
+"""Bytes that vLLM needs beside weights and cache, as in recipes/verl, and its bound on rows at once (max_num_seqs)."""
+
+HELDOUT = {"gsm8k": 1319, "math500": 500, "aime24": 30, "aime25": 30, "gpqa_diamond": 198}
+"""Problems of the benchmarks, to know how many there are without loading them."""
+PROCESS = 444 * 2**20
+"""Bytes of Python, torch and transformers, which count where the processor computes (docs/log.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """GPUs of one kind, an engine on them, and how fast it is taken to be.
+
+    Attributes:
+        at_once: runs that share each GPU. What launches kernels overlaps, and what computes takes turns.
+    """
+
+    card: Card
+    gpus: int
+    engine: Engine
+    rates: Rates
+    at_once: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one step asks for.
+
+    Attributes:
+        shape: the model.
+        config: the recipe.
+        prompt: tokens of a prompt, on average.
+        longest_prompt: tokens of the longest.
+        on_cpu: the native engine lays rows end to end there.
+        memory: bytes of the GPU, for a budget that is left to the machine.
+    """
+
+    shape: Shape
+    config: TrainConfig
+    prompt: int
+    longest_prompt: int
+    on_cpu: bool = False
+    memory: float = math.inf
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of one weight in training."""
+        return 2 if self.config.model.dtype == "bfloat16" else 4
+
+    @property
+    def micro_tokens(self) -> int:
+        """Budget of a micro-batch."""
+        told = self.config.training.tokens_per_microbatch
+        if told != "auto":
+            return told
+        most = TOKENS_ON_CPU if self.on_cpu else TOKENS_ON_GPU
+        room = SHARE_OF_MEMORY * max(0.0, self.memory - 4 * self.weight_bytes * self.shape.parameters)
+        return max(256, int(min(most, room / self.activation_bytes)))
+
+    @property
+    def activation_bytes(self) -> int:
+        """What a token keeps for the backward pass."""
+        shape = self.shape
+        layer = 6 * shape.hidden + 3 * (shape.heads + 2 * shape.kv_heads) * shape.head_dim + 4 * shape.inner
+        return 2 * (
+            shape.layers * shape.hidden + layer if self.config.model.gradient_checkpointing else shape.layers * layer
+        )
+
+    @property
+    def row_tokens(self) -> int:
+        """Of the longest row."""
+        return self.longest_prompt + self.config.sampling.max_new_tokens
+
+
+def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> float:
+    """Seconds of one decode step.
+
+        launches + (weights + cache x moved + vocabulary) / bandwidth + 2 x weights x rows / rate
+
+    Args:
+        work: the model.
+        machine: where.
+        rows: responses that are being drawn.
+        positions: cached tokens of all of them.
+    """
+    shape, rates, card = work.shape, machine.rates, machine.card
+    size = work.weight_bytes if machine.engine == "native" else 2
+    moved = shape.parameters * size + positions * shape.cached() * rates.cache_reads + rows * shape.vocabulary * 64
+    computing = moved / (card.bandwidth * rates.bandwidth) + 2 * shape.multiplied * rows / card.rate
+    return shape.layers * rates.decode_launch + machine.at_once * computing
+
+
+def rollout_seconds(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
+    """Seconds until the last of these responses has ended, on one GPU.
+
+    Natively, `slots` rows begin together, half of them have to end before room is given back, and the next begin when all have ended.
+    vLLM puts the next response in the place of each that ends.
+    """
+    prefill = 2 * work.shape.multiplied * work.prompt * len(lengths) / work.config.sampling.group_size
+    start = machine.at_once * prefill / (machine.card.rate * min(1.0, machine.rates.products))
+    if machine.engine == "native":
+        batches = [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
+        return start + sum(_together(work, machine, sorted(batch)) for batch in batches)
+    return start + _in_turn(work, machine, lengths, slots)
+
+
+def _together(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
+    seconds, begin, rows = 0.0, 0, len(lengths)
+    while rows and begin < lengths[-1]:
+        left = rows // 2  # these are the longest; with so many open, the others leave
+        end = lengths[len(lengths) - left - 1] if left else lengths[-1]
+        if end > begin:
+            seconds += work.shape.layers * machine.rates.recording
+            positions = rows * (work.prompt + (begin + end) / 2)
+            seconds += (end - begin) * decode_step(work, machine, rows, positions)
+            begin = end
+        rows = left or 0
+    return seconds
+
+
+def _in_turn(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
+    """One event for each response that ends; the clock of `heap` is in decode steps."""
+    seconds, now, waiting = 0.0, 0, list(reversed(lengths))
+    heap = [(waiting.pop(), 0) for _ in range(min(slots, len(lengths)))]
+    heapq.heapify(heap)
+    positions = len(heap) * work.prompt
+    while heap:
+        end, began = heap[0]
+        steps = end - now
+        seconds += steps * decode_step(work, machine, len(heap), positions + len(heap) * steps / 2)
+        positions += len(heap) * steps
+        now = end
+        heapq.heappop(heap)
+        positions -= work.prompt + end - began
+        if waiting:
+            heapq.heappush(heap, (now + waiting.pop(), now))
+            positions += work.prompt
+    return seconds
+
+
+def share_of(lengths: Sequence[int], gpus: int) -> list[int]:
+    """The responses of the busiest GPU: every `gpus`-th by length, the longest among them, as they come."""
+    return in_order_of_asking(sorted(lengths, reverse=True)[::gpus])
+
+
+def slots_of(work: Work, machine: Machine, rows: int) -> int:
+    """Responses that are drawn at once on one GPU."""
+    sampling = work.config.sampling
+    if machine.engine == "native":
+        return max(sampling.group_size, min(rows, sampling.rows_at_once // sampling.group_size * sampling.group_size))
+    room = SAMPLER_SHARE[machine.engine] * machine.card.memory - 2 * work.shape.parameters - VLLM_OWN
+    # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
+    each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)
+    return max(1, min(rows, MOST_SEQUENCES, int(room / each)))
+
+
+def passes(work: Work, engine: Engine) -> tuple[float, float]:
+    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed; and without a gradient."""
+    frozen = (work.config.loss.kl_coefficient > 0) + (
+        engine != "native"
+    )  # the reference; the trainer's own old log-probs
+    return 3.0 + work.config.model.gradient_checkpointing, float(frozen)
+
+
+def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
+    """Micro-batches of one update on one GPU, their tokens with padding, and the sum of tokens x row length.
+
+    Natively rows of like length go together, with at most a twentieth of padding, and on a CPU with none. TRL pads rows as
+    they come. verl packs them without padding.
+    """
+    rows = sorted((work.prompt + length for length in lengths), reverse=True)
+    if engine == "verl":
+        budget = max(work.micro_tokens, work.row_tokens)
+        return max(1, math.ceil(sum(rows) / budget)), sum(rows), sum(row * row for row in rows)
+    if engine == "trl":
+        together = max(1, work.micro_tokens // work.row_tokens)
+        longest = _mean_of_longest(rows[::-1], together)
+        return math.ceil(len(rows) / together), len(rows) * longest, len(rows) * longest**2
+    # a group's prompt is computed once: always on the CPU, and on a GPU not under gradient checkpointing
+    shares = work.on_cpu or not work.config.model.gradient_checkpointing
+    saved = work.prompt * (1 - 1 / work.config.sampling.group_size) if shares else 0.0
+    if work.on_cpu:
+        tokens = sum(row - saved for row in rows)
+        return max(1, math.ceil(tokens / work.micro_tokens)), tokens, sum((row - saved) * row for row in rows)
+    count, tokens, squares, begin = 0, 0.0, 0.0, 0
+    while begin < len(rows):
+        each, end, own = rows[begin] - saved, begin + 1, rows[begin] - saved
+        while end < len(rows):
+            padded, own = (end + 1 - begin) * each, own + rows[end] - saved
+            if padded > work.micro_tokens or padded - own > max(LITTLE_PADDING, SHARE_OF_PADDING * padded):
+                break
+            end += 1
+        here = end - begin
+        count, tokens, squares = count + 1, tokens + here * each, squares + here * each * rows[begin]
+        begin = end
+    return count, tokens, squares
+
+
+def _mean_of_longest(ascending: Sequence[int], together: int) -> float:
+    """E[max of `together` rows]."""
+    count = len(ascending)
+    return sum(
+        row * (((number + 1) / count) ** together - (number / count) ** together)
+        for number, row in enumerate(ascending)
+    )
+
+
+def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
+    """Seconds of the updates of one step on the busiest GPU.
+
+        passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
+
+    Attention is 2 x layers x width x tokens x length operations a pass; under a dense mask it costs what was measured instead.
+    """
+    learned, frozen = passes(work, machine.engine)
+    each, count = _pass_seconds(work, machine, lengths)
+    updates = work.config.training.updates_per_batch
+    seconds = (
+        updates * (machine.at_once * learned * each + _around(work, machine, count)) + frozen * machine.at_once * each
+    )
+    return seconds + machine.rates.exposed * traffic_seconds(work, machine, count * updates, updates)
+
+
+def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
+    """Seconds of a step of the warm start, on one GPU: solutions are taken to be as long as responses."""
+    each, count = _pass_seconds(work, machine, lengths)
+    return machine.at_once * passes(work, "native")[0] * each + _around(work, machine, count)
+
+
+def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
+    """Launches and AdamW of one update."""
+    adamw = 28 * work.shape.parameters / shards_of(machine) / machine.card.bandwidth
+    return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
+
+
+def _pass_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> tuple[float, float]:
+    """Seconds of one forward pass over these responses, and its micro-batches."""
+    shape, rates, card = work.shape, machine.rates, machine.card
+    count, tokens, squares = microbatches(work, machine.engine, lengths)
+    if rates.masked:
+        attention = rates.masked * MEASURED_COPY / card.bandwidth * shape.layers * shape.heads * squares
+    else:
+        attention = 2 * shape.layers * shape.heads * shape.head_dim * squares / (card.rate * rates.products)
+    return 2 * shape.multiplied * tokens / (card.rate * rates.products) + attention, count
+
+
+def shards_of(machine: Machine) -> int:
+    """GPUs that share weights, gradients and moments: those of a node (fsdp_size=8 in recipes/verl)."""
+    return 1 if machine.engine == "native" else min(machine.gpus, GPUS_A_NODE)
+
+
+def traffic_seconds(work: Work, machine: Machine, num_microbatches: float, updates: int) -> float:
+    """Weights gathered twice and gradients scattered once a micro-batch, in a node; gradients averaged over nodes once an update."""
+    shards, parameters = shards_of(machine), work.shape.parameters
+    inside = num_microbatches * (2 + 2 + 4) * parameters * (shards - 1) / shards / machine.card.link
+    nodes = math.ceil(machine.gpus / GPUS_A_NODE)
+    return inside + updates * 2 * 4 * parameters / shards * (nodes - 1) / nodes / NETWORK
+
+
+def transfer_seconds(work: Work, machine: Machine) -> float:
+    """Weights to the sampler in bfloat16, and what an engine does besides. The native sampler draws from the weights themselves."""
+    moving = 0.0 if machine.engine == "native" else 2 * work.shape.parameters / machine.rates.host_link
+    return machine.rates.fixed + moving
+
+
+def verifier_seconds(work: Work, rows: int, gpus: int, hidden_s: float) -> float:
+    """What of the verdicts the rollouts do not hide, the last one at least; and ROUGE-L, which each GPU's process computes for its rows."""
+    processors = PROCESSORS_A_GPU * gpus
+    name = work.config.verifier.name if work.config.verifier is not None else ""
+    each = (CODE_MS if "code" in (name, work.config.task.name) else VERDICT_MS) / 1e3
+    rouge = ROUGE_MS / 1e3 * (work.config.sampling.max_new_tokens / 8192) ** 2
+    rewards = rouge * any(reward.name == "rouge_l" for reward in work.config.rewards)
+    return max(each, rows * each / processors - hidden_s) + rows * rewards / gpus
+
+
+def evaluated(config: TrainConfig, *, at_an_end: bool, heldout: int | None = None) -> int:
+    """Responses of one evaluation: held-out problems, each benchmark, and the most likely responses.
+
+    Args:
+        config: the recipe.
+        at_an_end: before the first or after the last step.
+        heldout: how many held-out problems there are; what the task says if not given.
+    """
+    options = config.evaluation
+    count = options.final_problems if at_an_end and options.final_problems is not None else options.problems
+    samples = options.final_samples if at_an_end and options.final_samples is not None else options.samples
+    told: int = getattr(config.task, "num_heldout", HELDOUT.get(config.task.name, count))
+    there = told if heldout is None else heldout
+    own = min(count, there - min(there, options.skip))
+    return own * (samples + options.greedy) + samples * sum(
+        min(count, HELDOUT.get(name, count)) for name in options.benchmarks
+    )
+
+
+def evaluations(config: TrainConfig, heldout: int | None = None) -> list[int]:
+    """Responses of each evaluation of a run, in order."""
+    steps, every = config.training.steps, config.evaluation.every
+    between = len([step for step in range(1, steps) if step % every == 0])
+    end = evaluated(config, at_an_end=True, heldout=heldout)
+    return [end, *[evaluated(config, at_an_end=False, heldout=heldout)] * between, *([end] if steps else [])]
+
+
+def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
+    """Bytes of one GPU, by part; `peak` puts together what lies there at once."""
+    shape, config = work.shape, work.config
+    shards, size = shards_of(machine), work.weight_bytes
+    parts = {
+        "weights": shape.parameters * size / shards,
+        "gradients": shape.parameters * size / shards,
+        "AdamW's moments": 2 * shape.parameters * size / shards,
+        "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
+        "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
+    }
+    if machine.engine == "native":
+        rows = config.sampling.problems_per_step * config.sampling.group_size
+        at_once = slots_of(work, machine, max(rows, *evaluations(config)))
+        tokens = min(work.micro_tokens, rows * work.row_tokens)
+        logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
+        # autocast keeps the weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
+        parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
+        parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
+    else:
+        together = max(1, work.micro_tokens // work.row_tokens)
+        tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
+        logits = tokens * shape.vocabulary * (2 + 4 + 4)
+        vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
+        parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
+    return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
+
+
+def peak(parts: dict[str, float]) -> float:
+    """Bytes at the peak: gradients, activations and logits lie there in an update, keys and values in sampling."""
+    sampling = sum(value for part, value in parts.items() if part.startswith("sampling"))
+    update = sum(value for part, value in parts.items() if part.startswith("update") or part == "gradients")
+    return sum(parts.values()) - min(sampling, update)

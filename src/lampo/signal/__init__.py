@@ -1,0 +1,1 @@
+"""`lampo signal`: how much a step improves the policy under each advantage estimator, measured without training."""

@@ -1,0 +1,128 @@
+"""`lampo signal` on a model of a few thousand weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lampo import cli
+from lampo.config.explain import dump_config
+
+from ..helpers.parsed_page import Page
+from ..helpers.small_run import small_config
+
+EVEN = "def verify(completion, answer):\n    return len(completion) % 2 == 0\n"
+OWN = """
+def halved(rewards_N, group_ids_N, *, valid_N):
+    from lampo.algo.advantages import grpo_advantages
+    return grpo_advantages(rewards_N, group_ids_N, valid_N=valid_N) / 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """What is right is the even: a random model gets half of that."""
+    (tmp_path / "evenness.py").write_text(EVEN + OWN)
+    path = tmp_path / "recipe.yaml"
+    config = small_config(
+        tmp_path / "runs", "verifier.name=python:evenness.verify", rewards={"verifier": {}}, warmstart__steps=2
+    )
+    path.write_text(dump_config(config))
+    return path
+
+
+def lampo(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["lampo", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def test_tables_page_and_numbers(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ("signal", recipe, "--groups", "16", "--method", "python:evenness.halved")
+    assert lampo(monkeypatch, *arguments) == 0
+    output, folder = capfd.readouterr().out, tmp_path / "runs" / "small-signal"
+    assert output.splitlines()[-2:] == [f"page:    {folder / 'signal.html'}", f"numbers: {folder / 'signal.json'}"]
+    assert (folder / "signal.md").read_text() in output
+    numbers = json.loads((folder / "signal.json").read_text())
+    assert (numbers["groups"], numbers["rollouts"], numbers["groups_per_step"]) == (16, 4, 3)
+    of = {(e["verdicts"], e["group_size"], e["scaling"], e["estimator"]): e["versus"] for e in numbers["signals"]}
+    assert {(verdicts, size) for verdicts, size, _, _ in of} == {
+        ("clean verdicts", 4),
+        ("clean verdicts", 2),
+        *((f"{errors}", 4) for errors in ("20% false positives", "40% false positives", "20% false negatives")),
+    }
+    own = of["clean verdicts", 4, "adam", "evenness.halved"]
+    assert own["signal"] == pytest.approx(of["clean verdicts", 4, "adam", "grpo"]["signal"], rel=1e-6)
+    assert own["verdict"] in ("same", "cannot tell")  # the latter where GRPO's own signal is too noisy
+    page = Page(folder / "signal.html")
+    assert "small" in page.of("h1")
+    assert "How to read this" in page.of("h2")
+    assert not any(value.startswith("http") for _, key, value in page.attributes if key in ("src", "href"))
+
+    before = {key: entry["signal"] for key, entry in of.items()}
+    assert lampo(monkeypatch, *arguments, "--output", tmp_path / "again") == 0
+    numbers = json.loads((tmp_path / "again" / "signal.json").read_text())
+    again = {(e["verdicts"], e["group_size"], e["scaling"], e["estimator"]): e for e in numbers["signals"]}
+    assert {key: entry["versus"]["signal"] for key, entry in again.items()} == before
+
+
+def test_a_run_and_what_is_refused(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lampo(monkeypatch, "train", recipe, "--set", "training.steps=1") == 0
+    capfd.readouterr()
+    run = tmp_path / "runs" / "small"
+    assert lampo(monkeypatch, "signal", run, "--groups", "16", "--clean") == 0
+    output = capfd.readouterr().out
+    assert f"Policy: {run / 'model'}" in output
+    assert "warm start" not in output
+    assert "made-up errors" not in output
+    for arguments, told in (
+        ((tmp_path,), "is no run directory"),
+        (("quickstrat",), "Did you mean quickstart?"),
+        ((recipe, "--method", "lampoo"), "Did you mean lampo?"),
+        ((recipe, "--method", "python:evenness.nothing"), "has no function 'nothing'"),
+        ((recipe, "--false-positives", "20"), "20 is no share of wrong verdicts"),
+        ((recipe, "--clean", "--false-positives", "0.2"), "give one of them"),
+        ((recipe, "--groups", "100000"), "Lower --groups to 4,096"),
+    ):
+        assert lampo(monkeypatch, "signal", *arguments) == 1
+        assert told in capfd.readouterr().err
+    # what is never right cannot be learned from
+    (tmp_path / "evenness.py").write_text("def verify(completion, answer):\n    return completion == answer\n")
+    never = ("--set", "verifier.name=exact", "--set", "warmstart.steps=0")
+    assert lampo(monkeypatch, "signal", recipe, "--groups", "16", *never) == 1
+    assert "had responses with different rewards, which is too few to learn from" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("after", ["warm start 1/", "signal 18/"])
+def test_ctrl_c_tells_what_is_known(recipe: Path, tmp_path: Path, after: str) -> None:
+    settings = ["--set", "warmstart.steps=1000"] if "warm" in after else []
+    program = [sys.executable, "-u", "-m", "lampo", "signal", str(recipe), "--groups", "360", *settings]
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if after in line:
+                process.send_signal(signal.SIGINT)
+                break
+        output = process.stdout.read()
+    assert process.returncode == 130
+    page = tmp_path / "runs" / "small-signal" / "signal.html"
+    if "warm" in after:
+        assert output.splitlines()[-1] == "Stopped before anything could be said."
+        assert not page.exists()
+    else:
+        assert "of 360 groups: the answer is of these." in output.splitlines()[-1]
+        assert page.exists()

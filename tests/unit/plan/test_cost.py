@@ -1,0 +1,279 @@
+"""Each term of a plan against a number worked by hand."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lampo.config.load import load_config
+from lampo.config.schema import ModelOptions, TrainConfig
+from lampo.plan.cards import CARDS, Card, Rates
+from lampo.plan.cost import (
+    Machine,
+    Work,
+    decode_step,
+    evaluations,
+    memory_parts,
+    microbatches,
+    peak,
+    rollout_seconds,
+    share_of,
+    slots_of,
+    supervised_seconds,
+    traffic_seconds,
+    transfer_seconds,
+    update_seconds,
+    verifier_seconds,
+)
+from lampo.plan.lengths import assumed_lengths, kept_lengths, resampled
+from lampo.plan.shape import KNOWN, Shape, shape_of
+from lampo.store.rollouts import write_shard
+from lampo.types import LampoError
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+SHAPE = Shape(layers=2, hidden=10, inner=20, heads=4, kv_heads=2, head_dim=5, vocabulary=100, tied=True)
+WEIGHTS = 2 * (2 * 10 * (4 + 2) * 5 + 3 * 10 * 20 + 2 * 10) + 100 * 10 + 10
+CACHED = 2 * 2 * 2 * 5 * 2  # keys and values, layers, heads, width, bytes
+CARD = Card(memory=1e9, bandwidth=1e6, rate=1e9, link=1e7)
+RATES = Rates(
+    decode_launch=1e-3,
+    recording=0,
+    cache_reads=3,
+    bandwidth=0.5,
+    products=0.25,
+    masked=0,
+    update_launch=2e-3,
+    exposed=1.0,
+    fixed=0.5,
+    host_link=1e5,
+    length=0.5,
+)
+
+
+def work(*settings: str, prompt: int = 4) -> Work:
+    small = ["sampling.group_size=2", "sampling.problems_per_step=2", "sampling.max_new_tokens=16", *settings]
+    return Work(SHAPE, load_config(RECIPES / "quickstart.yaml", small), prompt, prompt)
+
+
+def machine(engine: Any = "native", gpus: int = 1, **changes: Any) -> Machine:
+    return Machine(CARD, gpus, engine, dataclasses.replace(RATES, **changes))
+
+
+def test_weights_and_cache() -> None:
+    assert (SHAPE.parameters, SHAPE.multiplied, SHAPE.cached()) == (WEIGHTS, WEIGHTS, CACHED)
+    untied = dataclasses.replace(SHAPE, tied=False)
+    assert (untied.parameters, untied.multiplied) == (WEIGHTS + 1000, WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("Qwen/Qwen3-1.7B", 1.72), ("Qwen/Qwen3-4B", 4.02), ("microsoft/Phi-4-mini-instruct", 3.84)],
+)
+def test_the_papers_models_have_the_weights_that_recipes_for_verl_count(name: str, billions: float) -> None:
+    assert KNOWN[name].parameters / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+def test_a_decode_step() -> None:
+    """Launches of 2 layers; weights in 4 bytes, the cache moved 3 times, 64 bytes a word; 2 operations a weight and row."""
+    moved = WEIGHTS * 4 + 30 * CACHED * 3 + 5 * 100 * 64
+    expected = 2 * 1e-3 + moved / (1e6 * 0.5) + 2 * WEIGHTS * 5 / 1e9
+    assert decode_step(work(), machine(), rows=5, positions=30) == pytest.approx(expected)
+
+
+def test_rows_leave_when_half_have_ended() -> None:
+    """Lengths 1, 2, 3, 8: four rows to position 2, two to position 3, one to position 8."""
+    free = machine(cache_reads=0)
+    each = [decode_step(work(), free, rows, 0) for rows in (4, 2, 1)]
+    prefill = 2 * WEIGHTS * 4 * 4 / 2 / (1e9 * 0.25)
+    expected = prefill + 2 * each[0] + 1 * each[1] + 5 * each[2]
+    assert rollout_seconds(work(), free, [3, 8, 1, 2], slots=4) == pytest.approx(expected)
+
+
+def test_two_batches_take_turns() -> None:
+    one = rollout_seconds(work(), machine(), [2, 4], slots=2)
+    assert rollout_seconds(work(), machine(), [2, 4, 4, 2], slots=2) == pytest.approx(2 * one)
+
+
+def test_vllm_fills_a_place_at_once() -> None:
+    """Two places for 2, 6, 4 tokens: both are full for 6 steps."""
+    free = machine("verl", cache_reads=0)
+    prefill = 2 * WEIGHTS * 4 * 3 / 2 / (1e9 * 0.25)
+    expected = prefill + 6 * decode_step(work(), free, 2, 0)
+    assert rollout_seconds(work(), free, [2, 6, 4], slots=2) == pytest.approx(expected)
+
+
+def test_cached_positions_grow_as_rows_do() -> None:
+    """One row of 4 tokens behind a prompt of 4: 4, 5, 6, 7 positions, and half a token more on average."""
+    steps = [decode_step(work(), machine("verl"), 1, 4 + t + 0.5) for t in range(4)]
+    prefill = 2 * WEIGHTS * 4 / 2 / (1e9 * 0.25)
+    assert rollout_seconds(work(), machine("verl"), [4], slots=1) == pytest.approx(prefill + sum(steps))
+
+
+def test_micro_batches() -> None:
+    tight = work("training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
+    # rows of 12, 8, 6, 6 with their prompts: 12 + 12, then 6 + 6
+    assert microbatches(tight, "native", [8, 4, 2, 2]) == (2, 12 * 2 + 6 * 2, 2 * 12**2 + 2 * 6**2)
+    # 64 rows of 8 go beside those of 12: four tokens of padding each make 256
+    many = work("training.tokens_per_microbatch=100000", "model.gradient_checkpointing=true")
+    assert microbatches(many, "native", [8] * 100 + [4] * 100)[:2] == (2, 12 * 164 + 8 * 36)
+    end_to_end = dataclasses.replace(tight, on_cpu=True)
+    assert microbatches(end_to_end, "native", [8, 4, 2, 2])[:2] == (1, 10 + 6 + 4 + 4)
+    # without checkpointing two of a group's rows share a prompt of 4: 10, 6, 4, 4
+    assert microbatches(work("training.tokens_per_microbatch=24"), "native", [8, 4, 2, 2])[:2] == (2, 10 * 2 + 4 * 2)
+    assert microbatches(tight, "verl", [8, 4, 2, 2]) == (2, 32, 12**2 + 8**2 + 6**2 + 6**2)
+    # one row of 20 fits 24 tokens, so TRL takes each alone; two of them fit 40, and the longer one counts
+    assert microbatches(tight, "trl", [8, 4, 2, 2])[:2] == (4, 32)
+    pairs = work("training.tokens_per_microbatch=40", "model.gradient_checkpointing=true")
+    longer = sum(max(a, b) for a in (12, 8, 6, 6) for b in (12, 8, 6, 6)) / 16
+    assert microbatches(pairs, "trl", [8, 4, 2, 2])[1] == pytest.approx(4 * longer)
+
+
+def test_a_budget_that_is_left_to_the_machine() -> None:
+    """A quarter of what 16 bytes a weight leave, for activations of 2 layers."""
+    auto = work("training.tokens_per_microbatch=auto")
+    kept = 2 * 2 * (6 * 10 + 3 * (4 + 2 * 2) * 5 + 4 * 20)
+    assert auto.micro_tokens == 32_768
+    assert dataclasses.replace(auto, on_cpu=True).micro_tokens == 1024
+    tight = dataclasses.replace(auto, memory=16 * WEIGHTS + 4 * 500 * kept)
+    assert tight.micro_tokens == 500
+
+
+def test_an_update() -> None:
+    """3 passes and 1 recomputed, of 32 tokens; AdamW touches 28 bytes a weight."""
+    checkpointed = work("training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true")
+    one = 2 * WEIGHTS * 4 * 12 + 2 * 2 * 4 * 5 * 4 * 12**2
+    expected = 4 * one / (1e9 * 0.25) + 2 * 2e-3 + 28 * WEIGHTS / 1e6
+    assert update_seconds(checkpointed, machine(), [8, 4, 2, 2]) == pytest.approx(expected)
+    assert supervised_seconds(checkpointed, machine(), [8, 4, 2, 2]) == pytest.approx(expected)
+    with_reference = work(
+        "training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true", "loss.kl_coefficient=0.1"
+    )
+    more = update_seconds(with_reference, machine(), [8, 4, 2, 2]) - expected
+    assert more == pytest.approx(one / (1e9 * 0.25))
+
+
+def test_a_dense_mask_costs_heads_times_pairs() -> None:
+    wide = work("training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true")
+    a, b = (update_seconds(wide, machine(masked=each), [12]) for each in (1e-9, 2e-9))
+    assert b - a == pytest.approx(4 * 1e-9 * (4.03e12 / 1e6) * 2 * 4 * 16**2)
+
+
+def test_traffic() -> None:
+    """8 bytes a weight and micro-batch in a node, of which 7/8 come from others; 8 bytes an update between two nodes."""
+    sixteen = machine("verl", gpus=16)
+    inside, outside = 3 * 8 * WEIGHTS * (7 / 8) / 1e7, 8 * WEIGHTS / 8 * (1 / 2) / 40e9
+    assert traffic_seconds(work(), sixteen, num_microbatches=3, updates=1) == pytest.approx(inside + outside)
+    assert traffic_seconds(work(), machine(), num_microbatches=3, updates=1) == 0
+
+
+def test_weights_to_the_sampler() -> None:
+    assert transfer_seconds(work(), machine("verl")) == pytest.approx(0.5 + 2 * WEIGHTS / 1e5)
+    assert transfer_seconds(work(), machine(fixed=0)) == 0
+
+
+def test_verdicts_hide_behind_rollouts() -> None:
+    numeric = work("rewards=[{name: verifier}]")
+    assert verifier_seconds(numeric, rows=800, gpus=1, hidden_s=1) == pytest.approx(2e-3)  # the last one
+    assert verifier_seconds(numeric, rows=8000, gpus=1, hidden_s=1) == pytest.approx(8000 * 2e-3 / 8 - 1)
+    code = work("task.name=code")
+    assert verifier_seconds(code, rows=800, gpus=1, hidden_s=1) == pytest.approx(800 * 0.2 / 8 - 1)
+    rouge = work("rewards=[{name: verifier}, {name: rouge_l}]", "sampling.max_new_tokens=8192")
+    assert verifier_seconds(rouge, rows=800, gpus=2, hidden_s=10) == pytest.approx(2e-3 + 400 * 4e-3)
+
+
+def test_lengths_have_the_mean_and_the_cut_that_they_stand_for() -> None:
+    lengths = assumed_lengths(4000, 500, 1000)
+    assert sum(lengths) / 4000 == pytest.approx(500, rel=0.01)
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == 1000
+    assert resampled([1, 2, 3, 4], 2) == [2, 4]
+
+
+def test_real_lengths_come_from_a_run(tmp_path: Path) -> None:
+    (tmp_path / "rollouts").mkdir()
+    for step in range(1, 8):
+        rollouts = [{"length": 10 * step, "status": "right"}]
+        write_shard(tmp_path, step, [{"problem": {"id": "p", "prompt": "p"}, "rollouts": rollouts}])
+    assert kept_lengths(tmp_path) == [30, 40, 50, 60, 70]  # of the last five steps
+    with pytest.raises(LampoError, match="has no rollouts"):
+        kept_lengths(tmp_path / "nothing")
+
+
+def test_the_busiest_gpu_has_the_longest() -> None:
+    assert sorted(share_of([1, 2, 3, 4, 5], 2)) == [1, 3, 5]
+    assert share_of([1, 2, 3], 512) == [3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts"),
+    [
+        (["evaluation.samples=4"], [4 * 1258, 4 * 444, 4 * 1258]),
+        ([], [500 + 30 + 30 + 500 + 198, 128 + 30 + 30 + 128 + 128, 1258]),
+        (["evaluation.greedy=true"], [1258 + 500, 444 + 128, 1258 + 500]),
+        (["evaluation.skip=450"], [1258 - 450, 444 - 78, 1258 - 450]),
+        (["training.steps=0"], [1258]),
+    ],
+)
+def test_responses_of_each_evaluation(settings: list[str], counts: list[int]) -> None:
+    assert evaluations(load_config(RECIPES / "qwen3-1.7b-mot.yaml", settings)) == counts
+
+
+def plan_of(recipe: str, *settings: str) -> TrainConfig:
+    return load_config(RECIPES / f"{recipe}.yaml", list(settings))
+
+
+def test_memory_of_the_native_engine() -> None:
+    parts = memory_parts(work("model.dtype=mixed", "evaluation.problems=1", "evaluation.final_problems=1"), machine())
+    assert parts["weights"] == parts["gradients"] == 4 * WEIGHTS
+    assert parts["AdamW's moments"] == 8 * WEIGHTS
+    assert parts["weights in bfloat16"] == 2 * WEIGHTS
+    assert parts["sampling: keys and values"] == 4 * 30 * CACHED  # four rows of 20 positions, and half as many more
+    layer = 6 * 10 + 3 * (4 + 2 * 2) * 5 + 4 * 20
+    assert parts["update: activations"] == 2 * (4 * 20) * 2 * layer
+    update = parts["gradients"] + parts["update: activations"] + parts["update: logits"]
+    assert peak(parts) == pytest.approx(14 * WEIGHTS + max(update, parts["sampling: keys and values"]))
+
+
+def test_memory_in_verl_is_that_of_its_launch_recipe() -> None:
+    """recipes/verl/qwen3-1.7b-fsdp2.sh, in GB: 3.4, 0.9, 14.0, 1.1."""
+    config = plan_of("qwen3-1.7b-mot", "training.tokens_per_microbatch=9216")
+    eight = Machine(CARDS["h100"], 8, "verl", RATES)
+    parts = memory_parts(Work(KNOWN["Qwen/Qwen3-1.7B"], config, 200, 1024), eight)
+    lasting = parts["weights"] + parts["gradients"] + parts["AdamW's moments"]
+    assert lasting / 1e9 == pytest.approx(3.4, abs=0.05)
+    assert parts["reference"] / 1e9 == pytest.approx(0.9, abs=0.05)
+    assert parts["update: logits"] / 1e9 == pytest.approx(14.0, abs=0.05)
+    assert 1.1 < parts["update: activations"] / 1e9 < 2.0  # the inputs of the layers, and the activations of one
+
+
+def test_rows_at_once() -> None:
+    config = plan_of("qwen3-1.7b-mot")
+    shape = KNOWN["Qwen/Qwen3-1.7B"]
+    asked = Work(shape, config, 200, 500)
+    assert slots_of(asked, Machine(CARDS["h100"], 1, "native", RATES), 256) == config.sampling.rows_at_once
+    room = 0.6 * CARDS["h100"].memory - 2 * shape.parameters - 2e9
+    assert slots_of(asked, Machine(CARDS["h100"], 1, "verl", RATES), 256) == int(room / (114_688 * (500 + 4096)))
+
+
+def test_a_broken_configuration_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(LampoError, match=r"Cannot read .*config\.json: Expecting property name"):
+        shape_of(ModelOptions(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ModelOptions(path="nobody/nothing-like-it"), "shape of the model nobody/nothing-like-it is not known"),
+        (ModelOptions(path="no hub name"), "shape of the model no hub name is not known"),
+        (
+            ModelOptions(config={"model_type": "x", "hidden_size": 8}, characters="01"),
+            "does not say num_attention_heads",
+        ),
+        (ModelOptions(config={"model_type": "x", "num_experts": 8}, characters="01"), "knows dense ones only"),
+    ],
+)
+def test_a_shape_that_cannot_be_told(options: ModelOptions, message: str) -> None:
+    with pytest.raises(LampoError, match=message):
+        shape_of(options)
