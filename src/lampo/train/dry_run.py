@@ -27,7 +27,7 @@ from ..verify import VerifierPool
 from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
 
-Translate = Callable[[TrainConfig, int], Sequence[str]]
+Translate = Callable[[TrainConfig, int, Any], Sequence[str]]
 PROMPTS_MEASURED = 1000
 """Prompts whose length is taken, evenly spread over the training problems."""
 
@@ -63,8 +63,8 @@ def dry_run(config: TrainConfig, console: Console | None = None, translate: Tran
     Args:
         config: the recipe.
         console: where it is printed.
-        translate: of another engine: the recipe and the tokens of its longest prompt -> lines of the engine's own configuration. They
-            stand where the memory of the native engine would.
+        translate: of another engine: the recipe, the tokens of its longest prompt and its model without weights -> lines of the
+            engine's own configuration. They stand where the memory of the native engine would.
 
     Returns:
         the parts of the memory at its peak; none for another engine.
@@ -86,7 +86,7 @@ def dry_run(config: TrainConfig, console: Console | None = None, translate: Tran
     for line in _what_would_run(config, problems, lengths, num_checked, reader):
         console.out(line, highlight=False)
     if translate is not None:
-        for line in translate(config, max(lengths)):
+        for line in translate(config, max(lengths), model):
             console.out(line, highlight=False)
     else:
         console.print(_table(needs))

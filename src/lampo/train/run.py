@@ -192,6 +192,11 @@ class Run:
         _write_manifest(self.path, told | {"data": problems})
         return [f"The run goes on with other problems: {'; '.join(changes)}"] if changes else []
 
+    def choice(self, key: str) -> int | None:
+        """What the run chose for a setting that its recipe leaves open; None where it has not yet."""
+        told, _ = read_manifest(self.path)
+        return (told or {}).get("chosen", {}).get(key)
+
     def keep_choice(self, key: str, value: int) -> int:
         """What the run chose for a setting that its recipe leaves open: the value now, or the one that it began with."""
         told, _ = read_manifest(self.path)

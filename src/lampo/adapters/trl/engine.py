@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 from ...config.schema import TrainConfig
 from ...interrupt import stopped_at_once
 from ...learner.batch import collate
+from ...learner.budget import tokens_per_microbatch
 from ...learner.optimizer import Optimizer
 from ...model.policy import Policy
 from ...model.prompts import encode_prompts
@@ -44,7 +45,7 @@ from ...verify import VerifierPool
 from ...view.console import Progress
 from .config import LamPOConfig
 from .recipe_trainer import RecipeTrainer, gradients
-from .translate import refuse, settings
+from .translate import budget, refuse, settings
 
 __all__ = ["dry_run", "refuse", "train"]
 
@@ -68,10 +69,10 @@ def dry_run(config: TrainConfig) -> object:
     return check(config, translate=_lines)
 
 
-def _lines(config: TrainConfig, longest_prompt: int) -> list[str]:
-    processes = config.run.processes
+def _lines(config: TrainConfig, longest_prompt: int, model: Any) -> list[str]:
+    processes, tokens = config.run.processes, budget(config, model, tokens_per_microbatch(model, config))
     launcher = f"torchrun starts {processes} processes" if processes > 1 else "one process, without a launcher"
-    told = [f"  {name}: {value!r}" for name, value in settings(config, longest_prompt).items()]
+    told = [f"  {name}: {value!r}" for name, value in settings(config, longest_prompt, tokens).items()]
     return [f"engine: TRL, {launcher}", "LamPOConfig:", *told]
 
 
@@ -105,24 +106,28 @@ def reinforce(session: Session) -> None:
         return
     optimizer = Optimizer(session.policy, config.optimizer, config.training.steps)
     run.restore(optimizer, "train")
-    trainer = make_trainer(run, session.policy, session.pool, session.task.train, optimizer)
+    trainer = make_trainer(run, session.policy, session.pool, session.task.train, optimizer, config.training.budget)
     trainer.add_callback(Writer(session, trainer, optimizer))
     with old_names():
         trainer.train()
 
 
 def make_trainer(
-    run: Run, policy: Policy, pool: VerifierPool, problems: Sequence[Problem], optimizer: Optimizer
+    run: Run, policy: Policy, pool: VerifierPool, problems: Sequence[Problem], optimizer: Optimizer, told_tokens: int
 ) -> RecipeTrainer:
-    """The trainer of the steps that a run has still to do, in any of its processes."""
+    """The trainer of the steps that a run has still to do, in any of its processes.
+
+    `told_tokens` is `training.tokens_per_microbatch`, or the run's choice where its recipe leaves it open.
+    """
     config = run.config
     steps, count = run.steps("train", config.training.steps), config.sampling.problems_per_step
     chosen = [problem for step in steps for problem in run.problems(problems, step, count, "train")]
     longest = max(len(ids) for ids in encode_prompts(problems, policy, config.prompt))
+    tokens = budget(config, policy.model, told_tokens)
     if config.loss.kl_coefficient > 0:
         policy.core.config._name_or_path = str(run.path / "reference")
     with old_names():
-        args = LamPOConfig(output_dir=str(run.path), **settings(config, longest, first_step=steps.start))
+        args = LamPOConfig(output_dir=str(run.path), **settings(config, longest, tokens, first_step=steps.start))
         return RecipeTrainer(config, policy, pool, chosen, optimizer, steps.start, args)
 
 

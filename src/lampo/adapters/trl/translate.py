@@ -7,6 +7,7 @@ from typing import Any
 
 from ...algo.registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
 from ...config.schema import TrainConfig
+from ...learner.budget import activation_bytes, choose_tokens
 from ...model.policy import choose_device, choose_dtype
 from ...options import OWN
 from ...rewards import LikelihoodReward
@@ -16,6 +17,8 @@ LOSS_TYPES = {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}
 """TRL's loss by our aggregation: they divide by the same number."""
 LEVELS = {"token": "token", "sequence": "sequence"}
 """TRL's level of importance weights by our surrogate."""
+LOGITS = 3
+"""TRL holds the logits of all tokens of a micro-batch at once, in float32, with a copy and a gradient; the native engine does not."""
 LONGEST_WAIT_S = 7 * 24 * 3600
 """Processes wait so long for the first one, which evaluates alone."""
 
@@ -72,19 +75,38 @@ def rows_per_process(config: TrainConfig) -> int:
     return config.sampling.problems_per_step * config.sampling.group_size // config.run.processes
 
 
-def settings(config: TrainConfig, longest_prompt: int, *, first_step: int = 1) -> dict[str, Any]:
+def budget(config: TrainConfig, model: Any, chosen: int) -> int:
+    """Tokens of a micro-batch: what the recipe says, or where that is auto what was chosen for the native engine, and less for logits.
+
+    Args:
+        config: the recipe, which may say auto.
+        model: the transformers model, or PEFT's wrapper of it; it may be without weights.
+        chosen: the recipe's number, or the native engine's choice.
+    """
+    if config.training.tokens_per_microbatch != "auto":
+        return chosen
+    device = choose_device(config.model.device)
+    dtype, mixed = choose_dtype(config.model, device)
+    taken = sum(each.numel() * (4 if each.requires_grad else 1) for each in model.parameters()) * dtype.itemsize
+    text = model.config.get_text_config()
+    each = activation_bytes(text, 2 if mixed else dtype.itemsize, config.model.gradient_checkpointing)
+    return min(chosen, choose_tokens(device, taken, each + LOGITS * 4 * text.vocab_size))
+
+
+def settings(config: TrainConfig, longest_prompt: int, tokens: int, *, first_step: int = 1) -> dict[str, Any]:
     """What `LamPOConfig` is made with, beside the folder.
 
     Args:
         config: a recipe that `refuse` lets through.
-        longest_prompt: its tokens; a micro-batch has so many rows that `training.tokens_per_microbatch` holds for them all.
+        longest_prompt: its tokens; a micro-batch has as many rows as fit with it.
+        tokens: of a micro-batch, padding included; see `budget`.
         first_step: of those to do.
     """
     loss, sampling, training = config.loss, config.sampling, config.training
     device = choose_device(config.model.device)
     dtype, autocast = choose_dtype(config.model, device)
     rows = rows_per_process(config)
-    fitting = max(1, training.tokens_per_microbatch // (longest_prompt + sampling.max_new_tokens))
+    fitting = max(1, tokens // (longest_prompt + sampling.max_new_tokens))
     at_once = max(size for size in range(1, min(rows, fitting) + 1) if rows % size == 0)
     name, options = _advantage(config.advantage)
     return {

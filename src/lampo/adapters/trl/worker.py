@@ -12,6 +12,7 @@ import torch
 
 from ... import process as environment  # noqa: F401
 from ...config.load import load_config
+from ...learner.budget import tokens_per_microbatch
 from ...learner.optimizer import Optimizer
 from ...model.policy import load_policy
 from ...process import prepare
@@ -56,10 +57,11 @@ def _follow(path: Path) -> None:
         return
     task = load_problems(config).task
     policy = load_policy(config, run.weights)
+    chosen = run.choice("training.tokens_per_microbatch") or tokens_per_microbatch(policy.model, config)
     optimizer = Optimizer(policy, config.optimizer, config.training.steps)
     run.restore(optimizer, "train")
     with VerifierPool() as pool, old_names():
-        make_trainer(run, policy, pool, task.train, optimizer).train()
+        make_trainer(run, policy, pool, task.train, optimizer, chosen).train()
 
 
 if __name__ == "__main__":

@@ -24,13 +24,14 @@ from rich.console import Console
 
 from lampo import LampoError
 from lampo.adapters.trl import LamPOConfig
-from lampo.adapters.trl.translate import refuse, settings
+from lampo.adapters.trl.translate import budget, refuse, settings
 from lampo.compare.command import compare_study
 from lampo.compare.results import read_results
 from lampo.config.explain import dump_config
 from lampo.config.schema import EngineName, TrainConfig
 from lampo.evaluation.command import evaluate_model
 from lampo.learner.optimizer import learning_rate
+from lampo.model.pretrained import empty_model
 from lampo.store.metrics import read_metrics
 from lampo.store.rollouts import read_groups, rollout_steps
 from lampo.train.engines import ENGINES, engine_of
@@ -149,18 +150,17 @@ def test_the_viewer_and_lampo_eval_read_it(run: Path, tmp_path: Path, capsys: py
     assert page.stat().st_size > 10_000
     table = evaluate_model(
         str(run),
-        [],
-        [],
-        samples=1,
+        ["num_problems", "samples"],
+        benchmarks=None,
+        settings=[],
         num_problems=4,
+        samples=1,
         temperature=None,
         max_new_tokens=None,
-        backend="native",
-        concurrency=1,
-        requests_per_minute=None,
+        backend=None,
         data=[],
         output=None,
-        seed=0,
+        seed=None,
     )
     assert "accuracy" in table
 
@@ -234,7 +234,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in two processes."""
     folder = tmp_path_factory.mktemp("two")
     recipe = folder / "recipe.yaml"
-    recipe.write_text(dump_config(config_of(folder)), encoding="utf-8")
+    config = config_of(folder, training__tokens_per_microbatch="auto", warmstart__steps=0)
+    recipe.write_text(dump_config(config), encoding="utf-8")
     command = [sys.executable, "-m", "lampo", "train", str(recipe), "--processes", "2"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -319,11 +320,11 @@ def test_verl_is_refused_in_one_line_that_names_the_converter(tmp_path: Path) ->
 
 def test_micro_batches_divide_the_rollouts_of_a_process_and_hold_no_more_tokens(tmp_path: Path) -> None:
     config = config_of(tmp_path, training__tokens_per_microbatch=100)
-    found = settings(config, longest_prompt=6)
+    found = settings(config, longest_prompt=6, tokens=100)
     assert found["per_device_train_batch_size"] == 4  # 100 // (6 + 12) = 5 rows, and 16 rollouts
     assert found["gradient_accumulation_steps"] == 4
     config = config_of(tmp_path, training__tokens_per_microbatch=100, run__processes=2)
-    found = settings(config, longest_prompt=6)
+    found = settings(config, longest_prompt=6, tokens=100)
     assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] == 8
 
 
@@ -344,7 +345,7 @@ def test_micro_batches_divide_the_rollouts_of_a_process_and_hold_no_more_tokens(
 def test_methods_become_settings_of_trl(method: str, expected: dict[str, Any], tmp_path: Path) -> None:
     config = config_of(tmp_path, method=method)
     refuse(config)
-    found = settings(config, longest_prompt=6)
+    found = settings(config, longest_prompt=6, tokens=100)
     assert {key: found[key] for key in expected} == expected
     made = LamPOConfig(output_dir=str(tmp_path), **found)
     assert made.estimator() == config.advantage
@@ -352,7 +353,7 @@ def test_methods_become_settings_of_trl(method: str, expected: dict[str, Any], t
 
 def test_an_advantage_of_one_s_own_keeps_its_options(tmp_path: Path) -> None:
     config = config_of(tmp_path, advantage={"name": "python:mine.own", "factor": 2})
-    found = settings(config, longest_prompt=6)
+    found = settings(config, longest_prompt=6, tokens=100)
     assert (found["advantage"], found["advantage_options"]) == ("python:mine.own", {"factor": 2})
 
 
@@ -364,6 +365,14 @@ def test_a_dry_run_prints_the_engine_s_own_configuration(tmp_path: Path, capsys:
     assert "  num_generations: 4" in printed
     assert "Nothing was trained." in printed
     assert not (tmp_path / "small").exists()
+
+
+def test_where_the_machine_chooses_there_is_room_for_the_logits(tmp_path: Path) -> None:
+    config = config_of(tmp_path, training__tokens_per_microbatch="auto")
+    model, _ = empty_model(config.model)
+    assert budget(config, model, 10**9) < 10**9
+    assert budget(config, model, 7) == 7
+    assert budget(config_of(tmp_path), model, 10**9) == 10**9  # what a person writes wins
 
 
 # Studies
