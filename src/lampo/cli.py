@@ -80,6 +80,14 @@ Data = Annotated[
 def train(
     recipe: RecipeOrRun,
     settings: Settings = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Who trains: native, trl or verl. The same as the recipe's setting engine.", metavar="NAME"),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes of the engine on this machine, one a GPU. The same as run.processes.", min=1),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the newest run of this recipe from its latest checkpoint.")
     ] = False,
@@ -98,7 +106,9 @@ def train(
     """Train a policy: warm start, then reinforcement learning. It ends with a report."""
     from .train.command import train as run
 
-    run(recipe, settings or [], resume=resume, dry_run=dry_run, accepted=accept or [])
+    chosen = {"engine": engine, "run.processes": processes}
+    given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    run(recipe, [*(settings or []), *given], resume=resume, dry_run=dry_run, accepted=accept or [])
 
 
 @app.command()

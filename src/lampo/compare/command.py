@@ -97,6 +97,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
         plan.check()
+        _refuse_what_engines_cannot_do(plan)
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
         if crashed:
             of_reason: dict[str, list[str]] = {}
@@ -116,6 +117,22 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         results += _results(test, "test")
         write_results(plan.folder / RESULTS, results)
         return results
+
+
+def _refuse_what_engines_cannot_do(plan: Plan) -> None:
+    """See before the first run that the engine of every method can honour its settings.
+
+    Raises:
+        LampoError: one cannot; names the method and the settings.
+    """
+    from ..train.engines import engine_of
+
+    for run in plan.test({}):
+        if run.seed == 0:
+            try:
+                engine_of(run.config).refuse(run.config)
+            except LampoError as error:
+                raise LampoError(f"The method {run.method} of the study cannot be run. {error}") from None
 
 
 def finished_so_far(plan: Plan) -> list[RunResult]:

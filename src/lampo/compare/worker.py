@@ -16,7 +16,8 @@ from ..config.schema import TrainConfig
 from ..interrupt import when_parent_ends
 from ..process import prepare
 from ..store.lock import LOCK, lock
-from ..train.loop import train
+from ..train import native  # noqa: F401  the server that forks the runs loads it once for all of them
+from ..train.engines import engine_of
 from ..train.run import Run
 from ..train.session import Stopped
 from ..types import LampoError
@@ -46,7 +47,7 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
             with Progress(path.name, Console(file=output)) as progress:
                 for complaint in complaints:
                     progress.note(complaint)
-                train(run, progress)
+                engine_of(config).train(run, progress)
         except Stopped:
             sys.exit(130)
         except LampoError as error:

@@ -243,10 +243,15 @@ class RunOptions(Options):
     """The newest checkpoints that are kept. With 2 or more a run survives a damaged one."""
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
+    processes: int = Field(default=1, gt=0)
+    """Processes that the engine's launcher starts on this machine, one a GPU. The native engine has one."""
     trackers: list[str] = Field(default_factory=list)
     """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""
     imports: list[str] = Field(default_factory=list)
     """Folders that own functions are imported from, beside the one where lampo runs. Unset: that of the recipe, if it names a function."""
+
+
+EngineName = Literal["native", "trl", "verl"]
 
 
 class TrainConfig(Options):
@@ -254,6 +259,8 @@ class TrainConfig(Options):
 
     run: RunOptions
     """The run and its directory."""
+    engine: EngineName = "native"
+    """Who samples and updates: native is this package itself, on one device; trl is TRL's trainer, in run.processes processes."""
     method: str | None = None
     """Name of a published method: lampo, grpo, dapo, ... (`lampo methods`). Its settings hold where nothing else is written."""
     model: ModelOptions

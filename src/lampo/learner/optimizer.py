@@ -43,6 +43,11 @@ class Optimizer:
             fused=policy.device.type in ("cpu", "cuda"),
         )
 
+    @property
+    def adamw(self) -> torch.optim.AdamW:
+        """The optimiser itself, for an engine that steps it on its own."""
+        return self._adamw
+
     def step(self, step: int) -> dict[str, float]:
         """Clip the gradient, move the weights, clear the gradient; `step` counts from 1 and sets the learning rate.
 

@@ -35,9 +35,9 @@ def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool,
                 "--dry-run checks a recipe before it runs, and --resume goes on with a run: give one of them."
             )
         config = load_config(_recipe(recipe), settings)
-        from .dry_run import dry_run as check
+        from .engines import engine_of
 
-        check(config)
+        engine_of(config).dry_run(config)
         return
     with unfailing_output(), stopped_at_once():
         try:
@@ -52,13 +52,15 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
     config = load_config(_recipe(recipe), settings) if path is None else load_config(path / "config.yaml")
     from ..process import prepare
     from ..view.console import Progress
+    from .engines import engine_of
     from .extend import recipe_notes
     from .finish import finish
-    from .loop import train as train_run
     from .run import Run
     from .session import Stopped
 
     prepare(config)
+    engine = engine_of(config)
+    engine.refuse(config)
     run = None
     try:
         run, notes = (Run.create(config), []) if path is None else Run.resume(path, settings, accepted)
@@ -68,7 +70,7 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
                 notes += recipe_notes(load_config(find_recipe(recipe)), config)
             for note in notes:
                 progress.note(note)
-            train_run(run, progress)
+            engine.train(run, progress)
         finish(run)
     except Stopped as stopped:
         _say(f"{stopped} {_go_on(run)}")

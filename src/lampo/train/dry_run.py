@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..verify import VerifierPool
 from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
 
+Translate = Callable[[TrainConfig, int, Any], Sequence[str]]
 PROMPTS_MEASURED = 1000
 """Prompts whose length is taken, evenly spread over the training problems."""
 
@@ -54,13 +55,19 @@ class Reader:
     context: Context
 
 
-def dry_run(config: TrainConfig, console: Console | None = None) -> list[Need]:
+def dry_run(config: TrainConfig, console: Console | None = None, translate: Translate | None = None) -> list[Need]:
     """Check data, prompts and answers, count tokens and memory, and print it all. Nothing is trained, and no run directory made.
 
     Of a model on the hub only its configuration and tokenizer are read.
 
+    Args:
+        config: the recipe.
+        console: where it is printed.
+        translate: of another engine: the recipe, the tokens of its longest prompt and its model without weights -> lines of the
+            engine's own configuration. They stand where the memory of the native engine would.
+
     Returns:
-        the parts of the memory at its peak.
+        the parts of the memory at its peak; none for another engine.
 
     Raises:
         LampoError: what would stop the run before its first step.
@@ -75,11 +82,15 @@ def dry_run(config: TrainConfig, console: Console | None = None) -> list[Need]:
     reader = Reader(tokenizer, context_of(model.config))
     check_prompts(config, problems, reader, lambda text: console.out(text, highlight=False))
     lengths = prompt_lengths(config, problems, reader)
-    needs = memory(config, model, max(lengths))
+    needs = [] if translate is not None else memory(config, model, max(lengths))
     for line in _what_would_run(config, problems, lengths, num_checked, reader):
         console.out(line, highlight=False)
-    console.print(_table(needs))
-    console.out(_room(config, needs), highlight=False)
+    if translate is not None:
+        for line in translate(config, max(lengths), model):
+            console.out(line, highlight=False)
+    else:
+        console.print(_table(needs))
+        console.out(_room(config, needs), highlight=False)
     console.out("Nothing was trained.", highlight=False)
     return needs
 

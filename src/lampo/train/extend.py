@@ -23,6 +23,7 @@ CHANGEABLE = (
     "run.checkpoint_every",
     "run.keep_checkpoints",
     "run.threads",
+    "run.processes",
     "run.trackers",
 )
 """Settings that leave what was already done as the recipe says. They are how long, on what and how often, not what is learned."""

@@ -18,11 +18,14 @@ def group_records(
     estimate: Estimate,
     pieces: TokenSpans | None = None,
     logprobs: Mapping[int, Tensor] | None = None,
+    *,
+    has_scores: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """The groups of a step as plain data, each rollout with its reward parts, score and advantage.
 
     With `pieces`, each has the log-probability of every token too, and how many characters of the text each token is. With the
     `logprobs` of an update, by the number of the rollout, each that was in it has the ratio of every token at its last optimiser step.
+    Without `has_scores` nobody computed log-probabilities, and the scores are None.
     """
     row = 0
     scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
@@ -37,7 +40,7 @@ def group_records(
                     "detail": verdict.detail,
                     "rewards": dict(reward.parts),
                     "total": reward.total if reward.valid else None,
-                    "score": scores_N[row],
+                    "score": scores_N[row] if has_scores else None,
                     "advantage": advantages_N[row],
                     "length": len(rollout.completion_ids),
                     "finished": rollout.finished,

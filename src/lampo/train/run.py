@@ -152,6 +152,26 @@ class Run:
                 shard_path(path, step).unlink()
         return run, notes
 
+    @classmethod
+    def join(cls, path: Path, *, writes: bool) -> Run:
+        """The run as a process opens it that an engine's launcher has started: the starting process has made it and let go of it.
+
+        Args:
+            path: the run directory.
+            writes: it is the one that writes there; the others only read what the run is.
+
+        Raises:
+            LampoError: another process works on the run.
+        """
+        held = lock(path / LOCK, f"The run {path}") if writes else Lock(os.open(os.devnull, os.O_RDONLY))
+        checkpoint, _ = sound_checkpoint(path)
+        return cls(path, load_config(path / "config.yaml"), checkpoint, held)
+
+    def read_again(self) -> None:
+        """Look for the checkpoints that the processes of a launcher have written."""
+        self._checkpoint, _ = sound_checkpoint(self.path)
+        self.position = _position(self._checkpoint)
+
     def check_data(self, problems: dict[str, dict[str, Any]]) -> list[str]:
         """Record what problems the run is made with, and compare them with those it was made with before.
 
@@ -171,6 +191,11 @@ class Run:
             )
         _write_manifest(self.path, told | {"data": problems})
         return [f"The run goes on with other problems: {'; '.join(changes)}"] if changes else []
+
+    def choice(self, key: str) -> int | None:
+        """What the run chose for a setting that its recipe leaves open; None where it has not yet."""
+        told, _ = read_manifest(self.path)
+        return (told or {}).get("chosen", {}).get(key)
 
     def keep_choice(self, key: str, value: int) -> int:
         """What the run chose for a setting that its recipe leaves open: the value now, or the one that it began with."""
@@ -216,9 +241,12 @@ class Run:
         estimate: Estimate,
         pieces: TokenSpans | None = None,
         logprobs: Mapping[int, Tensor] | None = None,
+        *,
+        has_scores: bool = True,
     ) -> Path:
         """Write the rollouts of a training step; see `group_records`."""
-        return write_shard(self.path, step, list(group_records(step, groups_P, estimate, pieces, logprobs)))
+        records = group_records(step, groups_P, estimate, pieces, logprobs, has_scores=has_scores)
+        return write_shard(self.path, step, list(records))
 
     def keep_failed_step(self, shard: Path) -> Path:
         """A copy of a step's rollouts, in the run directory itself, where going on with the run does not undo it."""

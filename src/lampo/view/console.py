@@ -63,6 +63,12 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def hand_over(self) -> None:
+        """Draw no more: another process tells of the run from here on."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begin a stage of `total` steps, of which a resumed run has `done` behind it."""
         self._stage, self._total = name, total

@@ -97,6 +97,7 @@ class LamPOTrainer(GRPOTrainer):
 
         rows = self._gather(batch, own)
         estimate = self._estimate(rows)
+        self._estimated(rows, estimate)
         self._log(rows, estimate)
         if self._reads_logprobs and other is not None:
             self._compare(rows, estimate, self._gather(batch, other))
@@ -108,6 +109,9 @@ class LamPOTrainer(GRPOTrainer):
         batch["advantages"] = advantages[here].to(batch["completion_ids"].device)
         self._leave_out(batch, rows.valid_N, here)
         return batch
+
+    def _estimated(self, rows: GatheredRows, estimate: Estimate) -> None:
+        """For subclasses: the rows of all processes with their advantages, in each process, once a generation batch."""
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """TRL's loss, whose denominator counts the rows that have a reward, and no others.

@@ -40,7 +40,7 @@ from ....helpers.trl_run import GROUP_SIZE, Watched, digits, letters, make_train
 # TRL calls transformers and torch by names that they have since deprecated; the adapter itself warns in the log only.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-AGGREGATIONS = {"grpo": "sequence", "dapo": "token", "dr_grpo": "constant"}
+AGGREGATIONS = {"grpo": "sequence", "dapo": "token", "dr_grpo": "constant", "cispo": "token"}
 MAX_COMPLETION, TEMPERATURE = 40, 0.8
 
 
@@ -106,7 +106,13 @@ def rows_of(runs: list[dict[str, Any]], index: int, **kwargs: Any) -> Rows:
 
 
 def gradient_of_ours(
-    rows: Rows, model: Path, weights: list[dict[str, Tensor]], step: int, loss_type: str, beta: float = 0.0
+    rows: Rows,
+    model: Path,
+    weights: list[dict[str, Tensor]],
+    step: int,
+    loss_type: str,
+    beta: float = 0.0,
+    **surrogate: Any,
 ) -> dict[str, Tensor]:
     """Of `policy_loss`, on the rollouts of the first step, with the weights before the given one."""
     old_NT = rows.logprobs(weights[0], model).detach()
@@ -125,6 +131,7 @@ def gradient_of_ours(
         aggregation=aggregation,
         kl_coefficient=beta,
         ref_logprobs_NT=old_NT if beta else None,  # the run begins at the reference
+        **surrogate,
     )
     network.zero_grad()
     loss.value.backward()
@@ -156,8 +163,17 @@ CASES: dict[str, dict[str, Any]] = {
     "truncated": {"loss_type": "grpo", "mask_truncated_completions": True},
     "truncated-dapo": {"loss_type": "dapo", "mask_truncated_completions": True},
     "kl": {"loss_type": "grpo", "beta": 0.3, "use_bias_correction_kl": False},
+    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 1.01},
     "kl-dr_grpo": {"loss_type": "dr_grpo", "beta": 0.3, "use_bias_correction_kl": False},
 }
+
+
+SURROGATES: dict[str, dict[str, Any]] = {
+    "gspo": {"surrogate": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+    "cispo": {"surrogate": "cispo", "clip_low": 1.0, "clip_high": 0.01},
+}
+"""The settings of `lampo train` that the engine `trl` translates into those above."""
 
 
 # A fixed temperature: the automatic one is small here, and would make ten times as much of the rounding of two forward passes.
@@ -172,7 +188,10 @@ def test_gradients_are_those_of_the_native_loss(case: str, model: Path, tmp_path
     rows = rows_of([run], 0, mask_truncated=settings.get("mask_truncated_completions", False))
     assert_mixed(rows)
     for step in range(2):
-        expected = gradient_of_ours(rows, model, run["weights"], step, settings["loss_type"], settings.get("beta", 0.0))
+        expected = gradient_of_ours(
+            *(rows, model, run["weights"], step, settings["loss_type"], settings.get("beta", 0.0)),
+            **SURROGATES.get(case, {}),
+        )
         assert_same_gradient(run["gradients"][step], expected)
 
 
