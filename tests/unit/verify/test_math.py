@@ -407,6 +407,16 @@ def test_reference_solutions_are_right_and_changed_answers_wrong(shared_data):
         (r"100\text{ N}", r"100 \mathrm{~N}", "right"),
         (r"100\text{ N}", r"100 \mathrm{~J}", "wrong"),
         (r"3\mathbf{u}-2\mathbf{v}", r"-2\mathbf{v}+3\mathbf{u}", "right"),
+        (
+            r"\begin{bmatrix}2\\4\end{bmatrix}",
+            r"2\begin{bmatrix}1\\2\end{bmatrix}=\begin{bmatrix}2\\4\end{bmatrix}",
+            "right",
+        ),
+        (
+            r"\begin{bmatrix}2\\4\end{bmatrix}",
+            r"3\begin{bmatrix}1\\2\end{bmatrix}=\begin{bmatrix}2\\4\end{bmatrix}",
+            "wrong",
+        ),
     ],
 )
 def test_what_reads_easily_is_read(gold, answer, expected):

@@ -24,7 +24,7 @@ def without_domain(node: Node) -> tuple[Node, tuple[Node, ...]] | None:
 
 def _restricts(node: Node) -> bool:
     """Whether this is a membership in a named set, or an inequality, of one symbol alone."""
-    if node.op != "relation" or len(set(_symbols(node))) != 1 or "=" in (node.value or ()):
+    if node.op != "relation" or len(set(_symbols(node))) != 1 or node.value == ("=",):
         return False
     if node.value == ("in",):
         return node.args[0].op == "symbol" and node.args[1].op in ("constant", "sequence")

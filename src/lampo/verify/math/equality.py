@@ -273,7 +273,7 @@ class _Comparison:
         is_named = [is_label(side) or (of_value and is_asked_for(side)) for side in (label, value)]
         if len(sides) == 2 and is_named == [False, True] and not _has_symbols(label):
             label, value, is_named = value, label, [True, False]  # 5 = x
-        elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
+        elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity", "matrix"}):
             return None
         if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and not str(label.value).startswith("?"):
             return None
@@ -281,6 +281,9 @@ class _Comparison:
             return None  # x^2 + xy = 0 is an equation
         numbers = [side for side in sides if side.op in _EXPRESSIONS and not _has_symbols(side)]
         numbers = [side for side in numbers if side is not label or not is_named[0]]
+        matrices = [side for side in map(folded, sides) if side.op == "matrix"]
+        if not all(self.same(matrices[-1], other) for other in matrices[:-1]):
+            raise Malformed("a chain of matrices that are not equal")
         if value.op in _EXPRESSIONS and not all(self.same(value, other) for other in numbers if other is not value):
             raise Malformed("a chain of numbers that are not equal")
         return label, value
