@@ -39,7 +39,8 @@ from tests.helpers import warm
 from tests.helpers.small_run import curve, small_config
 from tests.integration.test_compare import write_study as small_study
 
-PATIENCE_S = 120
+PATIENCE_S = 600
+"""Seconds after which a command hangs; a busy machine makes a study of a minute take five."""
 
 
 class Lost(Exception):
@@ -346,7 +347,7 @@ def failing_servers(folder: Path, chance: random.Random) -> None:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -423,7 +424,7 @@ PIECES = [
 
 def attacks_on_verifiers(folder: Path, chance: random.Random) -> None:
     """A hundred texts of pieces that verifiers know. None raises, is slow, or is right where no 5 is in it."""
-    judges = [verifier("math"), verifier("choice"), verifier("numeric"), verifier("exact")]
+    judges: list[Any] = [verifier("math"), verifier("choice"), verifier("numeric"), verifier("exact")]
     for judge in judges[:1]:
         judge.warm_up()
     for _ in range(100):
