@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 
-.PHONY: train test test-verl check lint docs smollm2 clean
+.PHONY: train test torture test-verl check lint docs smollm2 clean
 
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
@@ -16,6 +16,12 @@ WORKERS ?= 2
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# Kills, closed pipes, full disks, damaged files, bad recipes, failing servers and attacks, at random for so many minutes.
+MINUTES ?= 15
+
+torture: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python benchmarks/torture.py --minutes $(MINUTES) $(ARGS)
 
 # LamPO inside verl: unit tests, then real runs on the CPU (about 20 minutes, 8 GB), in an environment of its own.
 # verl pins transformers below 5.11, so it cannot share ours. It can hang, so everything has a time limit.

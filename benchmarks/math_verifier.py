@@ -2,6 +2,9 @@
 
     python benchmarks/math_verifier.py --math500 math500.jsonl --tricky tests/data/tricky_math.jsonl tests/data/more_math.jsonl
 
+    python benchmarks/math_verifier.py --golds college_math.jsonl olympiadbench.jsonl --rows 300
+
+The second takes gold answers (`answer`) of sets that nobody tuned on: each beside itself, with one digit changed, and beside another.
 Lines of the tricky files hold `gold`, `completion` and `expected`; those of MATH-500 `answer` and `solution`. All run in
 this process, math-verify with its own time limits. Nothing but "right" is an accept: a verdict "unknown" on a case that
 is expected to be right counts as a false reject.
@@ -81,9 +84,22 @@ def one_digit_changed(golds: list[str], generator: random.Random) -> Iterator[Ca
             yield Case(boxed(gold[:place] + digit + gold[place + 1 :]), gold, False)
 
 
-def suites(math500: Path | None, tricky: list[Path]) -> Iterator[tuple[str, list[Case]]]:
+def gold_suites(name: str, golds: list[str], generator: random.Random) -> Iterator[tuple[str, list[Case]]]:
+    yield f"{name}, gold itself", [Case(boxed(gold), gold, True) for gold in golds]
+    yield f"{name}, one digit changed", list(one_digit_changed(golds, generator))
+    others = [(gold, generator.choice(golds)) for gold in golds]
+    yield f"{name}, another gold", [Case(boxed(other), gold, False) for gold, other in others if other != gold]
+
+
+def suites(
+    math500: Path | None, tricky: list[Path], files: list[Path], most: int | None
+) -> Iterator[tuple[str, list[Case]]]:
     for path in tricky:
         yield path.stem, [Case(row["completion"], row["gold"], row["expected"]) for row in rows(path)]
+    for path in files:
+        golds = [str(row["answer"]).strip().strip("$").strip() for row in rows(path)]
+        chosen = random.Random(0).sample(golds, min(most or len(golds), len(golds)))
+        yield from gold_suites(path.stem, chosen, random.Random(0))
     if math500 is None:
         return
     problems = rows(math500)
@@ -100,6 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--math500", type=Path)
     parser.add_argument("--tricky", type=Path, nargs="*", default=[])
+    parser.add_argument("--golds", type=Path, nargs="*", default=[], help="JSONL files with a field `answer`")
+    parser.add_argument("--rows", type=int, help="at most so many rows of each of --golds, drawn by a seed")
     parser.add_argument("--show", action="store_true", help="print the cases that LamPO's verifier gets wrong")
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)  # math-verify tells of each time-out
@@ -108,7 +126,7 @@ def main() -> None:
         "| cases | verifier | should be right | false rejects | should be wrong | false accepts | median ms | p99 ms |"
     )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for suite, cases in suites(arguments.math500, arguments.tricky):
+    for suite, cases in suites(arguments.math500, arguments.tricky, arguments.golds, arguments.rows):
         for name, accepts in verifiers.items():
             milliseconds, wrong = [], []
             for case in cases:

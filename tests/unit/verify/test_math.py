@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,7 +128,7 @@ CHEATS = [
     r"\infty", r"-\infty", r"\text{nan}", "nan", r"\frac{1}{0}", "0/0", r"\log 0", r"\tan 90^\circ", r"\emptyset", r"\{\}", "()", "{}",
     "5 trust me", "5 blah blah", "5 or 6", "5, 6", "5 6", "5?", "x", "?", "*", r"\text{anything}", r"\text{5 or 6}", "=", "x=x", "0=0",
     "5=6", "6=5", "x=5=6", "x>4", r"x\ge 5", r"\mathbb{R}", r"(-\infty,\infty)", "5<6", r"\pm 5", "5\x00", "\x005", "\x00{0}", "5_", "_5",
-    r"\sum_{k=1}^{1000000} k", r"\lim_{x\to0} 5", r"\ldots", r"5\ldots", r"\begin{cases}5\end{cases}", r"\begin{pmatrix}5\end{pmatrix}",
+    r"\sum_{k=1}^{1000000} k", r"\lim_{x\to0} 4", r"\ldots", r"5\ldots", r"\begin{cases}5\end{cases}", r"\begin{pmatrix}5\end{pmatrix}",
     "5" + "!" * 40, "99999999^{99999999}", "1.000000001^{10^{12}}", r"\sin(10^{10^5})", r"e^{10^9}", "1e999999999", "i^{i^{i^i}}",
     "x10+y=5", "_=5", r"\binom2\pi", r"5\text{ app^\circ les}", r"x\ne i^\circ",
     ", ".join(f"e^{{1000}}+{k}" for k in range(1, 100)), ", ".join(f"\\pm e^{{4000}}+{k}" for k in range(1, 50)),
@@ -254,7 +255,7 @@ def test_the_bare_value_of_a_labelled_gold_answer(gold, answer, expected):
     assert status(gold, answer) == expected
 
 
-@pytest.mark.parametrize("gold", [r"\mathbb{N}", "第一象限", r"\int_0^1 x", r"\frac{1}{"])
+@pytest.mark.parametrize("gold", [r"\mathbb{H}", "第一象限", r"\int_0^1 x", r"\frac{1}{"])
 def test_the_text_of_the_gold_answer_is_right_even_where_it_cannot_be_read(gold):
     assert MathOptions().verify(f"The answer is {gold}", gold).status == "right"
     assert status(gold, "2") == "unknown"
@@ -350,3 +351,112 @@ def test_reference_solutions_are_right_and_changed_answers_wrong(shared_data):
         if digit := next((c for c in gold if c.isdigit()), None):
             changed = gold.replace(digit, str((int(digit) + 1) % 10), 1)
             assert verifier.verify(rf"\boxed{{{changed}}}", gold).status == "wrong", (gold, changed)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "expected"),
+    [
+        ("15", r"\sum_{k=1}^5 k", "right"),
+        ("16", r"\sum_{k=1}^5 k", "wrong"),
+        ("55", r"\sum_{i=1}^{10} i", "right"),
+        ("120", r"\prod_{k=1}^5 k", "right"),
+        ("2", r"\sum_{n=0}^\infty \frac{1}{2^n}", "right"),
+        ("e", r"\sum_{n=0}^{\infty}\frac{1}{n!}", "right"),
+        (r"\frac{1}{1-x}", r"\sum_{n=0}^\infty x^n", "right"),
+        (r"\sum_{n=0}^\infty x^n", r"\frac{1}{1+x}", "wrong"),
+        (r"\sum_{n=0}^{\infty}(-1)^{n} x^{2 n} /(2 n) !", r"\cos x", "right"),
+        (r"\frac{\pi^2}{6}", r"\sum_{n=1}^\infty \frac1{n^2}", "wrong"),  # too slow to be sure: not read
+        (r"\sum_{n=1}^\infty \frac1{n^2}", r"\frac{\pi^2}{6}", "unknown"),
+        (r"\frac13", r"\int_0^1 x^2 dx", "right"),
+        (r"\frac13", r"\int_0^1 x^3\,dx", "wrong"),
+        (r"\ln 2", r"\int_1^2 \frac{1}{x} \mathrm{d}x", "right"),
+        ("1", r"\lim_{x\to0}\frac{\sin x}{x}", "right"),
+        ("e", r"\lim_{n\to\infty}(1+\frac1n)^n", "right"),
+        ("3", r"\lim_{x \to 2} x", "wrong"),
+        (r"\mathbb{Z}", r"\mathbb{Z}", "right"),
+        (r"\mathbb{Z}", r"\mathbb{R}", "wrong"),
+        (r"\mathbb{N}", r"\mathbb{Z}^+", "unknown"),
+        (r"(0,\infty)", r"\mathbb{R}^+", "right"),
+        (r"\{x|x=3k,k\in \mathbb{Z}\}", r"\{3k \mid k \in \mathbb{Z}\}", "unknown"),  # sets of this form are not read
+        (r"3k, k\in\mathbb{Z}", "3k", "right"),
+        (r"3k, k\in\mathbb{Z}", r"3k \text{ for any integer } k", "right"),
+        (r"3k, k\in\mathbb{Z}", r"3k, k\in\mathbb{N}", "wrong"),
+        (r"f(t)=3t, t \ge 0", r"f(t)=3t, t \ge 0", "right"),
+        (r"f(t)=3t, t \ge 0", r"f(t)=3t, t \ge 1", "wrong"),
+        (r"f(t)=3t, t \ge 0", "3t", "unknown"),
+        (r"f(t)=3t, t \ge 0", "4t", "wrong"),
+        ("a+1, a>0", "a+1", "wrong"),  # it may be two answers
+        (r"-1<x \leqslant 1:(-1,1]", "(-1,1]", "right"),
+        ("(-1,1]", r"-1<x \leqslant 1:(-1,1]", "right"),
+        ("(-1,1]", r"-1<x \leqslant 1:(-1,1)", "wrong"),
+        ("8", "2[3+(2-1)]", "right"),
+        ("-2", r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", "right"),
+        ("-2", r"\det\begin{pmatrix}1&2\\3&4\end{pmatrix}", "right"),
+        (
+            r"\begin{bmatrix}2+x\\4\end{bmatrix}",
+            r"2\begin{bmatrix}1\\2\end{bmatrix}+x\begin{bmatrix}1\\0\end{bmatrix}",
+            "right",
+        ),
+        (
+            r"\begin{bmatrix}3\\7\end{bmatrix}",
+            r"\begin{bmatrix}1&2\\3&4\end{bmatrix}\begin{bmatrix}1\\1\end{bmatrix}",
+            "right",
+        ),
+        (r"63.75^\circ", r"63^{\circ} 45^{\prime}", "right"),
+        (r"63.45^\circ", r"63^{\circ} 45^{\prime}", "wrong"),
+        (r"100\text{ N}", r"100 \mathrm{~N}", "right"),
+        (r"100\text{ N}", r"100 \mathrm{~J}", "wrong"),
+        (r"3\mathbf{u}-2\mathbf{v}", r"-2\mathbf{v}+3\mathbf{u}", "right"),
+        (
+            r"\begin{bmatrix}2\\4\end{bmatrix}",
+            r"2\begin{bmatrix}1\\2\end{bmatrix}=\begin{bmatrix}2\\4\end{bmatrix}",
+            "right",
+        ),
+        (
+            r"\begin{bmatrix}2\\4\end{bmatrix}",
+            r"3\begin{bmatrix}1\\2\end{bmatrix}=\begin{bmatrix}2\\4\end{bmatrix}",
+            "wrong",
+        ),
+    ],
+)
+def test_what_reads_easily_is_read(gold, answer, expected):
+    assert status(gold, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("Final Answer: The largest $n$ is 34.", "right"),
+        ("Final Answer: The largest $n$ is 35.", "wrong"),
+        (r"\boxed{\text{The answer is } 34}", "right"),
+        ("Answer: The number of ways is 34.", "right"),
+        ("Answer: The answer is not 34.", "wrong"),
+        ("Answer: It is less than what is 34.", "wrong"),
+        ("Answer: The number of ways is at least 34.", "wrong"),
+        ("Answer: The negative of it is 34.", "wrong"),
+        ("Answer: Half of it is 34.", "wrong"),
+    ],
+)
+def test_a_sentence_that_ends_in_the_answer(completion, expected):
+    assert MathOptions().verify(completion, "34").status == expected
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("2", r"\sum_{n=0}^\infty (2^{-n}+10^{-200})"),
+        ("1", r"\sum_{n=1}^\infty n^{-300}"),
+        (r"\frac{1}{1-x}", r"\sum_{n=0}^\infty (x^n+(n+2)^{-300})"),
+        ("0", r"\int_0^1 e^{-10^8(x-1/3)^2}dx"),
+        ("0", r"\int_{-1}^1 \frac1x dx"),
+        ("0", r"\sum_{n=0}^\infty \lfloor n/1000\rfloor"),
+        ("2", r"\sum_{k=1}^{2000} \frac{1}{k!}"),
+        ("2", r"\sum_{k=1}^{100}\sum_{j=1}^{100} \frac{j}{k}"),
+        ("2", " + ".join([r"\int_0^1 \sin x dx"] * 60)),
+        ("x", " + ".join([r"\sum_{n=0}^\infty x^n"] * 60)),
+    ],
+)
+def test_sums_and_integrals_hide_nothing_and_are_bounded(gold, answer):
+    began = time.process_time()
+    assert status(gold, answer) == "wrong"
+    assert time.process_time() - began < 3

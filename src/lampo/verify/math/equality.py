@@ -18,13 +18,16 @@ from fractions import Fraction
 from functools import reduce
 from typing import Any
 
+from .calculus import BOUND
+from .domains import without_domain
 from .labels import is_asked_for, is_label, may_be_an_equation, solutions
-from .latex import read_answer
-from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Undecided, Unsupported, number
+from .latex import NAMED_SETS, read_answer
+from .matrices import folded
+from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Undecided, Undefined, Unsupported, number
 from .typesetting import clean_answer, words_of
 from .units import vocabulary
 from .unread import may_be_unread
-from .values import Undefined, Values, close
+from .values import Values, begin_work, close
 
 NUM_POINTS = 10
 """Points at which expressions with variables are compared."""
@@ -40,12 +43,14 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
     >>> equal(r"\frac{1}{3}", "0.333333")[0], equal(r"2\sqrt{3}", r"\sqrt{12}")[0], equal(r"\frac{1}{", "2")[0]
     (False, True, None)
     """
+    begin_work()
     try:
         gold_tree = read_answer(gold)
         if not _Comparison(gold, gold).same(gold_tree, gold_tree):
             return None, "the gold answer is not equal to itself"
     except (Malformed, Unsupported, Undecided, TooLarge, Undefined) as error:
         return None, f"the gold answer cannot be read: {error}"
+    begin_work()
     try:
         answer_tree = read_answer(_with_unit_of(gold_tree, answer))
         if (gold_tree.op == "text") != (answer_tree.op == "text"):  # letters may have been taken for a product
@@ -81,7 +86,7 @@ def _symbols(node: Node) -> Iterator[str]:
     if node.op == "symbol":
         yield str(node.value)
     for arg in node.args:
-        yield from _symbols(arg)
+        yield from (name for name in _symbols(arg) if node.op not in BOUND or name != str(node.value).rstrip("+-"))
 
 
 def _has_symbols(node: Node) -> bool:
@@ -115,7 +120,7 @@ class _End:
 
 
 _Piece = tuple[_End, _End]
-_EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree call ratio")
+_EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree call ratio") | BOUND
 
 
 class _Comparison:
@@ -129,7 +134,10 @@ class _Comparison:
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether two trees are the same answer."""
-        gold, answer = self.tidy(self.solved(gold)), self.tidy(self.solved(answer))
+        gold, answer = (self.tidy(self.solved(folded(self.once(node)))) for node in (gold, answer))
+        parts = without_domain(gold), without_domain(answer)
+        if parts[0] is not None or parts[1] is not None:
+            return self.same_where(gold, answer, *parts)
         if "text" in (gold.op, answer.op):
             return _plain_words(gold) == _plain_words(answer) != ""
         if gold.op == "relation" and answer.op == "relation":
@@ -153,13 +161,36 @@ class _Comparison:
             return all(
                 self.same_value(Node("mul", (gold.args[0], b)), Node("mul", (answer.args[0], a))) for a, b in pairs
             )
-        if gold.op == answer.op == "constant" and gold.value in ("oo", "empty", "R"):
+        if gold.op == answer.op == "constant" and (gold.value in ("oo", "empty") or _is_set(gold)):
+            if {gold.value, answer.value} == {"N", "Z+"}:
+                raise Undecided("whether zero is a natural number")
             return gold.value == answer.value
         if (is_infinite(gold) or is_infinite(answer)) and _infinite_sign(gold) is not None:
             return _infinite_sign(gold) == _infinite_sign(answer)
         if is_infinite(answer) or answer.value == "empty" or gold.value == "empty":
             return False
         return self.same_angle_or_value(gold, answer)
+
+    def once(self, node: Node) -> Node:
+        """An answer that is given twice, x > 2 : (2, oo), as its first form."""
+        if node.op != "restated":
+            return node
+        if not self.same(*node.args):
+            raise Malformed("an answer in two forms that are not the same")
+        return node.args[0]
+
+    def same_where(self, gold: Node, answer: Node, *parts: tuple[Node, tuple[Node, ...]] | None) -> bool:
+        """Compare what holds on a domain: 3k, k in Z; f(t) = 3t, t >= 0. Members of a named set may be left unsaid."""
+        (gold, gold_domain), (answer, answer_domain) = (
+            part or (node, ()) for node, part in zip((gold, answer), parts, strict=True)
+        )
+        if not self.same(gold, answer):
+            return False
+        if gold_domain and answer_domain:
+            return self.same_members(gold_domain, answer_domain)
+        if all(domain.value == ("in",) for domain in (*gold_domain, *answer_domain)):
+            return True
+        raise Undecided("only one of the two says where it holds")
 
     def solved(self, node: Node) -> Node:
         """A list p = 5, q = 2, p = 7, q = 2 as the tuples of its values. All else as it is."""
@@ -242,7 +273,7 @@ class _Comparison:
         is_named = [is_label(side) or (of_value and is_asked_for(side)) for side in (label, value)]
         if len(sides) == 2 and is_named == [False, True] and not _has_symbols(label):
             label, value, is_named = value, label, [True, False]  # 5 = x
-        elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity"}):
+        elif not is_named[0] and (_has_symbols(label) or label.op not in _EXPRESSIONS | {"quantity", "matrix"}):
             return None
         if is_named[0] and set(_symbols(label)) & set(_symbols(value)) and not str(label.value).startswith("?"):
             return None
@@ -250,6 +281,9 @@ class _Comparison:
             return None  # x^2 + xy = 0 is an equation
         numbers = [side for side in sides if side.op in _EXPRESSIONS and not _has_symbols(side)]
         numbers = [side for side in numbers if side is not label or not is_named[0]]
+        matrices = [side for side in map(folded, sides) if side.op == "matrix"]
+        if not all(self.same(matrices[-1], other) for other in matrices[:-1]):
+            raise Malformed("a chain of matrices that are not equal")
         if value.op in _EXPRESSIONS and not all(self.same(value, other) for other in numbers if other is not value):
             raise Malformed("a chain of numbers that are not equal")
         return label, value
@@ -559,11 +593,14 @@ class _Comparison:
         num_real, complex_same, num_complex = 0, True, 0
         with_i = _has_i(gold) or _has_i(answer)
         problem: Exception = Undefined("no value at any point")
+        enough = 4 if _has(gold, *BOUND) or _has(answer, *BOUND) else -1
         for digits, point in self.points(gold, answer):
             values = Values(digits, point)
             try:
                 pair = values.of(gold), values.of(answer)
             except (Undefined, TooLarge) as error:
+                if not point:
+                    raise
                 problem = error
                 continue
             same = close(values, *pair) or self.within_tolerance(values, *pair)
@@ -573,6 +610,8 @@ class _Comparison:
             if not same:
                 return False
             num_real += 1
+            if gold == answer or num_real == enough:
+                return True
         if num_real == num_complex == 0:
             raise problem
         return num_real > 0 or complex_same
@@ -586,6 +625,7 @@ class _Comparison:
         """Where to compare, and with how many digits: coarsely first, then with so many that no term is lost."""
         names = sorted({name for node in nodes for name in _symbols(node)})
         generator = random.Random(self.seed)
+        has_series = any(_has(node, *BOUND) for node in nodes)
         for i in range(NUM_POINTS if names else 1):
             low, high = ((200, 4000), (50, 950), (-4000, 4000))[min(i // 2, 2)]
             point = {name: Fraction(generator.randint(low, high), 1000 + generator.randint(1, 97)) for name in names}
@@ -599,7 +639,7 @@ class _Comparison:
                     continue
                 if not isinstance(value, Fraction):
                     largest = max(largest, values.log10)
-            if not names or i == 0:
+            if not names or i == 0 or (has_series and i == 2):
                 yield 2 * BASE_DIGITS + 2 * largest, point
 
 
@@ -675,9 +715,8 @@ def _numerator(node: Node) -> Node:
 
 def is_infinite(node: Node) -> bool:
     """Whether infinity is a part of an expression."""
-    return (node.op == "constant" and node.value == "oo") or (
-        node.op in _EXPRESSIONS and any(map(is_infinite, node.args))
-    )
+    parts = node.args[-1:] if node.op in BOUND else node.args  # the end of a sum may be infinite
+    return (node.op == "constant" and node.value == "oo") or (node.op in _EXPRESSIONS and any(map(is_infinite, parts)))
 
 
 def _infinite_sign(node: Node) -> int | None:
@@ -686,6 +725,10 @@ def _infinite_sign(node: Node) -> int | None:
     if node.op == "neg" and node.args[0] == Node("constant", value="oo"):
         return -1
     return None
+
+
+def _is_set(node: Node) -> bool:
+    return str(node.value)[:1] in NAMED_SETS
 
 
 def _flipped(sign: str) -> str:

@@ -10,6 +10,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from .sentences import with_domain_as_set, without_lead_in
 from .tree import MAX_DEPTH, MAX_ITEMS, MAX_LENGTH, Malformed, Node, TooLarge, Unsupported, number
 from .typesetting import FUNCTIONS, GREEK, NUMBER_WORDS, clean_answer, is_words, mark_words, words_of
 from .units import SCALES, Unit, read_unit, vocabulary
@@ -80,8 +81,7 @@ def read_answer(text: str) -> Node:
     if is_words(clean, words):
         return _text_node(words)
     try:
-        parser = _Parser(_tokens(clean))
-        return parser.whole()
+        return _Parser(_tokens(with_domain_as_set(without_lead_in(clean)))).whole()
     except RecursionError:  # of bars and commands, which are not counted as brackets are
         raise TooLarge("nested too deep") from None
     except Malformed:
@@ -173,6 +173,8 @@ class _Parser:
         self.in_bars = False
         self.in_set = False
         self.currency = ""
+        self.bound: set[str] = set()
+        """Variables of the sums that are read."""
 
     # Tokens
 
@@ -207,6 +209,8 @@ class _Parser:
             self.take()
         self.accept("=", r"\approx")
         answer = self.listing()
+        if answer.op in ("relation", "sequence") and self.accept(":"):
+            answer = Node("restated", (answer, self.listing()))
         self.expect("end")
         return answer
 
@@ -345,7 +349,7 @@ class _Parser:
             self.kind == ":"
             and not self.in_set
             and parts[0].op not in ("sequence", "matrix")
-            and self.tokens[self.position + 1].kind != "="
+            and self.tokens[self.position + 1].kind not in ("=", "(", "[", r"\{")
         ):
             self.take()
             parts.append(self.sum())
@@ -432,7 +436,7 @@ class _Parser:
         kind = self.kind
         if kind == r"\vert":
             return not self.in_bars and self.closing_bar()
-        if kind in ("number", "letter", "(", "{", *_CURRENCIES):
+        if kind in ("number", "letter", "(", "{", "[", *_CURRENCIES):
             return True
         return kind.startswith("\\") and kind[1:] in _ATOMS
 
@@ -580,7 +584,7 @@ class _Parser:
             inner = self.sum()
             self.in_bars = bars
             self.expect(r"\vert")
-            return Node("call", (inner,), "abs")
+            return Node("call", (inner,), "det" if inner.op == "matrix" else "abs")
         if kind in (r"\lfloor", r"\lceil"):
             inner = self.sum()
             self.expect(r"\rfloor" if kind == r"\lfloor" else r"\rceil")
@@ -622,6 +626,8 @@ class _Parser:
             conditions = self.items()
             self.expect(r"\}")
             element = items[0].args[1] if items[0].value == ("in",) else items[0]
+            if len(items) == 1 and conditions[0].value == ("=",) and conditions[0].args[0] == element:
+                return Node("sequence", (conditions[0].args[1], *conditions[1:]), "{}")
             if len(items) == len(conditions) == 1 and (element.op == "symbol" or element.value == "R"):
                 return conditions[0]
             raise Unsupported("a set of this form")
@@ -680,7 +686,7 @@ class _Parser:
             return based
         if self.kind == "_":
             name += f"_{self.subscript()}"
-        elif name == "i":
+        elif name == "i" and name not in self.bound:
             return Node("constant", value="i")
         elif name == "e":
             return Node("constant", value="e")
@@ -734,8 +740,13 @@ class _Parser:
             return self.letter(f"\\{name}")
         if name == "mathbb":
             letter = self.argument_text()
-            if letter == "R":
-                return Node("constant", value="R")
+            if letter in NAMED_SETS:
+                sign = self.set_sign()
+                if letter == "R" and sign in ("+", "-"):
+                    zero, infinity = number(0), Node("constant", value="oo")
+                    ends = (zero, infinity) if sign == "+" else (Node("neg", (infinity,)), zero)
+                    return Node("sequence", ends, "()")
+                return Node("constant", value=f"{letter}{sign}")
             if letter == "P":
                 raise Malformed("a probability")
             raise Unsupported(f"the set {letter}")
@@ -748,9 +759,133 @@ class _Parser:
             return Node("symbol", value=f"{name} {letters}")
         if name == "begin":
             return self.matrix()
+        if name in ("sum", "prod"):
+            return self.sum_over(name)
+        if name == "int":
+            return self.integral()
+        if name == "lim":
+            return self.limit()
+        if name == "det":
+            return Node("call", (self.argument(),), "det")
         if name in _OTHER_MATHEMATICS:
             raise Unsupported(f"the command \\{name}")
         raise Malformed(f"the command \\{name} is out of place")
+
+    def set_sign(self) -> str:
+        """The sign of the positive or negative members of a set, as in \\mathbb{Z}^+ or \\mathbb{R}_{>0}."""
+        sign = ""
+        while self.kind in ("^", "_") and (found := _SET_SIGNS.get(self.ahead())) is not None:
+            sign = found
+            self.position += len(self.ahead())
+        return sign
+
+    def ahead(self) -> tuple[str, ...]:
+        """The signs behind ^ or _, with the braces around them."""
+        kinds = [token.kind if token.kind != "number" else token.text for token in self.tokens[self.position :]]
+        return tuple(kinds[: kinds.index("}") + 1] if kinds[1:2] == ["{"] and "}" in kinds else kinds[:2])
+
+    def sum_over(self, name: str) -> Node:
+        """A sum or product over a range of whole numbers whose ends are plain numbers or infinite."""
+        if self.kind != "_":
+            raise Unsupported(f"a \\{name} without a range")
+        self.take()
+        if not self.accept("{"):
+            raise Unsupported(f"a \\{name} of this form")
+        index = self.bound_name()
+        if not self.accept("="):
+            raise Unsupported(f"a \\{name} of this form")
+        low = self.sum()
+        self.expect("}")
+        if self.kind != "^":
+            raise Unsupported(f"a \\{name} without an upper end")
+        high = self.script()
+        if not all(is_plain(end) for end in (low, high)):
+            raise Unsupported(f"a \\{name} up to a variable")
+        self.bound.add(index)
+        body = self.product()
+        self.bound.discard(index)
+        return Node(name, (low, high, body), index)
+
+    def integral(self) -> Node:
+        """A definite integral: from, to, and an integrand that ends in the d of a variable."""
+        ends: dict[str, Node] = {}
+        while self.kind in ("^", "_"):
+            place = self.kind
+            ends[place] = self.script()
+        if set(ends) != {"^", "_"}:
+            raise Unsupported("an integral without limits")
+        end = self.differential()
+        variable = self.tokens[end + 1].text
+        self.tokens[end] = _Token("d", "d")
+        integrand = number(1) if self.kind == "d" else self.terms()
+        self.expect("d")
+        self.take()
+        return Node("int", (ends["_"], ends["^"], integrand), variable)
+
+    def differential(self) -> int:
+        """Where the d of the next differential stands."""
+        depth = 0
+        for i in range(self.position, len(self.tokens) - 1):
+            kind = self.tokens[i].kind
+            depth += (kind in ("(", "[", "{", r"\{")) - (kind in (")", "]", "}", r"\}"))
+            if depth < 0 or kind == r"\int":
+                break
+            if depth == 0 and self.tokens[i].text == "d" and self.tokens[i + 1].kind == "letter":
+                return i
+        raise Unsupported("an integral without a differential")
+
+    def limit(self) -> Node:
+        if self.kind != "_":
+            raise Unsupported("a limit without a place")
+        self.take()
+        if not self.accept("{"):
+            raise Unsupported("a limit of this form")
+        variable = self.bound_name()
+        if not self.accept(r"\to", r"\rightarrow"):
+            raise Unsupported("a limit of this form")
+        place = self.signed_infinity() or self.sum_to_side()
+        side = ""
+        if self.kind == "^":
+            side = self.side_of_limit()
+        self.expect("}")
+        if not is_plain(place):
+            raise Unsupported("a limit at a variable")
+        return Node("lim", (place, self.product()), f"{variable}{side}")
+
+    def signed_infinity(self) -> Node | None:
+        for kinds, sign in ((["-", r"\infty"], -1), (["+", r"\infty"], 1), ([r"\infty"], 1)):
+            if [token.kind for token in self.tokens[self.position : self.position + len(kinds)]] == kinds:
+                self.position += len(kinds)
+                infinity = Node("constant", value="oo")
+                return infinity if sign > 0 else Node("neg", (infinity,))
+        return None
+
+    def sum_to_side(self) -> Node:
+        """The place of a limit; a ^+ or ^- behind it is its side."""
+        for i in range(self.position, len(self.tokens) - 1):
+            if self.tokens[i].kind == "^" and self.tokens[i + 1].kind in ("+", "-", "{"):
+                sided = self.tokens[i + 1].kind in ("+", "-") or self.tokens[i + 2].kind in ("+", "-")
+                if sided and self.tokens[i + 2].kind == "}":
+                    self.tokens[i] = _Token("side", "")
+                    place = self.sum()
+                    self.tokens[i] = _Token("^", "^")
+                    return place
+        return self.sum()
+
+    def side_of_limit(self) -> str:
+        self.take()
+        braced = self.accept("{")
+        sign = self.take().kind
+        if sign not in ("+", "-"):
+            raise Unsupported("a limit of this form")
+        if braced:
+            self.expect("}")
+        return sign
+
+    def bound_name(self) -> str:
+        if self.kind != "letter":
+            raise Unsupported("a bound variable of this form")
+        return self.take().text
 
     def root(self) -> Node:
         degree: Node | None = None
@@ -762,7 +897,7 @@ class _Parser:
 
     def matrix(self) -> Node:
         name = self.argument_text()
-        if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix"):
+        if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix", "vmatrix"):
             raise Unsupported(f"the environment {name}")
         if name == "array":
             self.argument_text()
@@ -779,13 +914,14 @@ class _Parser:
             break
         if len({len(row) for row in rows}) != 1:
             raise Malformed("a matrix with rows of different lengths")
-        return Node("matrix", tuple(entry for row in rows for entry in row), len(rows[0]))
+        matrix = Node("matrix", tuple(entry for row in rows for entry in row), len(rows[0]))
+        return Node("call", (matrix,), "det") if name == "vmatrix" else matrix
 
 
 _OTHER_MATHEMATICS = vocabulary(
-    "int iint iiint oint sum prod lim limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
+    "iint iiint oint limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
     "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff "
-    "Pr det dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
+    "Pr dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
     "stackrel overset underset substack aleph complement cong propto bullet square top bot"
 )
 _LETTER_DIGITS = frozenset("ABCDEF")
@@ -796,8 +932,26 @@ _INVERSES = vocabulary("sin cos tan cot sec csc sinh cosh tanh")
 _FUNCTION_COMMANDS = frozenset(f"\\{name}" for name in FUNCTIONS)
 _ATOMS = frozenset(
     ("frac", "binom", "sqrt", "pi", "infty", "emptyset", "mathbb", "vec", "hat", "overrightarrow", "overline", "bar",
-     "widehat", "mathcal", "angle", "triangle", "begin", "lfloor", "lceil", "tilde")
+     "widehat", "mathcal", "angle", "triangle", "begin", "lfloor", "lceil", "tilde", "sum", "prod", "int", "lim",
+     "det")
 ) | GREEK | FUNCTIONS  # fmt: skip
+
+
+NAMED_SETS = frozenset("RZNQC")
+_SET_SIGNS = {
+    **{("^", sign): sign for sign in "+-"},
+    **{(place, "{", sign, "}"): sign for sign in "+-" for place in "^_"},
+    **{("_", sign): sign for sign in "+-"},
+    ("_", "{", ">", "0", "}"): "+",
+    ("_", "{", "<", "0", "}"): "-",
+    ("^", "*"): "*",
+    ("^", "{", "*", "}"): "*",
+}
+
+
+def is_plain(node: Node) -> bool:
+    """Whether an expression holds no variable."""
+    return node.op != "symbol" and all(map(is_plain, node.args))
 
 
 def _is_whole(node: Node) -> bool:

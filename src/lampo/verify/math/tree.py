@@ -23,6 +23,10 @@ class Unsupported(Exception):
     """The text may be an answer, but holds something that is not read here."""
 
 
+class Undefined(Exception):
+    """An expression has no value, such as 1/0."""
+
+
 class Undecided(Exception):
     """Two answers are read, and whether they are the same cannot be told here."""
 
@@ -37,14 +41,16 @@ class Node:
 
     `op` says what it is. It also says what `args` are and, in brackets here, what `value` is:
 
-    - number (its Fraction), symbol (its name), constant (pi, e, i, oo, R, empty), text (its words)
+    - number (its Fraction), symbol (its name), constant (pi, e, i, oo, empty, the sets R, Z, N, Q, C), text (its words)
     - add, mul, div, pow, neg, pm, degree and call (name of the function): expressions of args
+    - sum, prod, int and lim (the bound variable): from, to and what is summed, or where and what the limit is of
     - quantity (a Unit): an expression with a unit
     - ratio: parts of a ratio
     - sequence (its brackets: "()", "[)", "{}", ..., or "" and "and" for a list without any)
     - matrix (number of columns)
     - relation (its signs, one fewer than args)
     - union, intersection, minus: of sets
+    - restated: an answer in two forms
     - label: a left-hand side that is not read
     """
 

@@ -108,6 +108,18 @@ NUMBER_WORDS = {
 }
 
 
+_MINUTES = re.compile(
+    r"(?<![0-9.])(-?)([0-9]+) *\^ *(?:\{ *\\circ *\}|\\circ) *([0-9]{1,2}) *(?:\^ *(?:\{ *\\prime *\}|\\prime)|')(?!')"
+    r"(?: *([0-9]{1,2}) *(?:\^ *\{ *\\prime *\\prime *\}|''))?"
+)
+_HYPHENATED_UNIT = re.compile(r"\\mathrm\s*\{\s*~?\s*([A-Za-z]{1,4})\s*\}\s*-\s*\\mathrm\s*\{\s*([A-Za-z]{1,4})\s*\}")
+
+
+def _as_degrees(match: re.Match[str]) -> str:
+    minutes = f"\\frac{{{match[3]}}}{{60}}" + (f"+\\frac{{{match[4]}}}{{3600}}" if match[4] else "")
+    return rf"{match[1]}({match[2]}+{minutes})^{{\circ}}"
+
+
 def clean_answer(text: str) -> str:
     r"""An answer without what only changes how it looks.
 
@@ -133,6 +145,8 @@ def clean_answer(text: str) -> str:
     text = _BARE_TEXT_COMMAND.sub(" ", _ROMAN.sub(r"\\mathrm{\1}", text))
     text = _TEMPERATURE.sub(lambda match: rf"\text{{ {_SCALES_OF_HEAT[match[1] or match[2]]}}}", text)
     text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
+    text = _MINUTES.sub(_as_degrees, _HYPHENATED_UNIT.sub(r"\\text{ \1 \2}", text))
+    text = re.sub(r"(?<=[0-9])\.(?=/)", "", text)
     text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
     while text.endswith((".", ",", ";", ":")) and not text.endswith(r"\."):
@@ -183,6 +197,12 @@ def mark_words(text: str, texts: list[str]) -> str:
         parts += [_mark_bare_words(text[position : match.start()], texts)]
         if _MATH_FONT.match(match[0]) and not content[:2].isalpha() and re.search(r"[0-9+*/=^_<>\\]", content):
             parts += ["{", mark_words(content, texts), "}"]
+        elif (
+            _MATH_FONT.match(match[0])
+            and re.fullmatch(r"[a-z]", content.strip())
+            and text.strip() != text[match.start() : end + 1]
+        ):
+            parts += [f" {content.strip()} "]  # a vector
         else:
             parts += [_text_mark(content, texts) if match[0] != r"\mathrm{" or content not in ("i", "e") else content]
         position = end + 1

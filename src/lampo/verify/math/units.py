@@ -42,6 +42,13 @@ _TABLES: dict[str, dict[str, Fraction]] = {
         "day": Fraction(86_400),
         "week": Fraction(604_800),
     },
+    "force": {"n newton": Fraction(1)},
+    "energy": {"j joule": Fraction(1), "kj kilojoule": Fraction(1000)},
+    "power": {"w watt": Fraction(1), "kw kilowatt": Fraction(1000)},
+    "voltage": {"v volt": Fraction(1)},
+    "pressure": {"pa pascal": Fraction(1), "kpa kilopascal": Fraction(1000)},
+    "frequency": {"hz hertz": Fraction(1)},
+    "radian": {"rad radian": Fraction(1)},
     "money": {"cent ¢": Fraction(1, 100), "dollar usd $": Fraction(1)},
 }
 _NAMES = {

@@ -10,7 +10,8 @@ from functools import reduce
 from math import comb, factorial, gcd, isqrt, lcm
 from typing import Any
 
-from .tree import Malformed, Node, TooLarge
+from .calculus import BOUND, MAX_WORK, calculate, determinant
+from .tree import Malformed, Node, TooLarge, Undefined
 
 MAX_BITS = 40_000
 """Size of a whole number that is computed, about 12,000 digits."""
@@ -20,10 +21,6 @@ MAX_LOG10 = 2000
 
 SPARE_DIGITS = 20
 """Digits that rounding may cost. Two values are equal if all others agree."""
-
-
-class Undefined(Exception):
-    """An expression has no value, such as 1/0."""
 
 
 _thread = threading.local()
@@ -39,6 +36,11 @@ def _mp_context(digits: int) -> Any:
     return _thread.mp
 
 
+def begin_work() -> None:
+    """From here on as many terms may be computed as for one answer."""
+    _thread.work_left = MAX_WORK
+
+
 class Values:
     """Values of expressions at a point: a Fraction as long as they are rational, else a number of mpmath.
 
@@ -52,6 +54,12 @@ class Values:
         self.left_the_reals = False
         self.log10 = 0
         """Powers of ten that the values on the way may span, up and down: no term is smaller than 10 to minus this."""
+
+    def work(self, amount: int) -> None:
+        """Count terms and points that are computed."""
+        _thread.work_left = getattr(_thread, "work_left", MAX_WORK) - amount
+        if _thread.work_left < 0:
+            raise TooLarge("too many terms to be added up")
 
     def of(self, node: Node) -> Any:
         """The value of an expression.
@@ -99,15 +107,19 @@ class Values:
             case "neg":
                 return -self.of(node.args[0])
             case "add":
-                return reduce(self._add, map(self.of, node.args))
+                return reduce(self.added, map(self.of, node.args))
             case "mul":
-                return reduce(self._mul, map(self.of, node.args))
+                return reduce(self.multiplied, map(self.of, node.args))
             case "div" | "ratio" if len(node.args) == 2:
                 return self.divide(*map(self.of, node.args))
             case "pow":
                 return self._power(self.of(node.args[0]), self.of(node.args[1]))
             case "degree":
                 return self.real(self.of(node.args[0])) * self.mp.pi / 180
+            case "call" if node.value == "det":
+                return determinant(self, node.args[0])
+            case op if op in BOUND:
+                return calculate(self, node)
             case "call":
                 args = [self.of(arg) for arg in node.args]
                 try:
@@ -127,12 +139,14 @@ class Values:
             raise Undefined("infinity is no number")
         raise Malformed("a set is no number")
 
-    def _add(self, left: Any, right: Any) -> Any:
+    def added(self, left: Any, right: Any) -> Any:
+        """The sum of two values."""
         if isinstance(left, Fraction) and isinstance(right, Fraction):
             return left + right
         return self.real(left) + self.real(right)
 
-    def _mul(self, left: Any, right: Any) -> Any:
+    def multiplied(self, left: Any, right: Any) -> Any:
+        """The product of two values."""
         if isinstance(left, Fraction) and isinstance(right, Fraction):
             return left * right
         return self.real(left) * self.real(right)
@@ -290,7 +304,7 @@ class Values:
         """A function of which only the name is known: some smooth function, always the same for a name."""
         generator = random.Random(name)
         angles = [self.real(arg) * generator.randint(100, 900) / 401 for arg in args]
-        return reduce(self._mul, [self.mp.cos(angle) + 2 + i for i, angle in enumerate(angles)])
+        return reduce(self.multiplied, [self.mp.cos(angle) + 2 + i for i, angle in enumerate(angles)])
 
 
 def close(values: Values, one: Any, other: Any) -> bool:
