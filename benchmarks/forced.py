@@ -16,10 +16,9 @@ from lampo.rollout import native
 
 def draw_lengths(work: str, rows: int, limit: int, generator: torch.Generator) -> Tensor:
     """(rows,) lengths. uniform: from 3/4 of the limit to all of it. tails: log-normal, median 1/8 of the limit, cut at the limit."""
-    if work == "uniform":
-        shares = 0.75 + 0.25 * torch.rand(rows, generator=generator)
-    else:
-        shares = torch.randn(rows, generator=generator).exp() / 8
+    uniform = work == "uniform"
+    shares = torch.rand(rows, generator=generator) if uniform else torch.randn(rows, generator=generator)
+    shares = 0.75 + 0.25 * shares if uniform else shares.exp() / 8
     return (shares * limit).round().long().clamp(2, limit)
 
 

@@ -4,7 +4,7 @@
 
 Ours is `lampo train` with the method lampo and default settings, the trainer is TRL's own `train()` with its default settings in float32,
 with gradient checkpointing (its default) and without. Each contender has a process of its own. They take turns, a step each; the first
-step warms up. Same model, same prompts, the same rewards. Completions are drawn by each, and their lengths were drawn beforehand (forced.py):
+step warms up. Same model, same prompts, the same rewards. Each draws its completions, of lengths that were drawn beforehand (forced.py):
 
     uniform: completions between 3/4 and 4/4 of the limit, every group with a spread of rewards
     tails:   log-normal lengths, median 1/8 of the limit, cut at the limit, every other group without a spread
