@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 
-.PHONY: train test torture test-verl check lint docs smollm2 clean
+.PHONY: train test test-verl torture bench check lint docs smollm2 clean
 
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
@@ -29,6 +29,17 @@ VERL := .venv-verl
 
 test-verl: $(VERL)/.installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 3600 $(VERL)/bin/pytest -W ignore -o timeout=900 tests/unit/adapters/verl tests/verl $(ARGS)
+
+# Speed and memory on this machine's CPU, beside TRL where it does the same: ratios from contenders that take turns, one thread each.
+# What was found where is in benchmarks/RESULTS.md. A busy machine spoils seconds, and processor seconds less.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/learner.py --models quickstart 10m
+	$(BIN)/python benchmarks/sampler.py recipes/quickstart.yaml --prompts 16 --prompt 12 --completion 96
+	$(BIN)/python benchmarks/sampler.py --prompts 2 --completion 32 --work uniform tails --repeats 1
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/logprobs.py
 
 # Style, walls and types, changing nothing; `make lint` mends what can be mended.
 check: $(VENV)/.installed-dev
@@ -67,6 +78,10 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]' '$(TORCH)'
 	$(BIN)/pip install --quiet --no-deps lm_eval==0.4.13 trl==1.16.0 # their scorers and losses are checked against ours; they need nothing else of them
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --editable '.[trl]' trl==1.16.0 '$(TORCH)'
+	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.torch pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[docs]'

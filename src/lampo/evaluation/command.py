@@ -187,9 +187,9 @@ def measure_heldout(
     heldout = subset(config.task.load().heldout, num_problems)
     if not heldout:
         raise LampoError(f"The task of {place} has no held-out problems.")
-    prepare_verifiers(heldout, config.verifier)
-    policy = load_policy(config, weights)
     with VerifierPool() as pool, Progress("evaluation") as progress:
+        pool.start(prepare_verifiers(heldout, config.verifier))  # while the model is loaded
+        policy = load_policy(config, weights)
         progress.stage("evaluation", total=1)
         what = weights or config.model.path or "the untrained model"
         progress.note(f"evaluating {what} on {len(heldout)} held-out problems")
@@ -229,12 +229,13 @@ def measure_benchmarks(
         LampoError: the model, a benchmark or the server cannot be had, or the folder was begun with other settings.
     """
     problems = {name: subset(load_benchmark(name, data), num_problems) for name in benchmarks}
-    responder, identity, folder = _responder(model, settings, temperature, max_new_tokens, backend, server)
-    folder = output or folder
     summaries: dict[str, dict[str, Any]] = {}
     with VerifierPool() as pool:
         for name, asked in problems.items():
-            prepare_verifiers(asked, benchmark(name).verifier)
+            pool.start(prepare_verifiers(asked, benchmark(name).verifier))  # while the model is loaded
+        responder, identity, folder = _responder(model, settings, temperature, max_new_tokens, backend, server)
+        folder = output or folder
+        for name, asked in problems.items():
             with bar(f"{name} in {folder}") as show:
                 measurement = Measurement(name, asked, samples or 1, seed)
                 summaries[name] = measure(measurement, responder, pool, folder, identity, on_progress=show)

@@ -49,13 +49,17 @@ class Decoder:
         self._cache.batch_repeat_interleave(group_size)
         self.hidden = hidden.repeat_interleave(group_size, 0)
         self._position_N1 = positions[:, -1:].repeat_interleave(group_size, 0)
-        self._mask = mask_PL.repeat_interleave(group_size, 0)  # (N, L), fixed (N, 1, 1, R) with R columns of storage
+        # (N, L), or (N, 1, 1, L) where it is used as it is; fixed (N, 1, 1, R) with R columns of storage
+        self._mask = mask_PL.repeat_interleave(group_size, 0)
         if self._fixed:
             self._tokens_N1 = torch.zeros_like(self._position_N1)
             self._column = torch.tensor([ids.shape[1] - 1], device=policy.device)
             self._num_columns = ids.shape[1]
             self._mask = self._mask.bool()[:, None, None]
             self._make_room()
+        elif takes_ready_masks(policy, self._cache):
+            self._mask = self._mask.bool()[:, None, None]
+        self._masked = self._needs_mask()
 
     def should_drop(self, num_open: int) -> bool:
         """Whether it pays to drop the rows that have ended, so that this many are left."""
@@ -67,13 +71,15 @@ class Decoder:
         self._mask, self._position_N1 = self._mask[rows], self._position_N1[rows]
         if self._fixed:
             self._tokens_N1 = self._tokens_N1[rows]
+            self._forget_graph()
+        else:
+            self._masked = self._needs_mask()
         self._cache.batch_select_indices(rows)
-        self._forget_graph()
 
     def step(self, tokens_N: Tensor) -> None:
         """Take a token in for every row."""
         if not self._fixed:
-            self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens_N), 1)], dim=1)
+            self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
             self._position_N1 = self._position_N1 + 1
             self.hidden = self._forward(tokens_N[:, None])
             return
@@ -97,9 +103,14 @@ class Decoder:
             self._graph.replay()
 
     def _forward(self, ids_N1: Tensor) -> Tensor:
+        mask = self._mask if self._masked else None
         return self._policy.hidden_states(
-            ids_N1, attention_mask=self._mask, position_ids=self._position_N1, cache=self._cache
+            ids_N1, attention_mask=mask, position_ids=self._position_N1, cache=self._cache
         )[:, -1]
+
+    def _needs_mask(self) -> bool:
+        """Not without padding, where transformers would leave the mask out too. Its 2-dimensional one is always given."""
+        return self._fixed or self._mask.ndim == 2 or not bool(self._mask.all())
 
     def _make_room(self) -> None:
         """Longer storage; keys and values go on to be written at the index of the next column."""
@@ -120,11 +131,16 @@ def recordable(policy: Policy, cache: DynamicCache) -> bool:
     rope_types = {str(getattr(module, "rope_type", "")) for module in core.modules()}
     return (
         policy.device.type == "cuda"
-        and all(type(layer) is _GrowingLayer for layer in cache.layers)
+        and takes_ready_masks(policy, cache)
         and core._can_compile_fullgraph  # transformers' word for its static cache, whose steps are such
-        and core.config._attn_implementation == "sdpa"  # what takes a mask of (N, 1, 1, R)
         and not any("dynamic" in kind or "longrope" in kind for kind in rope_types)  # frequencies follow the length
     )
+
+
+def takes_ready_masks(policy: Policy, cache: DynamicCache) -> bool:
+    """Whether all layers of this model attend under one mask (N, 1, 1, L). Otherwise transformers makes theirs anew in each step."""
+    full = all(type(layer) is _GrowingLayer for layer in cache.layers)
+    return full and policy.core.config._attn_implementation == "sdpa"
 
 
 def left_pad(prompts_P: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -188,8 +204,19 @@ class _GrowingLayer(DynamicLayer):
         self._storage = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._storage = None
+        if self._storage is None:
+            super().batch_select_indices(indices)
+            return
+        # rows that stay move up within the storage; new storage for every row that ends took 5 to 10 % of the time of sampling
+        length = self.get_seq_length()
+        first = int(
+            (indices == torch.arange(len(indices), device=indices.device)).sum()
+        )  # those before stay where they are
+        keys, values = (held[: len(indices)] for held in self._storage)
+        for new, old in zip((keys, values), self._storage, strict=True):
+            new[first:, ..., :length, :] = old[indices[first:], ..., :length, :]
+        self._storage = keys, values
+        self.keys, self.values = keys[..., :length, :], values[..., :length, :]
 
 
 def room_for(length: int) -> int:

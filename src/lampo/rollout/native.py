@@ -104,7 +104,8 @@ class NativeSampler:
             is_open, num_open = torch.ones(N, dtype=torch.bool, device=device), N
             for t in range(T):
                 count(num_open, tell=t % POSITIONS_BETWEEN_REPORTS == 0)
-                logprobs = torch.log_softmax(policy.logits(decoder.hidden) / self._temperature, dim=-1)
+                logits = policy.logits(decoder.hidden)
+                logprobs = torch.log_softmax(logits if self._temperature == 1 else logits / self._temperature, dim=-1)
                 tokens = draw(logprobs, uniforms_NT[rows, t])
                 tokens_NT[rows, t] = tokens
                 logprobs_NT[rows, t] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
@@ -130,7 +131,8 @@ def draw(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
 
     Sums run in the precision of `uniforms_N` (float64, so that 150,000 terms lose nothing); a token of probability 0 is never drawn.
     """
-    cumulative_NV = logprobs_NV.to(uniforms_N.dtype).exp().cumsum(-1)
+    # in place after the copy: large vocabularies make large tensors
+    cumulative_NV = logprobs_NV.to(uniforms_N.dtype, copy=True).exp_().cumsum_(-1)
     thresholds_N1 = (uniforms_N * cumulative_NV[:, -1]).unsqueeze(-1)
     last = logprobs_NV.shape[-1] - 1
     return torch.searchsorted(cumulative_NV, thresholds_N1, right=True).squeeze(-1).clamp(max=last)

@@ -60,10 +60,12 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     progress.note(f"run directory {run.path}")
     if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
         progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
+    pool = stack.enter_context(VerifierPool())
+    if config.verifier is not None:
+        pool.start([config.verifier])  # while the problems are read
     problems = load_problems(config)
     for note in run.check_data(data_facts(problems.by_name)):
         progress.note(note)
-    pool = stack.enter_context(VerifierPool())
     check_problems(config, problems, pool, progress.note)
     policy = load_policy(config, run.weights)
     if config.training.tokens_per_microbatch == "auto":

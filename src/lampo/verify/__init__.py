@@ -98,8 +98,11 @@ def verifier_for(problem: Problem, chosen: VerifierOptions | None) -> VerifierOp
     return chosen or (own if isinstance(own, VerifierOptions) else NumericOptions())
 
 
-def prepare_verifiers(problems: Iterable[Problem], chosen: VerifierOptions | None) -> None:
+def prepare_verifiers(problems: Iterable[Problem], chosen: VerifierOptions | None) -> list[VerifierOptions]:
     """Refuse before the first problem is sampled what could not work later.
+
+    Returns:
+        The verifiers of these problems, each once.
 
     Raises:
         LampoError: something that a verifier of these problems needs is missing.
@@ -110,6 +113,7 @@ def prepare_verifiers(problems: Iterable[Problem], chosen: VerifierOptions | Non
         if verifier not in prepared:
             verifier.prepare()
             prepared.append(verifier)
+    return prepared
 
 
 def verify(name: str, completion: str, answer: str, **options: Any) -> Verdict:

@@ -153,3 +153,37 @@ def test_growing_cache_holds_what_transformers_cache_holds(any_policy: Policy) -
             ours.batch_select_indices(keep)
             theirs.batch_select_indices(keep)
         assert ours.get_seq_length() == theirs.get_seq_length()
+
+
+def test_rows_that_stay_move_up_within_the_storage(policy: Policy) -> None:
+    cache = growing_cache(policy.core.config)
+    states = torch.randn(5, 2, 3, 8, generator=torch.Generator().manual_seed(0))
+    cache.update(states, -states, 0)
+    storage = cache.layers[0].keys.data_ptr()
+    for rows in (torch.tensor([0, 1, 3, 4]), torch.tensor([1, 2, 3]), torch.tensor([0, 1])):
+        states = states[rows]
+        cache.layers[0].batch_select_indices(rows)
+        assert torch.equal(cache.layers[0].keys, states)
+        assert torch.equal(cache.layers[0].values, -states)
+        assert cache.layers[0].keys.data_ptr() == storage
+
+
+@pytest.mark.parametrize("texts", [("12+3=", "what is 7 plus 8?", "9"), ("12+3=", "34+5=")])
+def test_ready_masks_change_no_bit(policy: Policy, texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as rows are padded, and once those are left that are not."""
+
+    def drawn() -> list[tuple[list[int], list[float]]]:
+        prompts_P = [torch.tensor(policy.encode(text)) for text in texts]
+        rollouts = flat(sampler(policy).sample(prompts_P, 4, seed=3))
+        return [(rollout.completion_ids.tolist(), rollout.logprobs.tolist()) for rollout in rollouts]
+
+    ready = drawn()
+    monkeypatch.setattr(decoder, "takes_ready_masks", lambda policy, cache: False)
+    assert drawn() == ready
+
+
+def test_drawing_changes_no_log_probability() -> None:
+    logprobs = torch.rand(3, 7, dtype=torch.float64).log_softmax(-1)
+    before = logprobs.clone()
+    draw(logprobs, torch.rand(3, dtype=torch.float64))
+    assert torch.equal(logprobs, before)

@@ -285,6 +285,19 @@ def test_closing_ends_what_runs_and_leaves_no_process() -> None:
         pool.submit(own(), "4", "4")
 
 
+def test_workers_can_be_started_before_the_first_verification() -> None:
+    with VerifierPool(workers=1) as pool:
+        pool.start([NumericOptions(), own(options={"not fit for a worker": lambda: None})])
+        assert pool._parent is None  # one needs none, the other cannot have one
+        pool.start([own(), own()])
+        parent = pool._parent
+        assert parent is not None
+        assert [verdict.status for verdict in pool.verify(own(), ["1", "2"], ["1", "3"])] == ["right", "wrong"]
+        assert pool._parent is parent
+    pool.start([own()])
+    assert pool._parent is None  # closed
+
+
 def test_a_bounded_verifier_needs_no_process() -> None:
     with VerifierPool() as pool:
         assert pool.submit(NumericOptions(), "It is 4.", "4").result().status == "right"

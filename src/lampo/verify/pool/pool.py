@@ -53,7 +53,7 @@ class VerifierPool:
       with it. Each is `unknown`, with the reason, and no other verdict is lost or changed.
     - After a tenth of a second, or a twentieth of its limit, a verification no longer counts as one of the `workers`. It goes
       on at the lowest priority, and another worker takes the next one. So even many that hang cost little more than one.
-    - What a verifier can say at once (`VerifierOptions.at_once`) is said in this process. Workers start when needed.
+    - What a verifier can say at once (`VerifierOptions.at_once`) is said in this process. Workers start when needed, or by `start`.
     - It may be used from any thread, and inside asyncio through `asyncio.wrap_future(pool.submit(...))`. No signals.
 
     It is a context manager. A pool that is not closed ends with its process, even a killed one.
@@ -94,6 +94,22 @@ class VerifierPool:
         if parent is not None:
             parent.end()
         self._abandon("the pool was closed")
+
+    def start(self, verifiers: Iterable[VerifierOptions]) -> None:
+        """Start the workers of these verifiers in the background, so that the first verification waits for no import.
+
+        What goes wrong is told by that verification.
+        """
+        messages: list[bytes] = []
+        for verifier in verifiers:
+            if isinstance(verifier, UnboundedVerifier):
+                with contextlib.suppress(Exception):  # not fit for a worker
+                    messages.append(pickle.dumps(("prepare", pickle.dumps(verifier))))
+        if messages and not self._closed:
+            with self._lock:
+                parent, _ = self._running()
+            if parent is not None:
+                self._send(parent, messages)
 
     def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
         """Begin one verification. The future always has a verdict in the end. It never raises.

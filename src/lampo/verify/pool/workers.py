@@ -210,9 +210,10 @@ class Supervisor:
         match asked:
             case "verify":
                 job = Job(*given)
-                if job.kind not in self._experience:
-                    self._experience[job.kind] = self._prepare(job.kind)
+                self._know(job.kind)
                 self._jobs.append(job)
+            case "prepare":
+                self._know(*given)
             case "drop_stragglers":
                 self._hurry(*given)
         return True
@@ -225,6 +226,10 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.job and worker.job.number in numbers:
                 worker.job.hurried_s = worker.seconds() + LAST_MOMENT_S
+
+    def _know(self, kind: bytes) -> None:
+        if kind not in self._experience:
+            self._experience[kind] = self._prepare(kind)
 
     def _prepare(self, kind: bytes) -> Experience:
         """Import what a verifier needs, once and before workers are forked."""

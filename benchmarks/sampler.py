@@ -1,23 +1,32 @@
 """Sampling groups of completions: ours, ours with every kernel launched by the processor, transformers' `generate` and continuous batching.
 
-    python benchmarks/sampling.py [RECIPE] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64] [--mean 32] [--repeats 3]
-        [--threads 1]
+    python benchmarks/sampler.py [RECIPE] [--work uniform tails ends] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64]
+        [--mean 32] [--repeats 3] [--threads 1] [--continuous]
 
 The model, its device and its precision are those of the recipe; without one, SmolLM2-135M's shape with random weights, on a GPU where there
-is one. Prompts are random, between half of their length and all of it. The token after which a completion ends is one of so many that
-the mean of their lengths without a limit is `--mean`. The contenders take turns; the times are medians, for one token of a completion. Ours
-also returns the log-probabilities; how far they are from those that learning computes is printed.
+is one. Prompts are random, between half of their length and all of it.
+
+    uniform: lengths drawn beforehand, between 3/4 and 4/4 of `--completion` (forced.py)
+    tails:   the same, log-normal, median 1/8 of `--completion`, cut there
+    ends:    a completion ends after a token of which there are so many that the mean length without a limit is `--mean`
+
+The contenders take turns; the times are medians, for one token of a completion. Ours also returns the log-probabilities; how far they are
+from those that learning computes is printed. Continuous batching needs minutes on a CPU, so there it takes part with `--continuous` only,
+and only where completions end by themselves.
 """
 
 import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
 
 import argparse
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from forced import draw_lengths, forced_generate, forced_sampler
 from shape import CHARACTERS, SHAPE
 from torch import Tensor
 from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -38,6 +47,9 @@ def main() -> None:
     defaults = {"prompts": 8, "group-size": 8, "prompt": 60, "completion": 64, "mean": 32, "repeats": 3, "threads": 1}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    works = ["uniform", "tails", "ends"]
+    parser.add_argument("--work", nargs="+", choices=works, default=works)
+    parser.add_argument("--continuous", action="store_true", help="on a CPU too")
     options = parser.parse_args()
     if min(getattr(options, name.replace("-", "_")) for name in defaults) < 1:
         parser.error("every number must be at least 1")
@@ -49,18 +61,32 @@ def main() -> None:
         except LampoError as error:
             parser.error(str(error))
     policy = Policy.load(model, seed=0)
-    policy.end_ids = list(range(0, policy.head.out_features, options.mean))
     generator = torch.Generator().manual_seed(0)
     prompts: list[Tensor] = []
     for _ in range(options.prompts):
         length = int(torch.randint(options.prompt // 2, options.prompt + 1, (), generator=generator))
         prompts.append(torch.randint(3, 13, (length,), generator=generator))
+    print(f"{policy.device}, {options.prompts} x {options.group_size} rows, up to {options.completion} tokens")
+    print("| work | contender | microseconds a token | processor | ours / it: seconds | processor |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
+    differences = [f"{work} {measure(work, policy, prompts, generator, options):.2g}" for work in options.work]
+    print(f"\nlargest difference from the log-probs of learning: {', '.join(differences)}")
+
+
+def measure(
+    work: str, policy: Policy, prompts: list[Tensor], generator: torch.Generator, options: argparse.Namespace
+) -> float:
+    """Print the lines of one kind of work; returns how far our log-probs are from those of learning."""
     T, G = options.completion, options.group_size
+    forced = work != "ends"
+    policy.end_ids = [2] if forced else list(range(0, policy.head.out_features, options.mean))
+    lengths = draw_lengths(work, options.prompts * G, T, generator)
     sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=T, rows_at_once=options.prompts * G)
     rollouts: list[Rollout] = []
 
     def ours(seed: int) -> int:
-        rollouts[:] = [rollout for group in sampler.sample(prompts, G, seed=seed) for rollout in group]
+        with forced_sampler(lengths, 2, 3) if forced else contextlib.nullcontext():
+            rollouts[:] = [rollout for group in sampler.sample(prompts, G, seed=seed) for rollout in group]
         return sum(len(rollout.completion_ids) for rollout in rollouts)
 
     def one_by_one(seed: int) -> int:
@@ -71,37 +97,35 @@ def main() -> None:
         finally:
             decoder.recordable = really
 
+    common: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": T,
+        "eos_token_id": policy.end_ids,
+        "pad_token_id": policy.tokenizer.pad_token_id,
+    }
+
     @torch.no_grad()
     def generate(seed: int) -> int:
         torch.manual_seed(seed)
         ids, mask = (tensor.to(policy.device) for tensor in left_pad(prompts, policy.tokenizer.pad_token_id))
+        settings = GenerationConfig(num_return_sequences=G, **common)
         with policy.precision():
-            drawn = policy.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                num_return_sequences=G,
-                max_new_tokens=T,
-                eos_token_id=policy.end_ids,
-                pad_token_id=policy.tokenizer.pad_token_id,
+            drawn = (
+                forced_generate(
+                    policy.model, lengths, 2, 3, generation_config=settings, input_ids=ids, attention_mask=mask
+                )
+                if forced
+                else policy.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
             )[:, ids.shape[1] :]
         ended = torch.isin(drawn, torch.tensor(policy.end_ids, device=policy.device)).int()
         return int((ended.cumsum(-1) - ended == 0).sum())
 
     @torch.no_grad()
     def continuous(seed: int) -> int:
-        settings = GenerationConfig(
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=T,
-            eos_token_id=policy.end_ids,
-            pad_token_id=policy.tokenizer.pad_token_id,
-        )
+        settings = GenerationConfig(**common)
         with policy.precision():
             drawn = policy.core.generate_batch(
                 [prompt.tolist() for prompt in prompts for _ in range(G)],
@@ -114,24 +138,29 @@ def main() -> None:
     if policy.device.type == "cuda":
         contenders["ours, launched one by one"] = one_by_one
     contenders["transformers' generate"] = generate
-    contenders["transformers' continuous batching"] = continuous
+    if not forced and (options.continuous or policy.device.type == "cuda"):
+        contenders["transformers' continuous batching"] = continuous
 
-    print(f"{policy.device}, {options.prompts} x {G} rows, up to {T} tokens")
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    difference = 0.0
     for repeat in range(options.repeats + 1):
         for name, contender in contenders.items():
-            start = time.perf_counter()
+            start, start_processor = time.perf_counter(), time.process_time()
             num_tokens = contender(repeat)
             if policy.device.type == "cuda":
                 torch.cuda.synchronize()
+            took = time.perf_counter() - start, time.process_time() - start_processor
             if repeat > 0:  # the first one warms up
-                times[name].append((time.perf_counter() - start) / num_tokens)
+                times[name].append((took[0] / num_tokens, took[1] / num_tokens))
             if name == "ours" and repeat == 0:
-                print(f"largest difference from the log-probs of learning: {largest_difference(policy, rollouts):.2g}")
-    print("| contender | microseconds a token | times ours |\n| --- | ---: | ---: |")
+                difference = largest_difference(policy, rollouts)
+            assert not forced or num_tokens == int(lengths.sum())
     for name, each in times.items():
-        ratios = [time / ours for time, ours in zip(each, times["ours"], strict=True)]
-        print(f"| {name} | {1e6 * statistics.median(each):.1f} | {statistics.median(ratios):.2f} |")
+        medians = [statistics.median(time[i] for time in each) for i in (0, 1)]
+        ratios = [statistics.median(o[i] / t[i] for o, t in zip(times["ours"], each, strict=True)) for i in (0, 1)]
+        cells = [work, name, *(f"{1e6 * median:.1f}" for median in medians), *(f"{ratio:.2f}" for ratio in ratios)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+    return difference
 
 
 @torch.no_grad()
