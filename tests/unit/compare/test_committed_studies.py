@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[3]
 RECORDED = json.loads((ROOT / "tests" / "data" / "studies.json").read_text())
 STUDIES = sorted(path.parent.name for path in (ROOT / "docs" / "results").glob("*/study.yaml"))
 
-LATER = {"run.imports": [], "advantage.peer_weight": "equal", "advantage.centred": False}
+LATER = {
+    "engine": "native",
+    "run.processes": 1,
+    "run.imports": [],
+    "advantage.peer_weight": "equal",
+    "advantage.centred": False,
+}
 """Settings that came after the runs, and the value that changes nothing of them."""
 GONE = {"advantage.double_forward": False, "advantage.gamma": 1.0, "task.config": "main"}
 """Settings that went, and the value that every run had."""
