@@ -128,8 +128,8 @@ def test_never_more_at_once_than_allowed(serve: Any) -> None:
 
 def test_requests_a_minute_are_bounded(serve: Any) -> None:
     server = serve(lambda text, _: completion(text))
-    ask(server, list("abcde"), requests_per_minute=600)  # one in a tenth of a second
-    assert server.times[-1] - server.times[0] >= 0.35
+    ask(server, list("abcdefgh"), requests_per_minute=600)  # one in a tenth of a second
+    assert server.times[-1] - server.times[0] >= 0.4  # of 0.7: the first may arrive late
 
 
 def test_problems_come_as_they_are_done_and_leaving_early_is_clean(serve: Any) -> None:
