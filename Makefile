@@ -11,8 +11,8 @@ RECIPE ?= recipes/quickstart.yaml
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
 
-# Processes of one thread each. Three on two cores, as a third of the time a test waits for a limit that passes or a program that sleeps.
-WORKERS ?= 3
+# Two processes of one thread each: more threads on two cores only wait for each other, and three processes disturb tests of time limits.
+WORKERS ?= 2
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -12,7 +12,6 @@ if (
 ):  # as under nohup: what the tests start would inherit it, and no Ctrl-C would reach it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import zlib
 from pathlib import Path
 
 import pytest
@@ -55,11 +54,6 @@ def sharpen(policy: Policy, factor: float = 4.0) -> Policy:
             parameter.mul_(factor)
     policy.end_ids = list(range(1, len(policy.tokenizer), 8))
     return policy
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in an order without meaning: each worker gets a part of the whole, and in one part all files that train would wait in line."""
-    items.sort(key=lambda item: zlib.crc32(item.location[0].encode()))
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
