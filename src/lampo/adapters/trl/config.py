@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from ...algo.registry import ESTIMATORS, AdvantageOptions, EstimatorOptions, ProcessRewardOptions
-from ...options import OWN
-from ...types import LampoError, LogprobSource
+from ...algo.registry import EstimatorOptions
+from ...types import LampoError
+from ..estimators import check_scores_from, chosen_estimator, reads_logprobs
 
 MEAN_OVER_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 """TRL's losses that are divided by a number of rows, which counts those that have no reward."""
@@ -75,32 +73,9 @@ class LamPOConfig(GRPOConfig):
             raise LampoError(
                 f"advantage_options must be settings by name, such as {{'weight': 'winner'}}; not {settings!r}."
             )
-        try:
-            options: EstimatorOptions = TypeAdapter(AdvantageOptions).validate_python(
-                {"name": self.advantage, **settings}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            if first["type"] == "union_tag_invalid":
-                known = ", ".join(name for name in ESTIMATORS if name not in ("python", "prime"))
-                raise LampoError(
-                    f"There is no advantage {self.advantage!r}. Known: {known}, and {OWN}module.function."
-                ) from None
-            where = ".".join(map(str, first["loc"][1:]))
-            raise LampoError(f"The advantage {self.advantage} cannot be set up: {where}: {first['msg']}.") from None
-        if isinstance(options, ProcessRewardOptions):
-            raise LampoError(
-                f"The advantage {self.advantage} learns a process reward model beside the policy, which TRL does not train. "
-                "Use `lampo train` for it."
-            )
-        return options
-
-
-def reads_logprobs(options: EstimatorOptions) -> bool:
-    """Whether an estimator asks for log-probabilities; those that do not cost no forward pass."""
-    parameters = inspect.signature(options.load()).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return takes_all or not {"scores_N", "rollouts_N"}.isdisjoint(parameters)
+        return chosen_estimator(
+            self.advantage, settings, name_key="advantage", options_key="advantage_options", trainer="TRL"
+        )
 
 
 def refuse(config: LamPOConfig) -> None:
@@ -110,10 +85,7 @@ def refuse(config: LamPOConfig) -> None:
         LampoError: names the setting, the reason and what to do.
     """
     options = config.estimator()
-    if config.scores_from not in get_args(LogprobSource):
-        raise LampoError(
-            f"scores_from must be one of {', '.join(get_args(LogprobSource))}; not {config.scores_from!r}."
-        )
+    check_scores_from(config.scores_from, "scores_from")
     if config.scale_rewards != "group":
         raise LampoError(
             f"scale_rewards={config.scale_rewards!r} is a setting of TRL's own advantage, which is not used here. "

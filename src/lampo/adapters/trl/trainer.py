@@ -12,7 +12,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from ...algo.estimate import Estimate, estimate_advantages
 from ...algo.registry import OwnEstimatorOptions
 from ...types import LampoError
-from .config import MEAN_OVER_ROWS, LamPOConfig, reads_logprobs
+from ..estimators import reads_logprobs
+from .config import MEAN_OVER_ROWS, LamPOConfig
 from .contract import check_contract
 from .rollouts import GatheredRows
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from ...algo.estimate import Estimate, estimate_advantages
-from ...algo.registry import ESTIMATORS, AdvantageOptions, EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
-from ...options import OWN
+from ...algo.registry import EstimatorOptions, OwnEstimatorOptions
 from ...types import Group, LampoError, LogprobSource, Problem, Reward, Rollout, Verdict
+from ..estimators import check_scores_from, chosen_estimator, reads_logprobs
 from .unknown import unknown_rows
 
 logger = logging.getLogger("lampo")
@@ -89,37 +88,16 @@ def read_settings(settings: Mapping[str, Any] | None) -> tuple[EstimatorOptions,
     """
     values = {str(key): _plain(value) for key, value in (settings or {}).items()}
     name, scores_from = values.pop("name", "pairwise"), values.pop("scores_from", "trainer")
-    if scores_from not in LOGPROBS:
-        raise LampoError(
-            f"algorithm.lampo.scores_from must be one of {', '.join(get_args(LogprobSource))}; not {scores_from!r}."
-        )
-    try:
-        options: EstimatorOptions = TypeAdapter(AdvantageOptions).validate_python({"name": name, **values})
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "union_tag_invalid":
-            known = ", ".join(known for known in ESTIMATORS if known not in ("python", "prime"))
-            raise LampoError(
-                f"There is no advantage {name!r} (algorithm.lampo.name). Known: {known}, and {OWN}module.function."
-            ) from None
-        where = ".".join(map(str, first["loc"][1:]))
-        raise LampoError(f"algorithm.lampo.{where}: {first['msg']} (advantage {name}).") from None
-    if isinstance(options, ProcessRewardOptions):
-        raise LampoError(
-            f"The advantage {name} learns a process reward model beside the policy, which verl does not train. Use `lampo train` for it."
-        )
+    check_scores_from(scores_from, "algorithm.lampo.scores_from")
+    options = chosen_estimator(
+        name, values, name_key="algorithm.lampo.name", options_key="algorithm.lampo", trainer="verl"
+    )
     if isinstance(options, OwnEstimatorOptions) and "rollouts_N" in inspect.signature(options.load()).parameters:
         raise LampoError(
             f"The advantage {options.function} asks for rollouts_N, but verl gives an estimator neither texts nor tokens. "
             "Leave it out, or use LamPO in TRL or `lampo train`."
         )
     return options, scores_from
-
-
-def reads_logprobs(options: EstimatorOptions) -> bool:
-    """Whether an advantage asks for log-probabilities."""
-    parameters = inspect.signature(options.load()).parameters
-    return "scores_N" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _plain(value: Any) -> Any:

@@ -207,8 +207,9 @@ def test_what_verl_does_not_give_is_told() -> None:
     with pytest.raises(LampoError, match="no uid"):
         advantages_of(batch, batch["token_level_rewards"], batch["response_mask"], None)
     del batch["old_log_probs"]
-    with pytest.raises(LampoError, match="no old_log_probs"):
-        theirs(batch, uids)
+    for name in ("pairwise", "otb"):  # the second reads them from the rollouts
+        with pytest.raises(LampoError, match="no old_log_probs"):
+            theirs(batch, uids, {"name": name})
 
 
 def test_a_batch_of_padding_alone_has_no_advantages() -> None:
