@@ -25,57 +25,6 @@
 #
 # Megatron keeps its weights in bfloat16 with float32 copies in AdamW; FSDP2 keeps float32 weights. Both compute in bfloat16.
 
-set -euo pipefail
-NODES=${NODES:-1}
-PROBLEMS=${PROBLEMS:-$((32 * NODES))}
-DATA=${DATA:-$PWD/data/qwen3-1.7b-mot}
-
-[ -f "$DATA/train.parquet" ] || python3 -m lampo.adapters.verl qwen3-1.7b-mot "$DATA"
-
-exec python3 -m verl.trainer.main_ppo \
-  model_engine=megatron \
-  algorithm.adv_estimator=lampo \
-  data.train_files="$DATA/train.parquet" \
-  data.val_files="$DATA/test.parquet" \
-  data.train_batch_size="$PROBLEMS" \
-  data.max_prompt_length=1024 \
-  data.max_response_length=8192 \
-  data.filter_overlong_prompts=True \
-  +data.apply_chat_template_kwargs.enable_thinking=True \
-  reward.custom_reward_function.path=pkg://lampo.adapters.verl.reward \
-  actor_rollout_ref.model.path=Qwen/Qwen3-1.7B \
-  actor_rollout_ref.actor.ppo_mini_batch_size="$PROBLEMS" \
-  actor_rollout_ref.actor.use_dynamic_bsz=True \
-  actor_rollout_ref.actor.ppo_max_token_len_per_gpu=9216 \
-  actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean \
-  actor_rollout_ref.actor.use_kl_loss=True \
-  actor_rollout_ref.actor.kl_loss_coef=0.001 \
-  actor_rollout_ref.actor.kl_loss_type=low_var_kl \
-  actor_rollout_ref.actor.optim.lr=1e-6 \
-  actor_rollout_ref.actor.optim.lr_warmup_steps=5 \
-  actor_rollout_ref.actor.optim.weight_decay=0.0 \
-  actor_rollout_ref.actor.megatron.tensor_model_parallel_size=2 \
-  actor_rollout_ref.ref.megatron.tensor_model_parallel_size=2 \
-  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_granularity=full \
-  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_method=uniform \
-  actor_rollout_ref.actor.megatron.override_transformer_config.recompute_num_layers=1 \
-  actor_rollout_ref.actor.entropy_from_logits_with_chunking=True \
-  actor_rollout_ref.rollout.name=vllm \
-  actor_rollout_ref.rollout.n=8 \
-  actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
-  actor_rollout_ref.rollout.gpu_memory_utilization=0.6 \
-  actor_rollout_ref.rollout.max_model_len=9216 \
-  actor_rollout_ref.rollout.calculate_log_probs=True \
-  actor_rollout_ref.rollout.val_kwargs.do_sample=True \
-  actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
-  trainer.nnodes="$NODES" \
-  trainer.n_gpus_per_node=8 \
-  trainer.total_training_steps=200 \
-  trainer.save_freq=20 \
-  trainer.max_actor_ckpt_to_keep=2 \
-  trainer.test_freq=50 \
-  trainer.val_before_train=False \
-  trainer.project_name=lampo \
-  trainer.experiment_name=qwen3-1.7b-megatron \
-  'trainer.logger=[console,tensorboard]' \
-  "$@"
+MODEL=Qwen/Qwen3-1.7B ENGINE=megatron RECIPE=qwen3-1.7b-mot RESPONSE=8192
+MAX_ROW=9216 MAX_UPDATE=9216 VLLM_SHARE=0.6
+source "$(dirname "$0")/launch" +data.apply_chat_template_kwargs.enable_thinking=True "$@"
