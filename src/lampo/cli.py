@@ -82,7 +82,7 @@ def train(
     settings: Settings = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Who trains: native, trl or verl. The same as the recipe's setting engine.", metavar="NAME"),
+        typer.Option(help="Who trains: native or trl. The same as the recipe's setting engine.", metavar="NAME"),
     ] = None,
     processes: Annotated[
         int | None,

@@ -251,7 +251,7 @@ class RunOptions(Options):
     """Folders that own functions are imported from, beside the one where lampo runs. Unset: that of the recipe, if it names a function."""
 
 
-EngineName = Literal["native", "trl", "verl"]
+EngineName = Literal["native", "trl"]
 
 
 class TrainConfig(Options):
@@ -260,7 +260,7 @@ class TrainConfig(Options):
     run: RunOptions
     """The run and its directory."""
     engine: EngineName = "native"
-    """Who samples and updates: native is this package itself, on one device; trl is TRL's trainer, in run.processes processes."""
+    """Who samples and updates: native is this package itself, on one device. trl is TRL's trainer, in run.processes processes."""
     method: str | None = None
     """Name of a published method: lampo, grpo, dapo, ... (`lampo methods`). Its settings hold where nothing else is written."""
     model: ModelOptions
@@ -315,6 +315,16 @@ class TrainConfig(Options):
                 f"the estimator {self.advantage.name} learns from verdicts, so it needs the reward verifier"
             )
         return self
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _verl_is_started_by_itself(cls, name: Any) -> Any:
+        if name == "verl":
+            raise ValueError(
+                "lampo train does not start verl. Write the problems with python -m lampo.adapters.verl RECIPE FOLDER, "
+                "and give the options that it prints to python -m verl.trainer.main_ppo."
+            )
+        return name
 
     @field_validator("rewards", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The engines that a recipe may name: who samples and updates. Whoever adds one writes a module like these and a line in ENGINES.
 
 An engine's module has the functions of `Engine`. It is imported by its name, and only when a recipe asks for it: nobody imports an
-adapter, and a run on the native engine needs neither TRL nor verl.
+adapter, and a run on the native engine needs no TRL.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Engine(Protocol):
 ENGINES: dict[EngineName, str] = {
     "native": "lampo.train.native",
     "trl": "lampo.adapters.trl.engine",
-    "verl": "lampo.adapters.verl.engine",
 }
 """The module of each engine."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 
 from torch import Tensor
@@ -20,12 +19,12 @@ from ..model.policy import Policy
 from ..model.prompts import encode_prompts
 from ..rewards import LikelihoodReward, score
 from ..seeds import derive_seed
-from ..types import Group, LampoError, Likelihood, NotFinite, Problem
+from ..types import Group, Likelihood, NotFinite, Problem
 from ..verify.verification import Verification
 from ..view.console import Progress
 from .companions import Estimator
 from .run import Run
-from .session import Session, evaluate_policy, load_starting_policy, log, open_session, save_if_due
+from .session import Session, evaluate_policy, load_starting_policy, log, opened_session, save_if_due
 from .step_record import Stopwatch, peak_memory_gib, rollout_record
 from .warmstart import demonstrations, imitate
 
@@ -37,13 +36,7 @@ def train(run: Run, progress: Progress) -> None:
         Stopped: after Ctrl-C, with a checkpoint of the step that was under way.
         LampoError: the recipe, its data or its model do not work out, or the loss stopped being finite.
     """
-    with ExitStack() as stack:
-        stack.callback(run.close)
-        try:
-            session = open_session(run, progress, stack)
-        except LampoError:
-            run.discard_unused()
-            raise
+    with opened_session(run, progress) as session:
         warm_start(session)
         reinforce(session)
 

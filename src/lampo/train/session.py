@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..config.methods import overridden
@@ -52,6 +52,23 @@ class Session:
     progress: Progress
     trackers: Trackers
     interrupt: Interrupt
+
+
+@contextmanager
+def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
+    """What a run holds open, while it does. A run that does not get that far leaves no directory behind.
+
+    Raises:
+        LampoError: the recipe, its data or its model do not work out.
+    """
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        try:
+            session = open_session(run, progress, stack)
+        except LampoError:
+            run.discard_unused()
+            raise
+        yield session
 
 
 def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:

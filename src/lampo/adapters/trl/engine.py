@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import TrainerCallback
@@ -36,7 +36,7 @@ from ...train.session import (
     evaluate_policy,
     load_starting_policy,
     log,
-    open_session,
+    opened_session,
     save_if_due,
 )
 from ...train.step_record import peak_memory_gib, rollout_record
@@ -82,13 +82,7 @@ def train(run: Run, progress: Progress) -> None:
     if run.config.run.processes > 1:
         _launch(run, progress)
         return
-    with ExitStack() as stack:
-        stack.callback(run.close)
-        try:
-            session = open_session(run, progress, stack)
-        except LampoError:
-            run.discard_unused()
-            raise
+    with opened_session(run, progress) as session:
         warm_start(session)
         reinforce(session)
 
@@ -218,10 +212,13 @@ class Writer(TrainerCallback):
 def _launch(run: Run, progress: Progress) -> None:
     """Warm up in this process, then let torchrun start the others; the first of them writes the run directory."""
     config = run.config
-    with ExitStack() as stack:
-        stack.callback(run.close)
-        if run.steps("warmstart", config.warmstart.steps) or config.loss.kl_coefficient > 0:
-            _prepare(run, progress, stack)
+    if run.steps("warmstart", config.warmstart.steps) or config.loss.kl_coefficient > 0:
+        with opened_session(run, progress) as session:
+            warm_start(session)
+            if config.loss.kl_coefficient > 0:  # the copy of the policy that the term looks at
+                load_starting_policy(run, session.policy)
+    else:
+        run.close()
     progress.hand_over()
     failure = run.path / FAILURE
     failure.unlink(missing_ok=True)
@@ -254,18 +251,6 @@ def _launch(run: Run, progress: Progress) -> None:
     if run.discard_unused():
         told += " No run is left behind."
     raise LampoError(told)
-
-
-def _prepare(run: Run, progress: Progress, stack: ExitStack) -> None:
-    """What is done once: the warm start, and the copy of the policy that a KL term looks at."""
-    try:
-        session = open_session(run, progress, stack)
-    except LampoError:
-        run.discard_unused()
-        raise
-    warm_start(session)
-    if run.config.loss.kl_coefficient > 0:
-        load_starting_policy(run, session.policy)
 
 
 def _wait(process: subprocess.Popen[bytes], run: Run) -> tuple[int, bool]:

@@ -313,9 +313,8 @@ def test_the_native_engine_has_one_process(tmp_path: Path) -> None:
 
 
 def test_verl_is_refused_in_one_line_that_names_the_converter(tmp_path: Path) -> None:
-    config = config_of(tmp_path, engine="verl")
     with pytest.raises(LampoError, match=re.escape("python -m lampo.adapters.verl RECIPE FOLDER")):
-        engine_of(config).refuse(config)
+        config_of(tmp_path, engine="verl")
 
 
 def test_micro_batches_divide_the_rollouts_of_a_process_and_hold_no_more_tokens(tmp_path: Path) -> None:
