@@ -11,8 +11,10 @@ import lampo.process  # isort: skip  # noqa: F401  it must run before torch is i
 
 import argparse
 import gc
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,6 +25,9 @@ from lampo.learner.batch import Row, pad
 from lampo.model.policy import Policy
 from lampo.rollout.native import NativeSampler
 from lampo.types import Rollout
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shape import SHAPE
 
 QWEN3: dict[str, Any] = {
     "model_type": "qwen3",
@@ -41,16 +46,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2,
         "vocab_size": 512,
     },
-    "smollm2-135m": {
-        "model_type": "llama",
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "vocab_size": 49_152,
-        "tie_word_embeddings": True,
-    },
+    "smollm2-135m": SHAPE,
     "qwen3-1.7b": QWEN3
     | {
         "hidden_size": 2048,

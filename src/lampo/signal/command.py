@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config.load import load_config
 from ..config.recipes import find_recipe
@@ -16,6 +17,9 @@ from ..store.files import reason, write_file
 from ..types import LampoError
 from ..view.output import output_failed, unfailing_output
 from .candidates import candidates
+
+if TYPE_CHECKING:
+    from .answer import Answer
 
 WIDTH = 8192
 """Numbers of a sketch: one inner product of two gradients has an error of about 1 % of the product of their lengths."""
@@ -37,49 +41,47 @@ def measure_signal(
         LampoError: the recipe, its data or its model do not work out, or there is nothing to measure.
     """
     with unfailing_output(), stopped_at_once():
+        config, weights = _recipe_or_run(recipe, settings)
+        for share in (*false_positives, *false_negatives):
+            if not 0 < share <= 1:
+                raise LampoError(
+                    f"{share:g} is no share of wrong verdicts. Give numbers above 0 and up to 1, such as 0.2."
+                )
+        estimators = candidates(config.advantage, methods)
+        from ..process import prepare
+        from ..view.console import Progress
+        from .run import measure
+
+        prepare(config)
         try:
-            _measure_signal(recipe, settings, methods, num_groups, false_positives, false_negatives, output)
+            with Progress(f"{config.run.name}: signal") as progress:
+                answer = measure(
+                    config,
+                    weights,
+                    estimators,
+                    num_groups=num_groups,
+                    false_positives=false_positives,
+                    false_negatives=false_negatives,
+                    width=WIDTH,
+                    progress=progress,
+                )
         except KeyboardInterrupt:
             print("Stopped before anything could be said.", file=sys.stderr if output_failed() else sys.stdout)
             raise SystemExit(130) from None
+        _tell(answer, output or Path(config.run.folder) / f"{config.run.name}-signal")
+        if answer.groups < num_groups:
+            print(f"Stopped after {answer.groups} of {num_groups} groups: the answer is of these.")
+            raise SystemExit(130)
 
 
-def _measure_signal(
-    recipe: Path,
-    settings: Sequence[str],
-    methods: Sequence[str],
-    num_groups: int,
-    false_positives: Sequence[float],
-    false_negatives: Sequence[float],
-    output: Path | None,
-) -> None:
-    config, weights = _recipe_or_run(recipe, settings)
-    for share in (*false_positives, *false_negatives):
-        if not 0 < share <= 1:
-            raise LampoError(f"{share:g} is no share of wrong verdicts: give numbers above 0 and up to 1, such as 0.2.")
-    estimators = candidates(config.advantage, methods)
-    folder = output or Path(config.run.folder) / f"{config.run.name}-signal"
-    from ..process import prepare
+def _tell(answer: Answer, folder: Path) -> None:
+    """Print the tables, and write them, the page and the numbers into the folder."""
     from ..train.manifest import manifest
-    from ..view.console import Progress
-    from .run import measure
     from .signal_page import signal_page
     from .table import markdown
 
-    prepare(config)
     facts = manifest()
     command = facts["command"]
-    with Progress(f"{config.run.name}: signal") as progress:
-        answer = measure(
-            config,
-            weights,
-            estimators,
-            num_groups=num_groups,
-            false_positives=false_positives,
-            false_negatives=false_negatives,
-            width=WIDTH,
-            progress=progress,
-        )
     versions = {"python": facts["python"], "commit": facts["git_commit"] or "unknown", **facts["versions"]}
     text, page = markdown(answer), folder / "signal.html"
     print(text)
@@ -92,9 +94,6 @@ def _measure_signal(
     except OSError as error:
         raise LampoError(f"Cannot write the answer into {folder}: {reason(error)}") from None
     print(f"page:    {page}\nnumbers: {folder / 'signal.json'}")
-    if answer.groups < num_groups:
-        print(f"Stopped after {answer.groups} of {num_groups} groups: the answer is of these.")
-        raise SystemExit(130)
 
 
 def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
