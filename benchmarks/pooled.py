@@ -56,18 +56,19 @@ def differences(runs: dict[str, list[RunResult]], ours: str, theirs: str, measur
     return pair.differences if pair else None
 
 
-def main() -> None:
+def table() -> str:
+    """One row a pair of methods, as docs/results/README.md has it."""
     settings = {label: runs_of(study, task) for label, study, task in SETTINGS}
-    print("| in points | " + " | ".join(MEASURES) + " |\n|---" + "|---" * len(MEASURES) + "|")
+    lines = ["| in points | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
     for ours, theirs in PAIRS:
         cells = []
         for measure in MEASURES.values():
             found = [each for runs in settings.values() if (each := differences(runs, ours, theirs, measure))]
             means = [float(np.mean(each)) for each in found]
             errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) for each in found]
-            whole = pooled(means, errors)
-            cells.append(f"{bold(whole)}, {len(found)} settings")
-        print(f"| {ours} minus {theirs} | {' | '.join(cells)} |")
+            cells.append(bold(pooled(means, errors)))
+        lines.append(f"| {ours} minus {theirs} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def bold(whole: OverSeeds) -> str:
@@ -78,4 +79,4 @@ def bold(whole: OverSeeds) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    print(table())

@@ -1,0 +1,24 @@
+import re
+from pathlib import Path
+
+from benchmarks import pooled
+
+ROOT = Path(__file__).parents[3]
+INTERVAL = re.compile(r"[+-]?\d+\.\d \[[^\]]+\]")
+
+
+def test_the_committed_table_is_what_the_committed_results_give() -> None:
+    assert pooled.table() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_interval_of_the_front_page_stands_where_its_row_links_to() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and "](docs/results/" in line]
+    assert len(rows) == 5
+    for row in rows:
+        page = ROOT / re.findall(r"\((docs/results/[^)#]+)", row)[0]
+        sources = [page, page.with_name("comparison.md")]
+        told = "".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
+        found = INTERVAL.findall(row)
+        assert found
+        assert all(each in told for each in found), row
