@@ -29,7 +29,11 @@ def recipe(tmp_path: Path) -> Path:
     (tmp_path / "evenness.py").write_text(EVEN + OWN)
     path = tmp_path / "recipe.yaml"
     config = small_config(
-        tmp_path / "runs", "verifier.name=python:evenness.verify", rewards={"verifier": {}}, warmstart__steps=2
+        tmp_path / "runs",
+        "verifier.name=python:evenness.verify",
+        "training.tokens_per_microbatch=auto",  # as every recipe has it
+        rewards={"verifier": {}},
+        warmstart__steps=2,
     )
     path.write_text(dump_config(config))
     return path
@@ -67,6 +71,9 @@ def test_tables_page_and_numbers(
     page = Page(folder / "signal.html")
     assert "small" in page.of("h1")
     assert "How to read this" in page.of("h2")
+    known = {key for key, versus in of.items() if versus["difference"] is not None and versus["verdict"] != "baseline"}
+    drawn = any(size == 4 and scaling == "adam" for _, size, scaling, _ in known)
+    assert ("Signal against grpo" in page.of("h2")) == drawn  # a chart of nothing is left out
     assert not any(value.startswith("http") for _, key, value in page.attributes if key in ("src", "href"))
 
     before = {key: entry["signal"] for key, entry in of.items()}

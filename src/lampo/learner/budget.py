@@ -83,3 +83,9 @@ def tokens_per_microbatch(model: Any, config: TrainConfig) -> int:
     size = torch.bfloat16.itemsize if mixed else dtype.itemsize
     text = model.config.get_text_config()
     return choose_tokens(device, taken, activation_bytes(text, size, config.model.gradient_checkpointing))
+
+
+def with_tokens(config: TrainConfig, tokens: int) -> TrainConfig:
+    """The recipe with this number for `training.tokens_per_microbatch`, so that `training.budget` may be asked."""
+    training = config.training.model_copy(update={"tokens_per_microbatch": tokens})
+    return config.model_copy(update={"training": training})

@@ -137,7 +137,9 @@ def in_words(answer: Answer) -> Sequence[str]:
         if all(row.difference is None for row in rows.values()):
             more = next((row.more_groups for row in rows.values()), None)
             would = (
-                f"About {more:,} more groups would do." if more else "No number of groups is in sight that would do."
+                f"About {more:,} more groups would tell."
+                if more
+                else "No number of groups is in sight that would tell."
             )
             lines.append(
                 f"{_capital(verdicts)}: too noisy to tell. Even {answer.baseline}'s own signal cannot be told from nothing. {would}"
@@ -155,9 +157,9 @@ def in_words(answer: Answer) -> Sequence[str]:
         if open_rows:
             count = "all others" if len(open_rows) == len(rows) else f"{len(open_rows)} of {len(rows)}"
             said.append(
-                f"too noisy to tell: {count}. {min(open_rows):,} to {max(open_rows):,} more groups would do"
+                f"too noisy to tell: {count}. {min(open_rows):,} to {max(open_rows):,} more groups would tell"
                 if min(open_rows) < max(open_rows)
-                else f"too noisy to tell: {count}. About {max(open_rows):,} more groups would do"
+                else f"too noisy to tell: {count}. About {max(open_rows):,} more groups would tell"
             )
         lines.append(
             f"{_capital(verdicts)}: {'. '.join(part[0].upper() + part[1:] for part in said)}."

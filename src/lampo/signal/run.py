@@ -11,7 +11,7 @@ from ..algo.registry import EstimatorOptions, OwnEstimatorOptions
 from ..config.schema import TrainConfig
 from ..interrupt import Interrupt
 from ..learner.answer_likelihood import answer_likelihoods
-from ..learner.budget import tokens_per_microbatch
+from ..learner.budget import tokens_per_microbatch, with_tokens
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
 from ..model.prompts import encode_prompts
@@ -79,6 +79,7 @@ def measure(
             if isinstance(options, OwnEstimatorOptions) and options != config.advantage:
                 try_own_functions(config.model_copy(update={"advantage": options}), problems.task.train, pool)
         policy = load_policy(config, weights)
+        config = with_tokens(config, tokens_per_microbatch(policy.model, config))
         check_prompts(config, problems, policy, progress.note)
         if weights is None:
             warm_start(policy, config, problems.task.train, progress, interrupt)
@@ -87,7 +88,7 @@ def measure(
         instrument = Instrument(
             policy,
             temperature=config.sampling.temperature,
-            tokens_per_microbatch=tokens_per_microbatch(policy.model, config),
+            tokens_per_microbatch=config.training.budget,
             aggregation=config.loss.aggregation,
             width=width,
             seed=derive_seed(config.run.seed, "sketch"),
@@ -164,12 +165,7 @@ class Source:
         likelihoods_PG = [None] * len(problems_P)
         if config.rewarded_by(LikelihoodReward):
             likelihoods_PG = answer_likelihoods(
-                self._policy,
-                problems_P,
-                prompts_P,
-                rollouts_PG,
-                verdicts_PG,
-                tokens_per_microbatch(self._policy.model, config),
+                self._policy, problems_P, prompts_P, rollouts_PG, verdicts_PG, config.training.budget
             )
         return [
             Sampled(

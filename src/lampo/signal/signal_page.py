@@ -30,38 +30,40 @@ def signal_page(answer: Answer, *, command: str, versions: dict[str, str]) -> st
 
 
 def _charts(answer: Answer) -> list[dict[str, Any]]:
+    """The charts that have something to show: where even the baseline is noise there is no difference to draw."""
     verdicts, size = answer.verdicts, answer.group_sizes[0]
     names = sorted(answer.estimators, key=lambda name: -answer.find(verdicts[0], size, "adam", name).signal)
+    by_verdicts = {each: {name: answer.find(each, size, "adam", name) for name in names} for each in verdicts}
+    by_size = {
+        f"groups of {each}": {name: answer.find(verdicts[0], each, "adam", name) for name in answer.by_size}
+        for each in reversed(answer.group_sizes)
+    }
     charts = [
-        {
-            "title": f"Signal against {answer.baseline}",
-            "meaning": "In percent, with 95 % intervals over groups. Filled: better or worse.",
-            "in_words": "The same numbers are in the tables",
-            "figure": _forest(
-                names,
-                {each: {name: answer.find(each, size, "adam", name) for name in names} for each in verdicts},
-            ),
-        }
+        (
+            f"Signal against {answer.baseline}",
+            "In percent, with 95 % intervals over groups. Filled: better or worse.",
+            "The same numbers are in the tables",
+            names,
+            by_verdicts,
+        ),
+        (
+            "Group sizes",
+            f"{verdicts[0].capitalize()}, against {answer.baseline} in groups of {size}, at the same number of rollouts a step.",
+            "The same numbers are in the table of group sizes",
+            [name for name in names if name in answer.by_size],
+            by_size if len(by_size) > 1 else {},
+        ),
     ]
-    if len(answer.group_sizes) > 1:
-        charts.append(
-            {
-                "title": "Group sizes",
-                "meaning": f"{verdicts[0].capitalize()}, against {answer.baseline} in groups of {size}, "
-                "at the same number of rollouts a step.",
-                "in_words": "The same numbers are in the table of group sizes",
-                "figure": _forest(
-                    [name for name in names if name in answer.by_size],
-                    {
-                        f"groups of {each}": {
-                            name: answer.find(verdicts[0], each, "adam", name) for name in answer.by_size
-                        }
-                        for each in reversed(answer.group_sizes)
-                    },
-                ),
-            }
-        )
-    return charts
+    drawn = []
+    for title, meaning, stead, rows, series in charts:
+        told = {label: each for label, each in series.items() if _tells(each)}
+        if told:
+            drawn.append({"title": title, "meaning": meaning, "in_words": stead, "figure": _forest(rows, told)})
+    return drawn
+
+
+def _tells(rows: dict[str, Versus]) -> bool:
+    return any(each.difference is not None and each.verdict != "baseline" for each in rows.values())
 
 
 def _forest(names: list[str], series: dict[str, dict[str, Versus]]) -> Figure:

@@ -10,7 +10,7 @@ from ..config.methods import overridden
 from ..config.schema import TrainConfig
 from ..evaluation.heldout import evaluate
 from ..interrupt import Interrupt
-from ..learner.budget import tokens_per_microbatch
+from ..learner.budget import tokens_per_microbatch, with_tokens
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
 from ..rollout.build import native_sampler
@@ -88,8 +88,7 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     if config.training.tokens_per_microbatch == "auto":
         chosen = run.keep_choice("training.tokens_per_microbatch", tokens_per_microbatch(policy.model, config))
         progress.note(f"training.tokens_per_microbatch: {chosen:,}, chosen from the machine")
-        training = config.training.model_copy(update={"tokens_per_microbatch": chosen})
-        config = config.model_copy(update={"training": training})
+        config = with_tokens(config, chosen)
     check_prompts(config, problems, policy, progress.note)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
