@@ -1,0 +1,148 @@
+"""`lampo compare suite`: the table of a suite, and a method that is entered into it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..algo.registry import OwnEstimatorOptions
+from ..options import load_function
+from ..store.files import write_file
+from ..store.lock import lock
+from ..types import LampoError
+from ..view.output import output_failed, unfailing_output
+from .collect import collect
+from .command import refuse_what_engines_cannot_do, versions
+from .comparison import compare_methods
+from .comparison_page import write_comparison
+from .progress import PhaseProgress
+from .results import write_results
+from .schedule import crash_of, has_ended, run_all
+from .study import MethodEntry
+from .suite import ROW, Entry, Row, open_suite, read_row
+from .suite_table import suite_text
+
+CODE = "advantage.py"
+
+
+def show_suite(file: Path) -> None:
+    """The command without a method: print the table.
+
+    Raises:
+        LampoError: the suite, a study of it or a row cannot be read.
+    """
+    with unfailing_output():
+        suite = open_suite(file)
+        print(suite_text(suite.suite, suite.rows, suite.studies))
+
+
+def enter(
+    file: Path, method: MethodEntry, console: Console, *, seeds: int | None, workers: int | None, only_page: bool
+) -> None:
+    """The command with a method: run it on every task, from where it stands, and print it beside all others.
+
+    Args:
+        file: of the suite.
+        method: what is entered.
+        console: where progress is shown.
+        seeds: how many of the suite's, from 0; all if not given.
+        workers: runs at once; one a processor if not given.
+        only_page: run nothing, and take the runs that ended by now.
+
+    Raises:
+        LampoError: the method cannot be run on a task, or its code is another one than that of its runs.
+        SystemExit: with status 130, the user stopped it. The same call resumes.
+    """
+    with unfailing_output():
+        suite = open_suite(file)
+        if seeds is not None and seeds > suite.suite.seeds:
+            raise LampoError(f"--seeds {seeds}: the suite has {suite.suite.seeds} seeds.")
+        entry = suite.entry(method, seeds or suite.suite.seeds)
+        if not only_page:
+            try:
+                _run(entry, console, workers or len(os.sched_getaffinity(0)))
+            except KeyboardInterrupt:
+                told = f"Stopped. Go on with: {shlex.join(['lampo', *sys.argv[1:]])}"
+                print(told, file=sys.stderr if output_failed() else sys.stdout)
+                raise SystemExit(130) from None
+        row = _write_row(entry)
+        rows = [*(each for each in suite.rows if each.name != row.name), row]
+        text = suite_text(suite.suite, rows, suite.studies, row.name)
+        results = [run for each in rows for run in each.runs]
+        page = write_comparison(
+            entry.folder,
+            compare_methods(results, suite.suite.baseline),
+            results,
+            baseline=suite.suite.baseline,
+            command=shlex.join(["lampo", *sys.argv[1:]]),
+            versions=json.loads(row.note["versions"]),
+            study=file.read_text(encoding="utf-8"),
+        )
+        write_file(entry.folder / "suite.md", text.encode())
+        print(text)
+        print(f"page: {page}\nrow: {entry.folder / ROW}")
+
+
+def _run(entry: Entry, console: Console, workers: int) -> None:
+    """Bring the runs of a method to their end."""
+    _check(entry)
+    with lock(entry.folder / "entry.lock", f"The entry in {entry.folder}"):
+        progress = PhaseProgress(entry.method.name, len(entry.runs), console)
+        with progress.shown():
+            run_all(entry.runs, workers, 1, progress)
+
+
+def _check(entry: Entry) -> None:
+    """See before the first run that each task can be loaded, and that the method can be run on it.
+
+    Raises:
+        LampoError: it cannot; or its own function fails, or its file is another one than that of the runs that are here.
+    """
+    from ..process import prepare
+    from ..train.own_functions import try_own_functions
+    from ..verify import VerifierPool
+
+    first = [run for run in entry.runs if run.seed == 0]
+    refuse_what_engines_cannot_do(first)
+    prepare(first[0].config)
+    with VerifierPool(1) as pool:
+        for run in first:
+            try_own_functions(run.config, run.config.task.load().train, pool)
+    code, kept = _own_code(entry), entry.folder / CODE
+    entry.folder.mkdir(parents=True, exist_ok=True)
+    if code is not None:
+        if kept.is_file() and kept.read_text(encoding="utf-8") != code:
+            raise LampoError(
+                f"The file of the advantage has changed since the runs of {entry.method.name} began. {kept} has it as it was. "
+                f"Give the new one another name with --name, or delete {entry.folder}."
+            )
+        write_file(kept, code.encode())
+
+
+def _own_code(entry: Entry) -> str | None:
+    """The file that the method's own advantage stands in. None: it is one of ours."""
+    advantage = entry.runs[0].config.advantage
+    if not isinstance(advantage, OwnEstimatorOptions):
+        return None
+    return Path(inspect.getfile(load_function(advantage.function, "the advantage"))).read_text(encoding="utf-8")
+
+
+def _write_row(entry: Entry) -> Row:
+    """The runs that ended by now, with how they were made, as a file that can be handed on."""
+    ended = [run for run in entry.runs if has_ended(run)]
+    if not ended:
+        raise LampoError(f"No run of {entry.method.name} in {entry.folder} has ended yet, so there is no row to show.")
+    code = entry.folder / CODE
+    note = {
+        "method": entry.method.model_dump_json(exclude_defaults=True),
+        "code": code.read_text(encoding="utf-8") if code.is_file() else "",
+        "versions": json.dumps(versions()),
+    }
+    write_results(entry.folder / ROW, [collect(run, "test", crash_of(run)) for run in ended], note)
+    return read_row(entry.folder / ROW)
