@@ -333,7 +333,7 @@ def compare(
     from .compare.suite import entered_method, find_suite
 
     suite = find_suite(study)
-    given = {"--set": settings, "--name": name, "--seeds": seeds, "--workers": workers}
+    given = {"--set": settings, "--name": name, "--seeds": seeds, "--workers": workers, "--page": page and suite}
     if unused := [option for option, value in given.items() if value and method is None]:
         raise LampoError(f"{', '.join(unused)} is for a method that enters the suite: name it with --method.")
     if suite is None and method is not None:

@@ -58,7 +58,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(RECIPE, [f"{key}={json.dumps(value)}" for key, value in SMALL.items()])
     Policy.load(config.model, seed=0).save(folder / "start")
     grpo = [run for run in runs if run.method == "grpo" and run.seed < 2]
-    write_results(folder / "grpo.parquet", grpo, {"method": '{"method": "grpo"}', "versions": '{"commit": "1234"}'})
+    write_results(folder / "grpo.parquet", grpo, {"method": '{"method": "grpo"}', "commits": '["1234"]'})
     tasks = {task: {"study": "study", "task": task, "start": "start"} for task in TASKS}
     (folder / "suite.yaml").write_text(yaml.safe_dump({"name": "mini", "tasks": tasks, "seeds": 2}))
     return folder
@@ -79,14 +79,14 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
     assert "advantage 4/4: " in told
     assert "row: runs/mini/advantage/row.parquet" in told
     assert "### advantage minus each: samples, after training" in told
-    assert "| grpo | 2 | 2 | grpo, at commit 1234 |" in told
+    assert "| grpo | 2 | 2 | grpo, at 1234 |" in told
     assert "| lampo * | 3 | 3 | the studies |" in told
     folder = tmp_path / "runs" / "mini" / "advantage"
     row = read_row(folder / "row.parquet")
     assert {(run.task, run.seed) for run in row.runs} == {(task, seed) for task in TASKS for seed in (0, 1)}
     assert {run.learning_rate for run in row.runs} == {1e-3}  # the baseline's in the study
     assert [[(point.step, point.rollouts) for point in run.points] for run in row.runs] == [[(0, 0), (2, 32)]] * 4
-    assert "def advantage(" in row.note["code"]
+    assert json.loads(row.note["code"]) == {"mine.py": MINE}
     configs = {run: load_config(run.parent / "config.yaml") for run in folder.rglob("metrics.jsonl")}
     assert {config.model.path for config in configs.values()} == {str(kept / "start")}
     assert {config.warmstart.steps for config in configs.values()} == {0}
@@ -94,12 +94,12 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
     assert errors == {"clean": 0.0, "noisy": 0.4}
 
     shown = lampo(tmp_path, suite)  # the rows that were entered here stand in the table
-    assert "| advantage | 2 | 2 | advantage.name=python:mine.advantage, at commit" in shown
+    assert "| advantage | 2 | 2 | advantage.name=python:mine.advantage, at " in shown
     assert "minus each" not in shown
     assert lampo(tmp_path, *enter[:3], "--page").startswith("# mini: advantage")
 
     (tmp_path / "mine.py").write_text(MINE.replace("1.0", "2.0"))
-    assert "has changed since the runs of advantage began" in lampo(tmp_path, *enter, ok=False)
+    assert "mine.py has changed since the runs of advantage began" in lampo(tmp_path, *enter, ok=False)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,7 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
         (["--method", "python:nowhere.f"], "There is no module 'nowhere'"),
         (["--method", "rloo", "--seeds", "3"], "--seeds 3: the suite has 2 seeds"),
         (["--method", "rloo", "--page"], "No run of rloo"),
+        (["--page"], "--page is for a method that enters the suite"),
         (["--name", "x", "--seeds", "1"], "--name, --seeds is for a method that enters the suite"),
     ],
 )
@@ -152,10 +153,11 @@ def test_a_file_that_is_no_row_and_other_runs_of_a_row_are_refused(
     ours.parent.mkdir(parents=True)
     runs, note = read_results(kept / "grpo.parquet"), read_row(kept / "grpo.parquet").note
     longer = [*runs, replace(runs[0], seed=2)]
-    write_results(ours, longer, note)  # more seeds of the same row
-    assert [row.runs for row in open_suite(kept / "suite.yaml").rows] == [tuple(longer)]
+    for there, shown in ((longer, longer), (runs[:1], runs)):  # more and fewer seeds of the same row
+        write_results(ours, there, note)
+        assert [row.runs for row in open_suite(kept / "suite.yaml").rows] == [tuple(shown)]
     for wrong, error in (
-        (runs[:1], "has other runs of grpo than the suite's own row"),
+        ([replace(run, entropy_end=0.1) for run in runs], "has other runs of grpo than the suite's own row"),
         ([replace(run, task="x") for run in runs], "runs on x, which are no tasks of the suite"),
     ):
         write_results(ours, wrong, note)

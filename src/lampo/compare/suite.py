@@ -71,7 +71,8 @@ class Row:
     Attributes:
         name: of the method in tables.
         runs: on all tasks, each by its name in the suite.
-        note: how they were made, by what is said: `method` and `versions` as JSON, `code` of an own advantage.
+        note: how they were made, each as JSON: `method`, the `commits` that ran it, `versions` of the first run, and the files of own
+            `code` by name.
     """
 
     name: str
@@ -119,9 +120,11 @@ class OpenSuite:
             row = read_row(file)
             if unknown := {run.task for run in row.runs} - set(self.suite.tasks):
                 raise LampoError(f"{file} has runs on {joined(sorted(unknown))}, which are no tasks of the suite.")
-            if row.name in rows and not set(rows[row.name].runs) <= set(row.runs):
+            kept = rows.get(row.name)
+            if kept and not (set(kept.runs) <= set(row.runs) or set(row.runs) <= set(kept.runs)):
                 raise LampoError(f"{file} has other runs of {row.name} than the suite's own row. Move it away.")
-            rows[row.name] = row
+            if kept is None or len(kept.runs) < len(row.runs):
+                rows[row.name] = row
         return list(rows.values())
 
     @cached_property
@@ -254,7 +257,7 @@ def read_row(file: Path) -> Row:
     """
     runs, note = read_results(file), read_note(file)
     names = {run.method for run in runs}
-    if len(names) != 1 or not {"method", "versions"} <= note.keys():
+    if len(names) != 1 or not {"method", "commits"} <= note.keys():
         raise LampoError(f"{file} is no row of a suite: lampo compare suite --method NAME writes one.")
     return Row(names.pop(), tuple(runs), note)
 

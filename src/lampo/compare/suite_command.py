@@ -12,13 +12,15 @@ from pathlib import Path
 from rich.console import Console
 
 from ..algo.registry import OwnEstimatorOptions
-from ..options import load_function
+from ..config.schema import TrainConfig
+from ..options import OWN, load_function
+from ..rewards import PythonReward
 from ..store.files import write_file
 from ..store.lock import lock
 from ..types import LampoError
 from ..view.output import output_failed, unfailing_output
 from .collect import collect
-from .command import refuse_what_engines_cannot_do, versions
+from .command import refuse_what_engines_cannot_do
 from .comparison import compare_methods
 from .comparison_page import write_comparison
 from .progress import PhaseProgress
@@ -28,7 +30,8 @@ from .study import MethodEntry
 from .suite import ROW, Entry, Row, open_suite, read_row
 from .suite_table import suite_text
 
-CODE = "advantage.py"
+CODE = "code"
+OWN_FUNCTIONS = (OwnEstimatorOptions, PythonReward)
 
 
 def show_suite(file: Path) -> None:
@@ -102,7 +105,7 @@ def _check(entry: Entry) -> None:
     """See before the first run that each task can be loaded, and that the method can be run on it.
 
     Raises:
-        LampoError: it cannot; or its own function fails, or its file is another one than that of the runs that are here.
+        LampoError: it cannot; or its own function fails, or a file of it is another one than that of the runs that are here.
     """
     from ..process import prepare
     from ..train.own_functions import try_own_functions
@@ -114,35 +117,43 @@ def _check(entry: Entry) -> None:
     with VerifierPool(1) as pool:
         for run in first:
             try_own_functions(run.config, run.config.task.load().train, pool)
-    code, kept = _own_code(entry), entry.folder / CODE
     entry.folder.mkdir(parents=True, exist_ok=True)
-    if code is not None:
+    for name, code in _own_code(first[0].config).items():
+        kept = entry.folder / CODE / name
         if kept.is_file() and kept.read_text(encoding="utf-8") != code:
             raise LampoError(
-                f"The file of the advantage has changed since the runs of {entry.method.name} began. {kept} has it as it was. "
-                f"Give the new one another name with --name, or delete {entry.folder}."
+                f"{name} has changed since the runs of {entry.method.name} began. {kept} has it as it was. Give the new one another "
+                f"name with --name, or delete {entry.folder}."
             )
+        kept.parent.mkdir(exist_ok=True)
         write_file(kept, code.encode())
 
 
-def _own_code(entry: Entry) -> str | None:
-    """The file that the method's own advantage stands in. None: it is one of ours."""
-    advantage = entry.runs[0].config.advantage
-    if not isinstance(advantage, OwnEstimatorOptions):
-        return None
-    return Path(inspect.getfile(load_function(advantage.function, "the advantage"))).read_text(encoding="utf-8")
+def _own_code(config: TrainConfig) -> dict[str, str]:
+    """The files that a method's own functions stand in, by name."""
+    paths = [each.function for each in (config.advantage, *config.rewards) if isinstance(each, OWN_FUNCTIONS)]
+    paths += [config.loss.surrogate.removeprefix(OWN)] if config.loss.surrogate.startswith(OWN) else []
+    files = [Path(inspect.getfile(load_function(path, "the function"))) for path in paths]
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
 def _write_row(entry: Entry) -> Row:
-    """The runs that ended by now, with how they were made, as a file that can be handed on."""
+    """The runs that ended by now, with how they were made, as a file that can be handed on.
+
+    Raises:
+        LampoError: none has ended.
+    """
     ended = [run for run in entry.runs if has_ended(run)]
-    if not ended:
+    made = [json.loads(file.read_text()) for run in ended if (file := run.path / "manifest.json").is_file()]
+    if not made:
         raise LampoError(f"No run of {entry.method.name} in {entry.folder} has ended yet, so there is no row to show.")
-    code = entry.folder / CODE
+    versions = {key: made[0][key] for key in ("python", "platform")} | made[0]["versions"]
+    code = {file.name: file.read_text(encoding="utf-8") for file in sorted((entry.folder / CODE).glob("*"))}
     note = {
         "method": entry.method.model_dump_json(exclude_defaults=True),
-        "code": code.read_text(encoding="utf-8") if code.is_file() else "",
-        "versions": json.dumps(versions()),
+        "commits": json.dumps(sorted({each["git_commit"] or "unknown" for each in made})),
+        "versions": json.dumps(versions),
+        "code": json.dumps(code),
     }
     write_results(entry.folder / ROW, [collect(run, "test", crash_of(run)) for run in ended], note)
     return read_row(entry.folder / ROW)

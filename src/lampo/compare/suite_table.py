@@ -201,8 +201,10 @@ def _count(runs: Sequence[RunResult]) -> str:
 
 
 def _origin(row: Row) -> str:
-    """The settings of a row, and the commit that ran it."""
-    entry, made_with = json.loads(row.note["method"]), json.loads(row.note["versions"])
+    """The settings of a row, and the commits that ran it."""
+    entry, commits = json.loads(row.note["method"]), json.loads(row.note["commits"])
     settings = ", ".join(f"{key}={value}" for key, value in entry.get("settings", {}).items())
     rate = "".join(f", learning rate {value:g}" for value in entry.get("learning_rates") or [])
-    return f"{' '.join(filter(None, (entry['method'], settings)))}{rate}, at commit {made_with['commit'][:8]}"
+    return (
+        f"{' '.join(filter(None, (entry['method'], settings)))}{rate}, at {', '.join(commit[:8] for commit in commits)}"
+    )
