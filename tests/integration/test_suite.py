@@ -39,6 +39,14 @@ def advantage(rewards_N, group_ids_N, *, scale=1.0):
 """
 
 
+GRPO_NOTE = {
+    "method": '{"name":"grpo","method":"grpo"}',
+    "commits": '["1234"]',
+    "versions": '{"torch": "2"}',
+    "code": "{}",
+}
+
+
 def kept_run(task: str, method: str, seed: int) -> RunResult:
     ends = (0.1, 0.3 + 0.1 * (method == "lampo") + seed / 100)
     points = tuple(Point(step, 32 * step, 99, step, 1.0, end, None, 6.0, 0.0, 5, 2) for step, end in enumerate(ends))
@@ -58,7 +66,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(RECIPE, [f"{key}={json.dumps(value)}" for key, value in SMALL.items()])
     Policy.load(config.model, seed=0).save(folder / "start")
     grpo = [run for run in runs if run.method == "grpo" and run.seed < 2]
-    write_results(folder / "grpo.parquet", grpo, {"method": '{"method": "grpo"}', "commits": '["1234"]'})
+    write_results(folder / "grpo.parquet", grpo, GRPO_NOTE)
     tasks = {task: {"study": "study", "task": task, "start": "start"} for task in TASKS}
     (folder / "suite.yaml").write_text(yaml.safe_dump({"name": "mini", "tasks": tasks, "seeds": 2}))
     return folder
@@ -97,6 +105,8 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
     assert "| advantage | 2 | 2 | advantage.name=python:mine.advantage, at " in shown
     assert "minus each" not in shown
     assert lampo(tmp_path, *enter[:3], "--page").startswith("# mini: advantage")
+    assert "### grpo minus each" in lampo(tmp_path, suite, "--method", "grpo")  # all there: nothing is run
+    assert not list((tmp_path / "runs" / "mini" / "grpo").rglob("metrics.jsonl"))
 
     (tmp_path / "mine.py").write_text(MINE.replace("1.0", "2.0"))
     assert "mine.py has changed since the runs of advantage began" in lampo(tmp_path, *enter, ok=False)
@@ -105,7 +115,7 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--method", "grpo"], "has a row grpo already. Give yours another name: --name mine"),
+        (["--method", "rloo", "--name", "grpo"], "has a row grpo with other settings"),
         (["--method", "lampa"], "There is no method 'lampa'. Did you mean lampo?"),
         (["--method", "lampo", "--set", "advantage.temperature=0.1"], "Give it a name: --name mine"),
         (

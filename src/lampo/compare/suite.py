@@ -87,12 +87,19 @@ class Entry:
     Attributes:
         method: what it is.
         folder: where its runs and its row lie.
-        runs: what is run, seed by seed, so that one that is stopped early has all tasks of some seeds.
+        kept: the row beside the suite's file that it adds to. None: it is new.
+        runs: what is run here, seed by seed, so that one that is stopped early has all tasks of some seeds.
     """
 
     method: MethodEntry
     folder: Path
+    kept: Row | None
     runs: tuple[Planned, ...]
+
+    @property
+    def settings(self) -> str:
+        """The method as a row's note has it."""
+        return self.method.model_dump_json(exclude_defaults=True)
 
 
 class OpenSuite:
@@ -116,7 +123,7 @@ class OpenSuite:
             LampoError: one cannot be read, or two of the same name have other runs.
         """
         rows: dict[str, Row] = {}
-        for file in (*sorted(self._beside.glob("*.parquet")), *sorted(self.folder.glob(f"*/{ROW}"))):
+        for file in (*self._kept_files, *sorted(self.folder.glob(f"*/{ROW}"))):
             row = read_row(file)
             if unknown := {run.task for run in row.runs} - set(self.suite.tasks):
                 raise LampoError(f"{file} has runs on {joined(sorted(unknown))}, which are no tasks of the suite.")
@@ -141,12 +148,12 @@ class OpenSuite:
     def entry(self, method: MethodEntry, seeds: int) -> Entry:
         """A method as it is run here: with so many seeds, and at the study's learning rate of the baseline if it brings none.
 
+        Where the suite has a row of this method, what is missing in it is run.
+
         Raises:
-            LampoError: the suite has a row of that name, which was not made here; or its settings do not hold.
+            LampoError: the suite has a row of that name with other settings, or a setting does not hold.
         """
-        folder = self.folder / method.name
-        if any(row.name == method.name for row in self.rows) and not folder.is_dir():
-            raise LampoError(f"The suite has a row {method.name} already. Give yours another name: --name mine.")
+        kept = next((row for row in map(read_row, self._kept_files) if row.name == method.name), None)
         runs: list[Planned] = []
         for label, plan in self._plans.items():
             (name,) = plan.study.tasks
@@ -161,7 +168,18 @@ class OpenSuite:
                 methods=[*others, entered],
                 seeds=seeds,
             ).test({}, only=method.name)
-        return Entry(method, folder, tuple(sorted(runs, key=lambda run: run.seed)))
+        done = {(run.task, run.seed) for run in kept.runs} if kept else set()
+        missing = sorted((run for run in runs if (run.task, run.seed) not in done), key=lambda run: run.seed)
+        entry = Entry(method, self.folder / method.name, kept, tuple(missing))
+        if kept and kept.note["method"] != entry.settings:
+            raise LampoError(
+                f"The suite has a row {method.name} with other settings: {kept.note['method']}. Give yours another name: --name mine."
+            )
+        return entry
+
+    @property
+    def _kept_files(self) -> list[Path]:
+        return sorted(self._beside.glob("*.parquet"))
 
     def _plan(self, label: str) -> Plan:
         """The study of a task, with that task alone."""

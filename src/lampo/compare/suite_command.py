@@ -69,7 +69,7 @@ def enter(
         entry = suite.entry(method, seeds or suite.suite.seeds)
         if not only_page:
             try:
-                _run(entry, console, workers or len(os.sched_getaffinity(0)))
+                _run(entry, console, workers or os.cpu_count() or 1)
             except KeyboardInterrupt:
                 told = f"Stopped. Go on with: {shlex.join(['lampo', *sys.argv[1:]])}"
                 print(told, file=sys.stderr if output_failed() else sys.stdout)
@@ -93,7 +93,9 @@ def enter(
 
 
 def _run(entry: Entry, console: Console, workers: int) -> None:
-    """Bring the runs of a method to their end."""
+    """Bring the runs of a method to their end, if any is missing."""
+    if not entry.runs:
+        return
     _check(entry)
     with lock(entry.folder / "entry.lock", f"The entry in {entry.folder}"):
         progress = PhaseProgress(entry.method.name, len(entry.runs), console)
@@ -111,22 +113,21 @@ def _check(entry: Entry) -> None:
     from ..train.own_functions import try_own_functions
     from ..verify import VerifierPool
 
-    first = [run for run in entry.runs if run.seed == 0]
-    refuse_what_engines_cannot_do(first)
-    prepare(first[0].config)
+    one_of_task = {run.task: run for run in entry.runs}
+    refuse_what_engines_cannot_do([*one_of_task.values()])
+    prepare(entry.runs[0].config)
     with VerifierPool(1) as pool:
-        for run in first:
+        for run in one_of_task.values():
             try_own_functions(run.config, run.config.task.load().train, pool)
     entry.folder.mkdir(parents=True, exist_ok=True)
-    for name, code in _own_code(first[0].config).items():
-        kept = entry.folder / CODE / name
-        if kept.is_file() and kept.read_text(encoding="utf-8") != code:
+    for name, code in _own_code(entry.runs[0].config).items():
+        if _code_of_runs(entry).get(name, code) != code:
             raise LampoError(
-                f"{name} has changed since the runs of {entry.method.name} began. {kept} has it as it was. Give the new one another "
-                f"name with --name, or delete {entry.folder}."
+                f"{name} has changed since the runs of {entry.method.name} began. Give the new one another name with --name, or delete "
+                f"{entry.folder}, which has it as it was."
             )
-        kept.parent.mkdir(exist_ok=True)
-        write_file(kept, code.encode())
+        (entry.folder / CODE).mkdir(exist_ok=True)
+        write_file(entry.folder / CODE / name, code.encode())
 
 
 def _own_code(config: TrainConfig) -> dict[str, str]:
@@ -137,23 +138,32 @@ def _own_code(config: TrainConfig) -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
+def _code_of_runs(entry: Entry) -> dict[str, str]:
+    """The files of own functions as the runs had them: those of the kept row, and those of the runs that began here."""
+    kept = json.loads(entry.kept.note["code"]) if entry.kept else {}
+    return kept | {file.name: file.read_text(encoding="utf-8") for file in sorted((entry.folder / CODE).glob("*"))}
+
+
 def _write_row(entry: Entry) -> Row:
-    """The runs that ended by now, with how they were made, as a file that can be handed on.
+    """The runs that ended by now, those that the suite has included, and how they were made: a file that can be handed on.
 
     Raises:
         LampoError: none has ended.
     """
     ended = [run for run in entry.runs if has_ended(run)]
     made = [json.loads(file.read_text()) for run in ended if (file := run.path / "manifest.json").is_file()]
-    if not made:
+    kept, note = (entry.kept.runs, entry.kept.note) if entry.kept else ((), {})
+    if not made and not kept:
         raise LampoError(f"No run of {entry.method.name} in {entry.folder} has ended yet, so there is no row to show.")
-    versions = {key: made[0][key] for key in ("python", "platform")} | made[0]["versions"]
-    code = {file.name: file.read_text(encoding="utf-8") for file in sorted((entry.folder / CODE).glob("*"))}
-    note = {
-        "method": entry.method.model_dump_json(exclude_defaults=True),
-        "commits": json.dumps(sorted({each["git_commit"] or "unknown" for each in made})),
-        "versions": json.dumps(versions),
-        "code": json.dumps(code),
-    }
-    write_results(entry.folder / ROW, [collect(run, "test", crash_of(run)) for run in ended], note)
+    if made:
+        commits = {each["git_commit"] or "unknown" for each in made} | set(json.loads(note.get("commits", "[]")))
+        versions = {key: made[0][key] for key in ("python", "platform")} | made[0]["versions"]
+        note = {
+            "method": entry.settings,
+            "commits": json.dumps(sorted(commits)),
+            "versions": json.dumps(versions),
+            "code": json.dumps(_code_of_runs(entry)),
+        }
+    entry.folder.mkdir(parents=True, exist_ok=True)
+    write_results(entry.folder / ROW, [*kept, *(collect(run, "test", crash_of(run)) for run in ended)], note)
     return read_row(entry.folder / ROW)
