@@ -41,6 +41,8 @@ class SuiteTask(Options):
     """Folder of the study that it takes its settings from: it holds study.yaml and results.parquet."""
     task: str | None = None
     """The task, where the study has several."""
+    also: list[str] = Field(default_factory=list)
+    """Studies of the same task, of one task each, whose further methods stand in the table too."""
     start: str
     """Folder of the model that every run begins from."""
 
@@ -135,14 +137,16 @@ class OpenSuite:
         return list(rows.values())
 
     @cached_property
-    def studies(self) -> list[RunResult]:
-        """The runs of the studies that made an update, by the suite's names of tasks and methods."""
+    def studies(self) -> list[list[RunResult]]:
+        """The runs of each study on its task, by the suite's names of tasks and methods; those that made no update are left out."""
         found = []
         for label, task in self.suite.tasks.items():
-            (name,) = self._plans[label].study.tasks
-            runs = read_results(self._beside / task.study / "results.parquet")
-            kept = [run for run in runs if (run.phase, run.task) == ("test", name) and trained(run)]
-            found += [replace(run, task=label, method=self.suite.names.get(run.method, run.method)) for run in kept]
+            for folder in (task.study, *task.also):
+                runs = read_results(self._beside / folder / "results.parquet")
+                name = next(iter(self._plans[label].study.tasks)) if folder == task.study else None
+                kept = [run for run in runs if run.phase == "test" and name in (None, run.task) and trained(run)]
+                names = self.suite.names
+                found.append([replace(run, task=label, method=names.get(run.method, run.method)) for run in kept])
         return found
 
     def entry(self, method: MethodEntry, seeds: int) -> Entry:
@@ -197,10 +201,11 @@ class OpenSuite:
         return self._beside / self.suite.tasks[label].start
 
     def _rate(self, label: str) -> float:
-        rates = {run.learning_rate for run in self.studies if (run.task, run.method) == (label, self.suite.baseline)}
-        if len(rates) != 1:
-            raise LampoError(f"The study of the task {label} has no runs of {self.suite.baseline}.")
-        return rates.pop()
+        for study in self.studies:
+            for run in study:
+                if (run.task, run.method) == (label, self.suite.baseline):
+                    return run.learning_rate
+        raise LampoError(f"The study of the task {label} has no runs of {self.suite.baseline}.")
 
 
 def trained(run: RunResult) -> bool:

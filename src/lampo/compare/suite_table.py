@@ -52,64 +52,83 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measure on one task: of the rows and of the methods of the study, by name and seed."""
+    """One measure on one task.
 
-    rows: dict[str, BySeed]
-    study: dict[str, BySeed]
+    Attributes:
+        baseline: the name of the baseline among the rows.
+        rows: by name and seed.
+        studies: by name with a star, of the method and of the baseline of its study.
+    """
+
     baseline: str
+    rows: dict[str, BySeed]
+    studies: dict[str, tuple[BySeed, BySeed]]
 
-    def of(self, name: str) -> tuple[BySeed, BySeed]:
-        """A method and the baseline that began from the same weights: a row if there is one, else the method of the study."""
-        if name.endswith(OF_STUDIES):
-            return self.study.get(name.removesuffix(OF_STUDIES), {}), self.study.get(self.baseline, {})
-        return self.rows.get(name, {}), self.rows.get(self.baseline, {})
+    def minus_baseline(self, name: str) -> Paired | None:
+        """A method minus the baseline that began from the same weights."""
+        ours, baseline = self.studies.get(name) or (self.rows.get(name, {}), self.rows.get(self.baseline, {}))
+        return paired(ours, baseline)
 
-    def minus(self, first: str, second: str) -> Difference | None:
-        """The first method minus the second: paired by seed if both began from the same weights, else through the baseline."""
-        (ours, our_baseline), (theirs, their_baseline) = self.of(first), self.of(second)
-        if first.endswith(OF_STUDIES) == second.endswith(OF_STUDIES):
-            return _paired(paired(ours, theirs))
-        return _through(paired(ours, our_baseline), paired(theirs, their_baseline))
+    def minus(self, row: str, other: str) -> Difference | None:
+        """A row minus another method: paired by seed with a row, and through the baseline with a method of a study."""
+        if other in self.studies:
+            return _through(self.minus_baseline(row), self.minus_baseline(other))
+        return _paired(paired(self.rows.get(row, {}), self.rows.get(other, {})))
 
 
-def suite_text(suite: Suite, rows: Sequence[Row], studies: Sequence[RunResult], entered: str | None = None) -> str:
+def suite_text(
+    suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], entered: str | None = None
+) -> str:
     """The tables as Markdown.
 
     Args:
         suite: with its tasks and its baseline.
         rows: methods that were run from the suite's starts.
-        studies: runs of the studies, by the suite's names of tasks and methods.
+        studies: the runs of each study on its task, by the suite's names of tasks and methods.
         entered: one of the rows, which the others are set beside too.
     """
-    own = [row.name for row in rows]
-    stars = _most_tasks_first(studies)
-    baselines = (suite.baseline, f"{suite.baseline}{OF_STUDIES}")
+    stars = _most_tasks_first(suite, studies)
     parts = [f"# {suite.name}: {entered}" if entered else f"# {suite.name}", ""]
     for title, measure in MEASURES.items():
-        of_rows = _measured([run for row in rows for run in row.runs], suite.baseline, measure)
-        of_studies = _measured(studies, suite.baseline, measure)
-        values = [Measured(of_rows.get(task, {}), of_studies.get(task, {}), suite.baseline) for task in suite.tasks]
-        others = [name for name in (*own, *stars) if name not in baselines]
-        columns = [[each.minus(name, baselines[name in stars]) for name in others] for each in values]
-        parts += _table(f"Minus {suite.baseline}: {title}", others, dict(zip(suite.tasks, columns, strict=True)))
+        values = _measured(suite, rows, studies, measure)
+        others = [name for name in (*(row.name for row in rows), *stars) if name != suite.baseline]
+        columns = {task: [_paired(each.minus_baseline(name)) for name in others] for task, each in values.items()}
+        parts += _table(f"Minus {suite.baseline}: {title}", others, columns)
         if entered:
             others = [name for name in others if name != entered]
-            columns = [[each.minus(entered, name) for name in others] for each in values]
-            parts += _table(f"{entered} minus each: {title}", others, dict(zip(suite.tasks, columns, strict=True)))
+            columns = {task: [each.minus(entered, name) for name in others] for task, each in values.items()}
+            parts += _table(f"{entered} minus each: {title}", others, columns)
     parts += ["### Seeds", "", *rows_of(_seeds(suite, rows, stars)), ""]
     return "\n".join([*parts, *(f"- {line}" for line in HOW_TO_READ), ""])
 
 
-def _most_tasks_first(studies: Sequence[RunResult]) -> dict[str, list[RunResult]]:
-    """The runs of each method of the studies, by its name with a star."""
-    found: dict[str, list[RunResult]] = {}
-    for run in studies:
-        found.setdefault(f"{run.method}{OF_STUDIES}", []).append(run)
-    return dict(sorted(found.items(), key=lambda item: -len({run.task for run in item[1]})))
+def _most_tasks_first(suite: Suite, studies: Sequence[Sequence[RunResult]]) -> dict[str, list[RunResult]]:
+    """The runs of each method of the studies but the baseline, by its name with a star; on each task those of the first study."""
+    found: dict[str, dict[str, list[RunResult]]] = {}
+    for study in studies:
+        for task, method in dict.fromkeys((run.task, run.method) for run in study if run.method != suite.baseline):
+            runs = [run for run in study if run.method == method]
+            found.setdefault(f"{method}{OF_STUDIES}", {}).setdefault(task, runs)
+    ordered = sorted(found.items(), key=lambda item: -len(item[1]))
+    return {name: [run for runs in of_task.values() for run in runs] for name, of_task in ordered}
 
 
-def _measured(runs: Sequence[RunResult], baseline: str, measure: Measure) -> dict[str, dict[str, BySeed]]:
-    """What each method came to on each task, where it was measured."""
+def _measured(
+    suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], measure: Measure
+) -> dict[str, Measured]:
+    """What each method came to on each task."""
+    of_rows = _values([run for row in rows for run in row.runs], suite.baseline, measure)
+    found = {task: Measured(suite.baseline, of_rows.get(task, {}), {}) for task in suite.tasks}
+    for study in studies:
+        for task, values in _values(study, suite.baseline, measure).items():
+            baseline = values.pop(suite.baseline, {})
+            for name, by_seed in values.items():
+                found[task].studies.setdefault(f"{name}{OF_STUDIES}", (by_seed, baseline))
+    return found
+
+
+def _values(runs: Sequence[RunResult], baseline: str, measure: Measure) -> dict[str, dict[str, BySeed]]:
+    """Of runs that are compared: what each method came to on each task, where it was measured."""
     found: dict[str, dict[str, BySeed]] = {}
     for comparison in compare_methods(runs, baseline) if runs else ():
         of_task = found.setdefault(comparison.task, {})

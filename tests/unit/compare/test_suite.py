@@ -44,7 +44,9 @@ def test_an_entry_differs_from_the_runs_of_the_studies_in_its_start_alone(suite:
 
 
 def test_every_method_of_the_studies_is_in_the_table_and_one_without_an_update_is_not(suite: OpenSuite) -> None:
-    methods = {task: {run.method for run in suite.studies if run.task == task} for task in suite.suite.tasks}
+    methods = {
+        task: {run.method for study in suite.studies for run in study if run.task == task} for task in suite.suite.tasks
+    }
     assert all({"grpo", "lampo"} <= each for each in methods.values())
     assert [task for task, each in methods.items() if "grpo-0.36" in each] == [
         "multiplication",
@@ -52,12 +54,15 @@ def test_every_method_of_the_studies_is_in_the_table_and_one_without_an_update_i
         "noise",
     ]
     assert "cot" not in methods["addition"]
+    assert {"grpo-0", "dapo"} <= methods["multiplication"]  # of two studies
 
 
 def test_the_package_carries_every_study_of_the_suite(suite: OpenSuite) -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     carried = set(built["force-include"])
-    needed = {f"docs/results/{Path(task.study).name}" for task in suite.suite.tasks.values()}
+    needed = {
+        f"docs/results/{Path(study).name}" for task in suite.suite.tasks.values() for study in (task.study, *task.also)
+    }
     assert needed | {"docs/results/suite", "recipes"} == carried
 
 
@@ -94,7 +99,10 @@ def test_a_row_is_paired_with_rows_and_compared_with_studies_through_the_baselin
         Row("mine", runs("mine", dict.fromkeys(tasks, mine)), note),
     ]
     base, other = [0.2, 0.3, 0.1], [0.22, 0.33, 0.14]
-    studies = [*runs("grpo", {"addition": base}), *runs("lampo", {"addition": other})]
+    study = [*runs("grpo", {"addition": base}), *runs("lampo", {"addition": other})]
+    further = [*runs("grpo", {"addition": [0.6, 0.7]}), *runs("lampo", {"addition": [0.0, 0.0]})]
+    further += runs("rloo", {"addition": [0.61, 0.72]})
+    studies = [study, further]
     text = suite_text(suite.suite, rows, studies, "mine")
     part = text.split("### mine minus each: samples, after training")[1].split("###")[0]
     ours = np.subtract(mine, grpo) * 100
@@ -111,6 +119,9 @@ def test_a_row_is_paired_with_rows_and_compared_with_studies_through_the_baselin
     (row,) = (line for line in minus.splitlines() if line.startswith("| lampo *"))
     assert f"{theirs.mean():+.1f} [" in row
     assert row.rstrip().endswith("– |")  # nothing is pooled over one task
+    (row,) = (line for line in minus.splitlines() if line.startswith("| rloo *"))
+    assert "+1.5 [" in row  # beside the baseline of its own study
+    assert "| lampo * | 3 |" in " ".join(text.split())  # of the first study that has it
     assert "most likely response" not in text  # it was not measured
     assert "| mine " in text.split("### Seeds")[1]
     assert "x, at 12345678 |" in text
