@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .comparison import area_under_curve, compare_methods
+from .comparison import area_under_curve, common_budget, with_points
 from .results import RunResult
 from .statistics import SIGNIFICANT, OverSeeds, Paired, paired, pooled
 from .suite import Row, Suite
@@ -117,25 +117,25 @@ def _measured(
     suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], measure: Measure
 ) -> dict[str, Measured]:
     """What each method came to on each task."""
-    of_rows = _values([run for row in rows for run in row.runs], suite.baseline, measure)
+    of_rows = _values([run for row in rows for run in row.runs], measure)
     found = {task: Measured(suite.baseline, of_rows.get(task, {}), {}) for task in suite.tasks}
     for study in studies:
-        for task, values in _values(study, suite.baseline, measure).items():
+        for task, values in _values(study, measure).items():
             baseline = values.pop(suite.baseline, {})
             for name, by_seed in values.items():
                 found[task].studies.setdefault(f"{name}{OF_STUDIES}", (by_seed, baseline))
     return found
 
 
-def _values(runs: Sequence[RunResult], baseline: str, measure: Measure) -> dict[str, dict[str, BySeed]]:
+def _values(runs: Sequence[RunResult], measure: Measure) -> dict[str, dict[str, BySeed]]:
     """Of runs that are compared: what each method came to on each task, where it was measured."""
     found: dict[str, dict[str, BySeed]] = {}
-    for comparison in compare_methods(runs, baseline) if runs else ():
-        of_task = found.setdefault(comparison.task, {})
-        for method in comparison.methods:
-            for run in method.runs:
-                if (value := measure(run, comparison.budget)) is not None:
-                    of_task.setdefault(method.method, {})[run.seed] = value
+    for task in dict.fromkeys(run.task for run in runs):
+        counted = with_points([run for run in runs if run.task == task])
+        budget = common_budget(counted)
+        for run in counted:
+            if (value := measure(run, budget)) is not None:
+                found.setdefault(task, {}).setdefault(run.method, {})[run.seed] = value
     return found
 
 
@@ -220,10 +220,8 @@ def _count(runs: Sequence[RunResult]) -> str:
 
 
 def _origin(row: Row) -> str:
-    """The settings of a row, and the commits that ran it."""
-    entry, commits = json.loads(row.note["method"]), json.loads(row.note["commits"])
-    settings = ", ".join(f"{key}={value}" for key, value in entry.get("settings", {}).items())
-    rate = "".join(f", learning rate {value:g}" for value in entry.get("learning_rates") or [])
-    return (
-        f"{' '.join(filter(None, (entry['method'], settings)))}{rate}, at {', '.join(commit[:8] for commit in commits)}"
-    )
+    """The method of a row and its settings."""
+    entry = json.loads(row.note["method"])
+    settings = [f"{key}={value}" for key, value in entry.get("settings", {}).items()]
+    settings += [f"optimizer.learning_rate={value:g}" for value in entry.get("learning_rates") or []]
+    return " ".join(filter(None, (entry["method"], ", ".join(settings))))

@@ -124,4 +124,4 @@ def test_a_row_is_paired_with_rows_and_compared_with_studies_through_the_baselin
     assert "| lampo * | 3 |" in " ".join(text.split())  # of the first study that has it
     assert "most likely response" not in text  # it was not measured
     assert "| mine " in text.split("### Seeds")[1]
-    assert "x, at 12345678 |" in text
+    assert "| x |" in " ".join(text.split())
