@@ -1,6 +1,6 @@
 """The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. In seconds and bytes.
 
-What is measured, what is arithmetic and what is assumed stands in docs/plan.md; the constants are in `cards`.
+What is measured, what is arithmetic and what is assumed stands in docs/plan.md. The constants are in `cards`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _together(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
 
 
 def _in_turn(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
-    """One event for each response that ends; the clock of `heap` is in decode steps."""
+    """One event for each response that ends. The clock of `heap` is in decode steps."""
     seconds, now, waiting = 0.0, 0, list(reversed(lengths))
     heap = [(waiting.pop(), 0) for _ in range(min(slots, len(lengths)))]
     heapq.heapify(heap)
@@ -185,7 +185,7 @@ def slots_of(work: Work, machine: Machine, rows: int) -> int:
 
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
-    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed; and without a gradient."""
+    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed, and those without a gradient."""
     frozen = (work.config.loss.kl_coefficient > 0) + (
         engine != "native"
     )  # the reference; the trainer's own old log-probs
@@ -240,7 +240,7 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
         passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
 
-    Attention is 2 x layers x width x tokens x length operations a pass; under a dense mask it costs what was measured instead.
+    Attention is 2 x layers x width x tokens x length operations a pass. Under a dense mask it costs what was measured instead.
     """
     learned, frozen = passes(work, machine.engine)
     each, count = _pass_seconds(work, machine, lengths)
@@ -280,7 +280,7 @@ def shards_of(machine: Machine) -> int:
 
 
 def traffic_seconds(work: Work, machine: Machine, num_microbatches: float, updates: int) -> float:
-    """Weights gathered twice and gradients scattered once a micro-batch, in a node; gradients averaged over nodes once an update."""
+    """Weights gathered twice and gradients scattered once a micro-batch, in a node. Gradients averaged over nodes once an update."""
     shards, parameters = shards_of(machine), work.shape.parameters
     inside = num_microbatches * (2 + 2 + 4) * parameters * (shards - 1) / shards / machine.card.link
     nodes = math.ceil(machine.gpus / GPUS_A_NODE)
@@ -294,7 +294,7 @@ def transfer_seconds(work: Work, machine: Machine) -> float:
 
 
 def verifier_seconds(work: Work, rows: int, gpus: int, hidden_s: float) -> float:
-    """What of the verdicts the rollouts do not hide, the last one at least; and ROUGE-L, which each GPU's process computes for its rows."""
+    """What of the verdicts the rollouts do not hide, the last one at least, and ROUGE-L, which each GPU's process computes for its rows."""
     processors = PROCESSORS_A_GPU * gpus
     name = work.config.verifier.name if work.config.verifier is not None else ""
     each = (CODE_MS if "code" in (name, work.config.task.name) else VERDICT_MS) / 1e3

@@ -69,7 +69,7 @@ KNOWN: dict[str, Shape] = {
 
 
 def shape_of(options: ModelOptions) -> Shape:
-    """The shape of a recipe's model; of a hub name, what this table or the local cache of the hub has.
+    """The shape of a recipe's model. Of a hub name, what this table or the local cache of the hub has.
 
     Raises:
         LampoError: there is no configuration to read, or it is not of a model of this kind.

@@ -35,7 +35,7 @@ def measure_signal(
     false_negatives: Sequence[float],
     output: Path | None,
 ) -> None:
-    """The command: measure, print the tables, and write page, tables and numbers; exits with status 130 after Ctrl-C.
+    """The command: measure, print the tables, and write page, tables and numbers. Exits with status 130 after Ctrl-C.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out, or there is nothing to measure.
@@ -97,7 +97,7 @@ def _tell(answer: Answer, folder: Path) -> None:
 
 
 def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
-    """A recipe, which begins with its warm start; or a run with its model, or its latest checkpoint."""
+    """A recipe, which begins with its warm start, or a run with its model, or its latest checkpoint."""
     if not place.is_dir():
         return load_config(find_recipe(place), settings), None
     if not is_run(place):
