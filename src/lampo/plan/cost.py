@@ -78,13 +78,20 @@ class Work:
         return 2 if self.config.model.dtype == "bfloat16" else 4
 
     @property
+    def trained(self) -> int:
+        """Weights that have gradients and moments: all, or those of LoRA's adapters, on every linear layer."""
+        lora = self.config.model.lora
+        return self.shape.parameters if lora is None else self.shape.adapters(lora.rank)
+
+    @property
     def micro_tokens(self) -> int:
         """Budget of a micro-batch."""
         told = self.config.training.tokens_per_microbatch
         if told != "auto":
             return told
         most = TOKENS_ON_CPU if self.on_cpu else TOKENS_ON_GPU
-        room = SHARE_OF_MEMORY * max(0.0, self.memory - 4 * self.weight_bytes * self.shape.parameters)
+        taken = self.weight_bytes * (self.shape.parameters + 3 * self.trained)
+        room = SHARE_OF_MEMORY * max(0.0, self.memory - taken)
         return max(256, int(min(most, room / self.activation_bytes)))
 
     @property
@@ -185,11 +192,15 @@ def slots_of(work: Work, machine: Machine, rows: int) -> int:
 
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
-    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed, and those without a gradient."""
+    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed, and those without a gradient.
+
+    Frozen weights need no gradient of their own, so that under LoRA the backward pass is worth 1.
+    """
     frozen = (work.config.loss.kl_coefficient > 0) + (
         engine != "native"
     )  # the reference; the trainer's own old log-probs
-    return 3.0 + work.config.model.gradient_checkpointing, float(frozen)
+    backward = 2.0 if work.config.model.lora is None else 1.0
+    return 1.0 + backward + work.config.model.gradient_checkpointing, float(frozen)
 
 
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
@@ -259,7 +270,7 @@ def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> 
 
 def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
     """Launches and AdamW of one update."""
-    adamw = 28 * work.shape.parameters / shards_of(machine) / machine.card.bandwidth
+    adamw = 28 * work.trained / shards_of(machine) / machine.card.bandwidth
     return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
 
 
@@ -282,9 +293,9 @@ def shards_of(machine: Machine) -> int:
 def traffic_seconds(work: Work, machine: Machine, num_microbatches: float, updates: int) -> float:
     """Weights gathered twice and gradients scattered once a micro-batch, in a node. Gradients averaged over nodes once an update."""
     shards, parameters = shards_of(machine), work.shape.parameters
-    inside = num_microbatches * (2 + 2 + 4) * parameters * (shards - 1) / shards / machine.card.link
+    inside = num_microbatches * (4 * parameters + 4 * work.trained) * (shards - 1) / shards / machine.card.link
     nodes = math.ceil(machine.gpus / GPUS_A_NODE)
-    return inside + updates * 2 * 4 * parameters / shards * (nodes - 1) / nodes / NETWORK
+    return inside + updates * 2 * 4 * work.trained / shards * (nodes - 1) / nodes / NETWORK
 
 
 def transfer_seconds(work: Work, machine: Machine) -> float:
@@ -336,8 +347,8 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
     shards, size = shards_of(machine), work.weight_bytes
     parts = {
         "weights": shape.parameters * size / shards,
-        "gradients": shape.parameters * size / shards,
-        "AdamW's moments": 2 * shape.parameters * size / shards,
+        "gradients": work.trained * size / shards,
+        "AdamW's moments": 2 * work.trained * size / shards,
         "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
         "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
@@ -346,8 +357,8 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         at_once = slots_of(work, machine, max(rows, *evaluations(config)))
         tokens = min(work.micro_tokens, rows * work.row_tokens)
         logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
-        # autocast keeps the weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
-        parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
+        # autocast keeps trained weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
+        parts["weights in bfloat16"] = 2.0 * work.trained * (size == 4)
         parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
     else:
         together = max(1, work.micro_tokens // work.row_tokens)
