@@ -64,6 +64,8 @@ def open_source(path: Path, tell: Tell = lambda _: None) -> Source:
     Raises:
         LampoError: it is none of these.
     """
+    if not path.exists():
+        raise LampoError(f"There is no {path}.")
     if rollout_steps(path):
         return RunSource(path, tell)
     dump = find_dump(path)
