@@ -19,6 +19,7 @@ of the sampling policy are stale, those of the learner are new. The table says h
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -47,17 +48,17 @@ from lampo.view.console import Progress
 COLUMNS = ("KL", "weight moves", "pairs turned", "same direction", "size", "concordance")
 
 
-def trained(recipe: str, seed: int, steps: int, settings: Sequence[str], folder: Path) -> tuple[TrainConfig, Path]:
+def trained(recipe: str, seed: int, last: int, settings: Sequence[str], folder: Path) -> tuple[TrainConfig, Path]:
     """A run that keeps the weights of every step."""
+    every = ["run.checkpoint_every=1", "run.keep_checkpoints=1000000", "evaluation.final_problems=64"]
     config = load_config(
         find_recipe(Path(recipe)),
-        [f"run.seed={seed}", f"run.name=seed-{seed}", f"run.folder={folder}", "run.checkpoint_every=1",
-         f"run.keep_checkpoints={steps + 1}", "evaluation.final_problems=64", *settings],
-    )  # fmt: skip
-    # the schedule stays that of the whole run, which is left before its end
-    assert steps <= config.training.steps, (
-        f"The last start plus the longest lag is {steps}, and a run has {config.training.steps}."
+        [f"run.seed={seed}", f"run.name=seed-{seed}", f"run.folder={folder}", *every, *settings],
     )
+    if last > config.training.steps:
+        sys.exit(
+            f"The last start and the longest lag are {last} steps together, and a run has {config.training.steps}."
+        )
     run = Run.create(config)
     with Progress(run.path.name) as progress:
         train(run, progress)
@@ -126,8 +127,8 @@ def main() -> None:
     mixed = 0
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder, VerifierPool() as pool:
-            steps = max(options.starts) + max(options.lags)
-            config, checkpoints = trained(options.recipe, seed, steps, options.settings, Path(folder))
+            last = max(options.starts) + max(options.lags)
+            config, checkpoints = trained(options.recipe, seed, last, options.settings, Path(folder))
             for start in options.starts:
                 policy = load_policy(config, checkpoints / f"train-{start:06}")
                 source_config = with_tokens(config, tokens_per_microbatch(policy.model, config))
