@@ -24,7 +24,7 @@ from ..verify import VerifierPool
 from ..view.console import Progress
 from ..view.trackers import Trackers, open_trackers
 from .checkpoint import Companion
-from .checks import check_problems, check_prompts, load_problems
+from .checks import Problems, check_problems, check_prompts, load_problems
 from .manifest import data_facts
 from .run import Run
 from .step_record import Stopwatch
@@ -74,16 +74,8 @@ def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
 def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     """Load task and policy, and check what can be checked before the first step."""
     config = run.config
-    progress.note(f"run directory {run.path}")
-    if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
-        progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
     pool = stack.enter_context(VerifierPool())
-    if config.verifier is not None:
-        pool.start([config.verifier])  # while the problems are read
-    problems = load_problems(config)
-    for note in run.check_data(data_facts(problems.by_name)):
-        progress.note(note)
-    check_problems(config, problems, pool, progress.note)
+    problems = checked_problems(run, progress, pool)
     policy = load_policy(config, run.weights)
     if config.training.tokens_per_microbatch == "auto":
         chosen = run.keep_choice("training.tokens_per_microbatch", tokens_per_microbatch(policy.model, config))
@@ -97,6 +89,25 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     return Session(
         run, config, policy, *samplers, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
     )
+
+
+def checked_problems(run: Run, progress: Progress, pool: VerifierPool) -> Problems:
+    """The problems of a run, checked as far as that needs no model.
+
+    Raises:
+        LampoError: they cannot be read, or nothing could be learned from them.
+    """
+    config = run.config
+    progress.note(f"run directory {run.path}")
+    if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
+        progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
+    if config.verifier is not None:
+        pool.start([config.verifier])  # while the problems are read
+    problems = load_problems(config)
+    for note in run.check_data(data_facts(problems.by_name)):
+        progress.note(note)
+    check_problems(config, problems, pool, progress.note)
+    return problems
 
 
 def load_starting_policy(run: Run, policy: Policy) -> Policy:

@@ -312,11 +312,6 @@ def test_the_native_engine_has_one_process(tmp_path: Path) -> None:
         engine_of(config).refuse(config)
 
 
-def test_verl_is_refused_in_one_line_that_names_the_converter(tmp_path: Path) -> None:
-    with pytest.raises(LampoError, match=re.escape("python -m lampo.adapters.verl RECIPE FOLDER")):
-        config_of(tmp_path, engine="verl")
-
-
 def test_micro_batches_divide_the_rollouts_of_a_process_and_hold_no_more_tokens(tmp_path: Path) -> None:
     config = config_of(tmp_path, training__tokens_per_microbatch=100)
     found = settings(config, longest_prompt=6, tokens=100)
