@@ -58,6 +58,8 @@ LOG = "engine.log"
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 20.0
 """verl and Ray get so long to end after Ctrl-C, before they are killed."""
+LAST_WORDS = 4
+"""Lines of verl's that are told where it named no error."""
 PLAIN = (
     "{% for message in messages %}{% if not loop.first %}{{ '\\n\\n' }}{% endif %}{{ message['content'] }}{% endfor %}"
 )
@@ -295,9 +297,7 @@ def _follow(command: list[str], run: Run, folder: Path, follower: Follower, prog
                 follower.poll()
                 if interrupt.requested:
                     (folder / ROLLOUTS / STOP).touch()
-                progress.within(
-                    f"verl works on step {follower.step + 1} ({time.monotonic() - began:.0f} s since the start)"
-                )
+                progress.within(f"step {follower.step + 1}, {time.monotonic() - began:.0f} s since the start")
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             follower.poll()
         finally:
@@ -306,7 +306,7 @@ def _follow(command: list[str], run: Run, folder: Path, follower: Follower, prog
         return
     if process.returncode == 0 and interrupt.requested:
         raise Stopped(f"Stopped after step {follower.step} of the train stage, with a checkpoint.")
-    said = _what_went_wrong(log, offset) or "It gave no reason."
+    said = _what_went_wrong(log, offset)
     raise LampoError(
         f"verl ended after step {follower.step}, with status {process.returncode}. {said} All that it said is in {log}."
     )
@@ -323,11 +323,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _what_went_wrong(log: Path, offset: int) -> str | None:
-    """The last error in what verl said since; one of ours wins, for it says what to do."""
+def _what_went_wrong(log: Path, offset: int) -> str:
+    """The error in what verl said since: one of ours, for it says what to do, else the last one, else its last words."""
     with log.open("rb") as stream:
         stream.seek(offset)
-        found = _ERROR.findall(stream.read().decode(errors="replace"))
-    ours = [text for kind, text in found if kind.endswith("LampoError")]
-    others = [f"{kind}: {text}" for kind, text in found if not kind.startswith("ray.")]
-    return next(iter(ours), None) or (others[-1] if others else None)
+        text = stream.read().decode(errors="replace")
+    found = _ERROR.findall(text)
+    ours = [told for kind, told in found if kind.endswith("LampoError")]
+    others = [f"{kind}: {told}" for kind, told in found if not kind.startswith("ray.")]
+    last = [line.strip() for line in text.splitlines() if line.strip()][-LAST_WORDS:]
+    return next(iter([*ours, *reversed(others)]), " ".join(last) or "It said nothing.")

@@ -22,6 +22,7 @@ from ...algo.estimate import Estimate, estimate_advantages
 from ...config.schema import TrainConfig
 from ...evaluation.scores import wilson_interval
 from ...learner.batch import collate
+from ...learner.optimizer import learning_rate
 from ...model.policy import load_policy
 from ...model.pretrained import decode
 from ...model.token_spans import TokenSpans
@@ -124,6 +125,8 @@ class Follower:
         dump.unlink()
         batch = collate(groups_P, estimate.token_advantages, keep_all=False)
         record = rollout_record(groups_P, batch) | estimate.statistics | translated(told)
+        steps, options = self._config.training.steps, self._config.optimizer
+        record["optimizer/learning_rate"] = learning_rate(step, steps, options)  # verl logs that of the next step
         if record.get("time/total"):
             record["time/tokens_per_s"] = record["rollouts/tokens"] / record["time/total"]
         line = self._run.log("train", step, record)
@@ -204,8 +207,6 @@ def translated(told: Mapping[str, Any]) -> dict[str, float]:
     numbers = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
     record = {ours: numbers.pop(name) for name, ours in METRICS.items() if name in numbers}
     record["time/score"] = sum(numbers.pop(name, 0.0) for name in SCORING)
-    if "actor/lr" in numbers:  # the rate of the next step
-        numbers["actor/next_lr"] = numbers.pop("actor/lr")
     return record | {f"verl/{name}": value for name, value in numbers.items() if name.startswith(KEPT)}
 
 
