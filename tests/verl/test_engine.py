@@ -27,7 +27,6 @@ from lampo.algo.estimate import Estimate
 from lampo.compare.command import compare_study
 from lampo.compare.results import read_results
 from lampo.config.explain import dump_config
-from lampo.config.schema import TrainConfig
 from lampo.evaluation.command import evaluate_model
 from lampo.learner.batch import collate
 from lampo.learner.optimizer import Optimizer, learning_rate
@@ -44,51 +43,9 @@ from lampo.view.console import Progress
 from lampo.view.inspect.command import inspect
 from lampo.view.inspect.pairs import pairs
 
-from ..helpers.small_run import small_config
+from ..helpers.verl_run import OPTIONS, STEPS, config_of
 from .driver import ENVIRONMENT
 from .small import scratch, started, wait
-
-STEPS = 3
-OPTIONS = """
-data.dataloader_num_workers=0
-actor_rollout_ref.model.use_remove_padding=False
-actor_rollout_ref.actor.fsdp_config.use_torch_compile=False
-actor_rollout_ref.actor.use_torch_compile=False
-actor_rollout_ref.rollout.name=cpuhf
-actor_rollout_ref.rollout.load_format=hf
-actor_rollout_ref.rollout.agent.num_workers=1
-reward.num_workers=1
-trainer.device=cpu
-transfer_queue.backend.SimpleStorage.num_data_storage_units=1
-ray_kwargs.ray_init.num_cpus=32
-+ray_kwargs.ray_init.num_gpus=2
-+ray_kwargs.ray_init.include_dashboard=False
-+ray_kwargs.ray_init.object_store_memory=300000000
-"""
-"""What verl needs on this CPU platform, and no recipe says."""
-
-
-def config_of(folder: Path, **changes: Any) -> TrainConfig:
-    """Some responses nobody can judge, and long ones cost something."""
-    changes = {
-        "training__steps": STEPS,
-        "evaluation__every": 2,
-        "evaluation__samples": 2,
-        "sampling__problems_per_step": 4,
-        "verifier": {"name": "python:tests.verl.judge.unclear"},
-        "rewards": [{"name": "verifier"}, {"name": "overlong", "weight": 0.5, "share": 0.5}],
-        "loss__aggregation": "token",
-        "loss__kl_coefficient": 0.1,
-        "optimizer__schedule": "cosine",
-        "optimizer__warmup_steps": 1,
-        "model__dtype": "float32",
-        "model__attention": "sdpa",
-        "run__checkpoint_every": 1,
-        "run__keep_checkpoints": 3,
-        "run__processes": 2,
-        "run__engine_options": OPTIONS.split(),
-    } | changes
-    return small_config(folder, engine="verl", **changes)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -231,10 +188,14 @@ def test_an_update_is_the_native_engine_s(step: int, run_and_groups: tuple[Path,
 
 
 def test_the_other_commands_take_the_run_as_any_other(run: Path, tmp_path: Path) -> None:
-    inspect(run, export=tmp_path / "page.html")
-    assert (tmp_path / "page.html").stat().st_size > 10_000
-    said = evaluate_model(str(run), num_problems=4, output=tmp_path / "measured")
-    assert said is not None
+    page = tmp_path / "page.html"
+    inspect(run, step=None, export=page, groups=4, port=0, open_browser=False)
+    assert page.stat().st_size > 10_000
+    plain = {"benchmarks": None, "temperature": None, "max_new_tokens": None, "backend": None, "output": None}
+    table = evaluate_model(
+        str(run), ["num_problems", "samples"], settings=[], num_problems=4, samples=1, data=[], seed=None, **plain
+    )
+    assert "accuracy" in table
 
 
 def test_a_run_goes_on_from_verl_s_checkpoint(run: Path) -> None:
@@ -284,7 +245,7 @@ def test_a_study_compares_on_verl(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     values["sampling"].pop("resample")
     written = {key: value for key, value in values.items() if key not in ("advantage", "loss", "spread_filter")}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
-    study = {"name": "engines", "recipe": "recipe.yaml", "methods": ["lampo"], "seeds": 1}
+    study = {"name": "engines", "recipe": "recipe.yaml", "methods": ["lampo"], "baseline": "lampo", "seeds": 1}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     compare_study(tmp_path / "study.yaml", Console(quiet=True))
     (result,) = read_results(tmp_path / "runs" / "engines" / "results.parquet")

@@ -17,6 +17,7 @@ from ..rollout.build import native_sampler
 from ..rollout.sampler import Sampler
 from ..store.checkpoints import Stage
 from ..store.files import find_corruption, write_folder
+from ..store.metrics import read_metrics
 from ..tasks.split import subset
 from ..tasks.task import Task
 from ..types import LampoError, Problem
@@ -55,8 +56,13 @@ class Session:
 
 
 @contextmanager
-def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
+def opened_session(run: Run, progress: Progress, *, tracked: bool = True) -> Iterator[Session]:
     """What a run holds open, while it does. A run that does not get that far leaves no directory behind.
+
+    Args:
+        run: the run.
+        progress: tells of it.
+        tracked: feed the trackers. A process that only warms up for others leaves that to them, see `tell_warm_start`.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out.
@@ -64,14 +70,14 @@ def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
     with ExitStack() as stack:
         stack.callback(run.close)
         try:
-            session = open_session(run, progress, stack)
+            session = open_session(run, progress, stack, tracked=tracked)
         except LampoError:
             run.discard_unused()
             raise
         yield session
 
 
-def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
+def open_session(run: Run, progress: Progress, stack: ExitStack, *, tracked: bool = True) -> Session:
     """Load task and policy, and check what can be checked before the first step."""
     config = run.config
     pool = stack.enter_context(VerifierPool())
@@ -82,13 +88,22 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
         progress.note(f"training.tokens_per_microbatch: {chosen:,}, chosen from the machine")
         config = with_tokens(config, chosen)
     check_prompts(config, problems, policy, progress.note)
-    trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
+    names = config.run.trackers if tracked else []
+    trackers = open_trackers(names, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
     samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
     return Session(
         run, config, policy, *samplers, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
     )
+
+
+def tell_warm_start(run: Run, trackers: Trackers) -> None:
+    """Tell the trackers of the warm start that another process has made, where the run goes on from it."""
+    if run.position.stage == "warmstart":
+        for line in read_metrics(run.path):
+            if line["stage"] == "warmstart":
+                trackers.log(line, line["step"])
 
 
 def checked_problems(run: Run, progress: Progress, pool: VerifierPool) -> Problems:

@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import torch
 from transformers import AutoTokenizer
 
 from ...config.schema import TrainConfig
-from ...interrupt import Interrupt
+from ...interrupt import Interrupt, when_parent_ends
 from ...model.context import context_of
 from ...model.policy import load_policy
 from ...model.pretrained import empty_model, encode_beginning, resolve_path
@@ -44,7 +45,7 @@ from ...train.dry_run import dry_run as check
 from ...train.engines import missing
 from ...train.loop import warm_start
 from ...train.run import Run
-from ...train.session import Stopped, checked_problems, opened_session
+from ...train.session import Stopped, checked_problems, evaluate_policy, opened_session, tell_warm_start
 from ...types import LampoError, Problem
 from ...verify import VerifierPool
 from ...view.console import Progress
@@ -98,6 +99,9 @@ def _lines(config: TrainConfig, longest_prompt: int, model: Any) -> list[str]:
 def train(run: Run, progress: Progress) -> None:
     """See `Engine.train`."""
     refuse(run.config)
+    if run.config.training.steps == 0:
+        _only_measure(run, progress)
+        return
     follows, warmed_up = run, False
     if run.steps("warmstart", run.config.warmstart.steps):
         _warm_up(run, progress)  # it lets go of the run
@@ -112,8 +116,15 @@ def train(run: Run, progress: Progress) -> None:
             run.read_again()
 
 
-def _warm_up(run: Run, progress: Progress) -> None:
+def _only_measure(run: Run, progress: Progress) -> None:
+    """A run without reinforcement learning is the native engine's: a warm start for others, or a measurement."""
     with opened_session(run, progress) as session:
+        warm_start(session)
+        evaluate_policy(session, 0)
+
+
+def _warm_up(run: Run, progress: Progress) -> None:
+    with opened_session(run, progress, tracked=False) as session:
         warm_start(session)
 
 
@@ -133,6 +144,7 @@ def _reinforce(run: Run, progress: Progress, stack: ExitStack, *, checked: bool)
     _clear(folder, keep_checkpoints=resume_from is not None)
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
+    tell_warm_start(run, trackers)
     progress.stage("verl", total=config.training.steps, done=steps.start - 1)
     follower = Follower(run, folder, asked, tokenizer, progress, trackers)
     command = [sys.executable, "-m", "verl.trainer.main_ppo", *translate.command_options(config, told)]
@@ -291,6 +303,7 @@ def _follow(command: list[str], run: Run, folder: Path, follower: Follower, prog
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=partial(when_parent_ends, signal.SIGINT),  # a killed run leaves no verl that writes on
         )
         try:
             while process.poll() is None:

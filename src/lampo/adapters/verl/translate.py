@@ -48,8 +48,6 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield "model.lora: lampo train does not read adapters out of verl's checkpoints."
     if config.model.device not in ("auto", "cuda"):
         yield f"model.device is {config.model.device}: verl takes the GPUs that Ray gives it."
-    if config.training.steps == 0:
-        yield "training.steps is 0: verl would have nothing to train. The native engine measures."
     rows, gpus = sampling.problems_per_step * sampling.group_size, config.run.processes * config.run.nodes
     if rows % gpus:
         yield f"run.processes x run.nodes is {gpus}: the {rows} rollouts of a step must be a multiple, so that no GPU gets padding."

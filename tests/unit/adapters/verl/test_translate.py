@@ -37,7 +37,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "spread_filter": {"spread_filter": {"share": 0.5}},
     "model.lora": {"model__lora": {"rank": 4}},
     "model.device is cpu": {"model__device": "cpu"},
-    "training.steps is 0": {"training__steps": 0},
     "run.processes x run.nodes is 3": {"run__processes": 3},
     "run.nodes is 2": {"run__nodes": 2},
     "evaluation.greedy": {"evaluation__greedy": True},
