@@ -120,7 +120,8 @@ def test_metrics_have_our_names(run: Path) -> None:
     for record in told[:-1]:  # verl says which rate comes next
         assert record["verl/actor/lr"] == pytest.approx(learning_rate(record["step"] + 1, STEPS, options))
     for record in records(run, "evaluation"):
-        assert (record["evaluation/problems"], record["evaluation/samples"]) == (8, 2)
+        assert record["evaluation/samples"] == 2
+        assert 0 < record["evaluation/problems"] <= 8  # without those of which no response could be judged
         assert record["evaluation/low"] <= record["evaluation/accuracy"] <= record["evaluation/high"]
 
 

@@ -17,7 +17,7 @@ STOP = "stop"
 """A file of this name in the folder of the dumps ends the run after the step that is under way, with a checkpoint."""
 FIELDS = ("responses", "loss_mask", "old_log_probs", "advantages", "extra_fields")
 """What verl keeps of each row and a dump is made of."""
-DIGITS = 6
+DIGITS = 8
 """Of log-probs."""
 
 
