@@ -97,6 +97,7 @@ def test_the_run_directory_is_that_of_every_engine(run: Path) -> None:
     assert names | {"rollouts"} == {file.name for file in run.iterdir()} - {"verl", "engine.log", ".lock"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {f"train-{step:06d}" for step in (1, 2, 3)}
     assert yaml.safe_load((run / "config.yaml").read_text())["engine"] == "verl"
+    assert {"verl", "ray"} <= yaml.safe_load((run / "manifest.json").read_text())["versions"].keys()
     assert rollout_steps(run) == [1, 2, 3]
     assert [record["step"] for record in records(run, "train")] == [1, 2, 3]
     assert [record["step"] for record in records(run, "evaluation")] == [0, 2, 3]
@@ -231,6 +232,27 @@ def test_ctrl_c_ends_after_a_step_with_a_checkpoint(tmp_path: Path, platform: di
     assert last < 100
     assert (tmp_path / "small" / "checkpoints" / f"train-{last:06d}").is_dir()
     assert (tmp_path / "small" / "verl" / "checkpoints" / f"global_step_{last}" / "actor").is_dir()
+
+
+def test_two_nodes_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated ones, with a process each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 24, "num_gpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=8, num_gpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        options = [option for option in OPTIONS.split() if "ray_init" not in option]
+        nodes = {
+            "run__processes": 1,
+            "run__nodes": 2,
+            "run__engine_options": [*options, "~ray_kwargs.ray_init.num_cpus"],
+        }
+        run = run_to_end(Run.create(config_of(tmp_path, training__steps=1, warmstart__steps=0, **nodes)))
+    finally:
+        cluster.shutdown()
+    assert [record["step"] for record in records(run, "train")] == [1]
+    assert (run / "model").is_dir()
 
 
 def test_what_verl_refuses_is_told_in_a_line(tmp_path: Path) -> None:

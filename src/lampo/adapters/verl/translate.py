@@ -114,48 +114,74 @@ def settings(
         longest_prompt: its tokens.
         resume_from: a checkpoint of verl's; None: from the start.
     """
-    sampling, evaluation, run = config.sampling, config.evaluation, config.run
-    longest_row = longest_prompt + sampling.max_new_tokens
-    tokens = config.training.tokens_per_microbatch
     return {
         "algorithm.adv_estimator": NAME,
         **{f"++algorithm.{NAME}.{key}": value for key, value in advantage(config.advantage).items()},
+        **_data(config, folder, longest_prompt),
+        **_pairs((f"reward.custom_reward_function.path={FUNCTION}", *MANAGER)),
+        **_model(config, folder, model),
+        **_sampling(config, longest_prompt),
+        **_loss(config),
+        **_optimizer(config),
+        **_batches(config, longest_prompt),
+        **_trainer(config, folder, resume_from),
+        "hydra.run.dir": str(folder / "hydra"),
+    }
+
+
+def _data(config: TrainConfig, folder: Path, longest_prompt: int) -> dict[str, Any]:
+    return {
         "data.train_files": str(folder / "train.parquet"),
         "data.val_files": str(folder / "test.parquet"),
-        "data.train_batch_size": sampling.problems_per_step,
+        "data.train_batch_size": config.sampling.problems_per_step,
         "data.shuffle": False,
         "data.validation_shuffle": False,
         "data.max_prompt_length": longest_prompt,
-        "data.max_response_length": sampling.max_new_tokens,
+        "data.max_response_length": config.sampling.max_new_tokens,
         "data.truncation": "error",
         **{f"++data.apply_chat_template_kwargs.{key}": value for key, value in config.prompt.chat_options.items()},
-        **_pairs((f"reward.custom_reward_function.path={FUNCTION}", *MANAGER)),
-        **_model(config, folder, model),
-        **_loss(config),
-        **_optimizer(config),
-        "actor_rollout_ref.actor.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
-        "actor_rollout_ref.actor.ppo_mini_batch_size": sampling.problems_per_step,
-        "actor_rollout_ref.actor.ppo_epochs": config.training.updates_per_batch,
-        "actor_rollout_ref.actor.shuffle": False,
-        "actor_rollout_ref.actor.use_dynamic_bsz": True,
-        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": max(TOKENS if tokens == "auto" else tokens, longest_row),
-        "actor_rollout_ref.rollout.n": sampling.group_size,
-        "actor_rollout_ref.rollout.temperature": sampling.temperature,
-        "actor_rollout_ref.rollout.top_p": 1.0,
-        "actor_rollout_ref.rollout.top_k": -1,
-        "actor_rollout_ref.rollout.max_num_seqs": sampling.rows_at_once,
-        "actor_rollout_ref.rollout.max_model_len": longest_row,
-        "actor_rollout_ref.rollout.calculate_log_probs": True,
-        "actor_rollout_ref.rollout.seed": run.seed % 2**31,
-        "actor_rollout_ref.rollout.val_kwargs.do_sample": True,
-        "actor_rollout_ref.rollout.val_kwargs.temperature": config.evaluation_temperature,
-        "actor_rollout_ref.rollout.val_kwargs.n": measured(evaluation, "samples"),
+    }
+
+
+def _sampling(config: TrainConfig, longest_prompt: int) -> dict[str, Any]:
+    sampling, key = config.sampling, "actor_rollout_ref.rollout"
+    return {
+        f"{key}.n": sampling.group_size,
+        f"{key}.temperature": sampling.temperature,
+        f"{key}.top_p": 1.0,
+        f"{key}.top_k": -1,
+        f"{key}.max_num_seqs": sampling.rows_at_once,
+        f"{key}.max_model_len": longest_prompt + sampling.max_new_tokens,
+        f"{key}.calculate_log_probs": True,
+        f"{key}.seed": config.run.seed % 2**31,
+        f"{key}.val_kwargs.do_sample": True,
+        f"{key}.val_kwargs.temperature": config.evaluation_temperature,
+        f"{key}.val_kwargs.n": measured(config.evaluation, "samples"),
+    }
+
+
+def _batches(config: TrainConfig, longest_prompt: int) -> dict[str, Any]:
+    """One mini-batch an update, and micro-batches by tokens, of one row at least."""
+    tokens, key = config.training.tokens_per_microbatch, "actor_rollout_ref.actor"
+    longest_row = longest_prompt + config.sampling.max_new_tokens
+    return {
+        f"{key}.ppo_mini_batch_size": config.sampling.problems_per_step,
+        f"{key}.ppo_epochs": config.training.updates_per_batch,
+        f"{key}.shuffle": False,
+        f"{key}.use_dynamic_bsz": True,
+        f"{key}.ppo_max_token_len_per_gpu": max(TOKENS if tokens == "auto" else tokens, longest_row),
+    }
+
+
+def _trainer(config: TrainConfig, folder: Path, resume_from: Path | None) -> dict[str, Any]:
+    run = config.run
+    return {
         "trainer.n_gpus_per_node": run.processes,
         "trainer.nnodes": run.nodes,
         "trainer.total_epochs": 1,
         "trainer.total_training_steps": config.training.steps,
         "trainer.val_before_train": resume_from is None,
-        "trainer.test_freq": evaluation.every,
+        "trainer.test_freq": config.evaluation.every,
         "trainer.save_freq": run.checkpoint_every,
         "trainer.resume_mode": "disable" if resume_from is None else "resume_path",
         "trainer.resume_from_path": None if resume_from is None else str(resume_from),
@@ -163,7 +189,7 @@ def settings(
         "trainer.rollout_data_dir": str(folder / "rollouts"),
         "trainer.validation_data_dir": str(folder / "evaluations"),
         "trainer.experiment_name": run.name,
-        "hydra.run.dir": str(folder / "hydra"),
+        "actor_rollout_ref.actor.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
     }
 
 
