@@ -246,7 +246,7 @@ def test_two_nodes_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         nodes = {
             "run__processes": 1,
             "run__nodes": 2,
-            "run__engine_options": [*options, "~ray_kwargs.ray_init.num_cpus"],
+            "run__engine_options": options,
         }
         run = run_to_end(Run.create(config_of(tmp_path, training__steps=1, warmstart__steps=0, **nodes)))
     finally:
