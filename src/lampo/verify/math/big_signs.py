@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from .grammar import Grammar
 from .tokens import Token
-from .tree import Malformed, Node, Unsupported, number
+from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Unsupported, number
+from .units import vocabulary
+
+_IF = vocabulary("if for when where")
+_OTHERWISE = frozenset(("otherwise", "else", "elsewhere", "if otherwise"))
 
 
 class BigSigns(Grammar):
@@ -27,10 +31,32 @@ class BigSigns(Grammar):
         high = self.script()
         if not all(is_plain(end) for end in (low, high)):
             raise Unsupported(f"a \\{name} up to a variable")
+        return Node(name, (low, high, _known(self.body(index))), index)
+
+    def body(self, index: str) -> Node:
+        """What stands behind a sign that binds a variable."""
         self.bound.add(index)
         body = self.product()
         self.bound.discard(index)
-        return Node(name, (low, high, body), index)
+        return body
+
+    def family(self, name: str) -> Node:
+        r"""A union or intersection of many sets: `\bigcup_{k=0}^\infty (2k, 2k+1)`, `\bigcup_{k \in \mathbb{Z}} \{k\pi\}`."""
+        self.take()
+        if not self.accept("{"):
+            raise Unsupported(f"a \\big{name} of this form")
+        index = self.bound_name()
+        if self.accept(r"\in"):
+            ends = [self.sum()]
+            self.expect("}")
+        else:
+            self.expect("=")
+            ends = [self.signed_infinity() or self.sum()]
+            self.expect("}")
+            if self.kind != "^":
+                raise Unsupported(f"a \\big{name} without an upper end")
+            ends.append(self.script())
+        return Node("family", (*ends, self.body(index)), f"{name} {index}")
 
     def integral(self) -> Node:
         """A definite integral: from, to, and an integrand that ends in the d of a variable."""
@@ -46,7 +72,7 @@ class BigSigns(Grammar):
         integrand = number(1) if self.kind == "d" else self.terms()
         self.expect("d")
         self.take()
-        return Node("int", (ends["_"], ends["^"], integrand), variable)
+        return Node("int", (ends["_"], ends["^"], _known(integrand)), variable)
 
     def differential(self) -> int:
         """Where the d of the next differential stands."""
@@ -77,7 +103,7 @@ class BigSigns(Grammar):
         self.expect("}")
         if not is_plain(place):
             raise Unsupported("a limit at a variable")
-        return Node("lim", (place, self.product()), f"{variable}{side}")
+        return Node("lim", (place, _known(self.product())), f"{variable}{side}")
 
     def signed_infinity(self) -> Node | None:
         """Infinity with its sign, None if something else stands here."""
@@ -120,6 +146,8 @@ class BigSigns(Grammar):
     def matrix(self) -> Node:
         """A matrix or determinant, row by row."""
         name = self.argument_text()
+        if name == "cases":
+            return self.branches()
         if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array", "Bmatrix", "vmatrix"):
             raise Unsupported(f"the environment {name}")
         if name == "array":
@@ -140,7 +168,47 @@ class BigSigns(Grammar):
         matrix = Node("matrix", tuple(entry for row in rows for entry in row), len(rows[0]))
         return Node("call", (matrix,), "det") if name == "vmatrix" else matrix
 
+    def branches(self) -> Node:
+        """Values with the conditions under which they hold; relations without conditions are a list."""
+        rows: list[tuple[Node, ...]] = []
+        while True:
+            value = self.item()
+            self.accept(",")
+            condition = self.condition()
+            rows.append((value,) if condition is None else (value, condition))
+            if len(rows) > MAX_ITEMS:
+                raise TooLarge(f"more than {MAX_ITEMS} rows")
+            if self.accept(r"\\") and self.kind != r"\end":
+                continue
+            self.expect(r"\end")
+            self.argument_text()
+            break
+        if len(rows) > 1 and all(len(row) == 2 for row in rows):
+            return Node("cases", tuple(part for row in rows for part in row))
+        if len(rows) > 1 and all(len(row) == 1 and row[0].op == "relation" for row in rows):
+            return Node("sequence", tuple(row[0] for row in rows), "")
+        raise Unsupported("cases of this form")
+
+    def condition(self) -> Node | None:
+        """What stands behind "if" or "otherwise", None if nothing does."""
+        while self.kind == "&" or (self.kind == "text" and self.token.text.casefold().strip(" ,") in _IF):
+            self.take()
+        if self.kind == "text" and self.token.text.casefold().strip(" ,.") in _OTHERWISE:
+            self.take()
+            self.accept("&")
+            return Node("text", value="otherwise")
+        return None if self.kind in (r"\\", r"\end") else self.listing()
+
 
 def is_plain(node: Node) -> bool:
     """Whether an expression holds no variable."""
     return node.op != "symbol" and all(map(is_plain, node.args))
+
+
+def _known(body: Node) -> Node:
+    """What a sign is applied to, unless it holds a function that is not known."""
+    if body.op == "call" and str(body.value).startswith("?"):
+        raise Unsupported("a sum, integral or limit of a function that is not known")
+    for arg in body.args:
+        _known(arg)
+    return body

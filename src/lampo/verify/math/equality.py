@@ -15,12 +15,23 @@ from fractions import Fraction
 from typing import Any
 
 from .domains import without_domain
-from .expressions import NAMED_SETS
-from .labels import solutions
+from .expressions import DOTS_SYMBOL, NAMED_SETS
+from .labels import is_label, solutions
 from .latex import read_answer
-from .matrices import folded
-from .parts import EXPRESSIONS, has, has_symbols, infinite_sign, is_infinite, scaled_matrix, with_each_sign
+from .matrices import folded, unread_sides, without_unread_sides
+from .parts import (
+    EXPRESSIONS,
+    has,
+    has_symbols,
+    infinite_sign,
+    is_infinite,
+    scaled_matrix,
+    signs_of,
+    symbols_of,
+    with_each_sign,
+)
 from .points import BASE_DIGITS
+from .prose import Sentence, read_sentence
 from .regions import Regions
 from .relations import Relations
 from .tree import MAX_ITEMS, Malformed, Node, TooLarge, Undecided, Undefined, Unsupported, number
@@ -32,6 +43,10 @@ MAX_COMPARED = 500_000
 """Digits that are looked at to find the repeats of a list, where each irrational member is compared with each."""
 
 
+WRITTEN_SO = "the same expression, whose value is not computed"
+SENTENCE = "the same sentence"
+
+
 def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, str]:
     r"""Whether an answer is the gold answer, None where that cannot be told. And why, where that is not obvious.
 
@@ -39,15 +54,23 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
     (False, True, None)
     """
     begin_work()
+    gold_tree = None
     try:
         gold_tree = read_answer(gold)
         if not _Comparison(gold, gold).same(gold_tree, gold_tree):
-            return None, "the gold answer is not equal to itself"
+            raise Undecided("it is not equal to itself")
     except (Malformed, Unsupported, Undecided, TooLarge, Undefined) as error:
+        if gold_tree is not None and not isinstance(error, Undefined) and _is_written_so(answer, gold_tree):
+            return True, WRITTEN_SO  # 2013^{4025}
+        if (sentence := read_sentence(gold)) is not None:
+            return _same_sentence(sentence, answer)
         return None, f"the gold answer cannot be read: {error}"
     begin_work()
     try:
         answer_tree = read_answer(_with_unit_of(gold_tree, answer))
+        dots = [DOTS_SYMBOL in symbols_of(tree) for tree in (gold_tree, answer_tree)]
+        if dots == [False, True]:
+            raise Unsupported("the dots of a sum")
         if (gold_tree.op == "text") != (answer_tree.op == "text"):  # letters may have been taken for a product
             same = _plain_words(_as_text(gold)) == _plain_words(_as_text(answer))
         else:
@@ -58,11 +81,44 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> tuple[bool | None, 
         return None, f"not decided: {error}"
     except (Malformed, TooLarge, Undefined) as error:
         return False, f"no answer that can be evaluated: {error}"
+    if not same and dots[0]:
+        return None, "the gold answer is a series of which a part is written out"
     if not same and gold_tree.op == "text" and len(str(gold_tree.value).split()) > _MAX_WORDS:
         return None, "the gold answer is a sentence, and this is another one"
     return same, ""
 
 
+def _is_written_so(answer: str, tree: Node) -> bool:
+    """Whether an answer is read into this very tree, with no part that is passed over."""
+    try:
+        return not has(tree, "label") and read_answer(answer) == tree
+    except (Malformed, Unsupported, TooLarge):
+        return False
+
+
+def _same_sentence(gold: Sentence, answer: str) -> tuple[bool | None, str]:
+    """Whether an answer is the same sentence, with formulas of the same values."""
+    try:
+        formulas = list(map(read_answer, gold.formulas))
+    except (Malformed, Unsupported, TooLarge) as error:
+        return None, f"the gold answer cannot be read: in a sentence, {error}"
+    given = read_sentence(answer)
+    if given is None or given.words != gold.words:
+        return None, "the gold answer is a sentence, and this is another one"
+    begin_work()
+    try:
+        for formula, gold_text, text in zip(formulas, gold.formulas, given.formulas, strict=True):
+            tree = read_answer(text)
+            if not _Comparison(gold_text, text).same_form(formula, tree):
+                return False, ""
+            if has(tree, "label") and _bare(text) != _bare(gold_text):
+                return None, "the gold answer is a sentence with a formula that is not read"
+    except (Malformed, Unsupported, Undecided, TooLarge, Undefined) as error:
+        return None, f"not decided: {error}"
+    return True, SENTENCE
+
+
+_OF_PARTS = frozenset(("family", "setof", "cases"))
 _MAX_WORDS = 6
 _SPEED = re.compile(r"(?<=[0-9}) ])([ckm]?m|mi|ft)\s*/\s*(s|sec|h|hr|min)(\^\{?2\}?)?\s*\Z")
 _LONE_LETTERS = re.compile(r"(?<=[0-9}) ])([A-Za-z]{1,2})(\^\{?[0-9]\}?)?\s*\Z")
@@ -82,12 +138,24 @@ class _Comparison(Relations, Regions):
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether two trees are the same answer."""
-        gold, answer = (self.tidy(self.solved(folded(self.once(node)))) for node in (gold, answer))
+        same = self.same_by_kind(gold, answer)
+        if same and "relation" in (gold.op, answer.op):
+            unread = unread_sides(gold), unread_sides(answer)
+            if unread[0] and unread[1] and unread[0] != unread[1]:
+                raise Undecided("what is left of the equality sign is not read")
+        return same
+
+    def same_by_kind(self, gold: Node, answer: Node) -> bool:
+        """See `same`, which also looks at sides that are passed over here."""
+        gold, answer = (self.tidy(self.solved(self.simplified(node))) for node in (gold, answer))
         parts = without_domain(gold), without_domain(answer)
         if parts[0] is not None or parts[1] is not None:
             return self.same_where(gold, answer, *parts)
         if "text" in (gold.op, answer.op):
             return _plain_words(gold) == _plain_words(answer) != ""
+        is_told_by_parts = {gold.op, answer.op} & _OF_PARTS and "relation" not in (gold.op, answer.op)
+        if is_told_by_parts or (gold.op == "sequence" and has(gold, "ellipsis")):
+            return self.same_parts(gold, answer)
         if gold.op == "relation" and answer.op == "relation":
             return self.same_relation(gold, answer)
         if gold.op == "relation" and answer.op != "relation" and (asked := self.asked_for(gold)) is not None:
@@ -127,6 +195,16 @@ class _Comparison(Relations, Regions):
             raise Malformed("an answer in two forms that are not the same")
         return node.args[0]
 
+    def same_form(self, gold: Node, answer: Node) -> bool:
+        """Whether two trees are the same with all sides of their relations, of which `same` may look at the last alone."""
+        if gold == answer:
+            return True
+        if not has(gold, "relation") and not has(answer, "relation"):
+            return self.is_same(gold, answer)
+        if (gold.op, gold.value, len(gold.args)) != (answer.op, answer.value, len(answer.args)):
+            return False
+        return all(map(self.same_form, gold.args, answer.args))
+
     def same_where(self, gold: Node, answer: Node, *parts: tuple[Node, tuple[Node, ...]] | None) -> bool:
         """Compare what holds on a domain: 3k, k in Z; f(t) = 3t, t >= 0. Members of a named set may be left unsaid."""
         (gold, gold_domain), (answer, answer_domain) = (
@@ -139,6 +217,39 @@ class _Comparison(Relations, Regions):
         if all(domain.value == ("in",) for domain in (*gold_domain, *answer_domain)):
             return True
         raise Undecided("only one of the two says where it holds")
+
+    def simplified(self, node: Node) -> Node:
+        """An answer with its matrices multiplied out, and an identity such as `(x+1)^2 = x^2+2x+1` as its last side."""
+        node = folded(without_unread_sides(self.once(node)))
+        if set(signs_of(node)) != {"="}:
+            return node
+        first, last = node.args[0], node.args[-1]
+        if is_label(first) or is_label(last) or not (has_symbols(first) and has_symbols(last)):
+            return node
+        if not all(side.op in EXPRESSIONS for side in node.args) or is_infinite(first) or is_infinite(last):
+            return node
+        try:
+            return last if all(self.same_value(side, last) for side in node.args[:-1]) else node
+        except (Undefined, TooLarge):
+            return node
+
+    def same_parts(self, gold: Node, answer: Node) -> bool:
+        """Compare what is told by its parts in one form only: sets by a rule, families of sets, cases, and lists with dots."""
+        if gold == answer:
+            return True
+        same = False
+        if gold.op == answer.op and gold.value == answer.value and len(gold.args) == len(answer.args):
+            if gold.op == "cases":
+                same = self.same_members(_branches(gold), _branches(answer))
+            elif gold.op == "setof":
+                same = self.is_same(gold.args[0], answer.args[0]) and self.same_members(gold.args[1:], answer.args[1:])
+            else:
+                same = all(
+                    one == other or self.is_same(one, other) for one, other in zip(gold.args, answer.args, strict=True)
+                )
+        if not same and (gold.op in _OF_PARTS or has(gold, "ellipsis")):
+            raise Undecided("the gold answer in another form")
+        return same
 
     def solved(self, node: Node) -> Node:
         """A list p = 5, q = 2, p = 7, q = 2 as the tuples of its values. All else as it is."""
@@ -267,8 +378,18 @@ class _Comparison(Relations, Regions):
         return int(modulus[4:]) > 0 and (values[0] - values[1]) % int(modulus[4:]) == 0
 
 
+def _branches(node: Node) -> tuple[Node, ...]:
+    """Each value with its condition as a tuple."""
+    pairs = zip(node.args[::2], node.args[1::2], strict=True)
+    return tuple(Node("sequence", pair, "()") for pair in pairs)
+
+
 def _is_set(node: Node) -> bool:
     return str(node.value)[:1] in NAMED_SETS
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\s", "", clean_answer(text))
 
 
 def _as_text(answer: str) -> Node:
@@ -279,6 +400,7 @@ def _plain_words(node: Node) -> str:
     if node.op == "text":
         words = re.sub(r"\s*(?:,| and )\s*(?:and )?", ",", str(node.value))
         words = re.sub(r"[\"'.!]|^the |^an? ", "", words.strip(), flags=re.IGNORECASE)
+        words = re.sub(r"(?<=[(\[])\s+|\s+(?=[)\]])", "", words)
         match = re.fullmatch(r"\(?([A-Za-z])\)?", words)
         return match[1] if match else " ".join(words.split()).casefold()
     if node.op == "symbol":

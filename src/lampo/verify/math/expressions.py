@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 from .big_signs import BigSigns
+from .matrices import vector_product
 from .numerals import LETTER_DIGITS, Numerals
-from .tokens import OTHER_MATHEMATICS, Token
+from .tokens import DOTS, OTHER_MATHEMATICS, Token
 from .tree import Malformed, Node, Unsupported, number
 from .typesetting import FUNCTIONS, GREEK
 from .units import vocabulary
 
+DOTS_SYMBOL = r"\ldots"
+"""The rest of a series: a symbol like others, so all that is written out has to be the same."""
 _CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "pound"}
 _NO_NUMBER_BEHIND = vocabulary("number neg symbol degree")
 """Factors that a numeral behind is not multiplied with: 5 6, x2; but 3!7!, 2^3 3^2."""
@@ -29,6 +32,8 @@ _SET_SIGNS = {
     **{("_", sign): sign for sign in "+-"},
     ("_", "{", ">", "0", "}"): "+",
     ("_", "{", "<", "0", "}"): "-",
+    **{("^", power): f"^{power}" for power in "23456789n"},
+    **{("^", "{", power, "}"): f"^{power}" for power in "23456789n"},
     ("^", "*"): "*",
     ("^", "{", "*", "}"): "*",
 }
@@ -62,7 +67,7 @@ class Expressions(Numerals, BigSigns):
                 self.take()
             if terms and not sign:
                 return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
-            term = self.product()
+            term = Node("symbol", value=DOTS_SYMBOL) if sign and self.accept(*DOTS) else self.product()
             if sign == "-":
                 term = Node("neg", (term,)) if term.op != "degree" else Node("degree", (Node("neg", term.args),))
             elif sign in (r"\pm", r"\mp"):
@@ -75,9 +80,9 @@ class Expressions(Numerals, BigSigns):
         """Factors, with a sign between them or none."""
         result = last = self.factor()
         while True:
-            if self.accept("*", r"\cdot", r"\times"):
-                last = self.signed_factor()
-                result = Node("mul", (result, last))
+            if self.kind in ("*", r"\cdot", r"\times"):
+                sign, last = self.take().kind, self.signed_factor()
+                result = vector_product(sign, result, last) or Node("mul", (result, last))
             elif self.accept("/", r"\div"):
                 last = self.signed_factor()
                 result = Node("div", (result, last))
@@ -99,13 +104,24 @@ class Expressions(Numerals, BigSigns):
         kind = self.kind
         if kind == r"\vert":
             return not self.in_bars and self.closing_bar()
+        if kind == "text":  # 2 Var(X)
+            return (
+                self.token.text.isalpha() and self.token.text.istitle() and self.tokens[self.position + 1].kind == "("
+            )
         if kind in ("number", "letter", "(", "{", "[", *_CURRENCIES):
             return True
         return kind.startswith("\\") and kind[1:] in _ATOMS
 
     def closing_bar(self) -> bool:
-        """Whether there is another bar ahead."""
-        return any(token.kind == r"\vert" for token in self.tokens[self.position + 1 :])
+        """Whether there is another bar ahead, inside of the same brackets."""
+        depth = 0
+        for token in self.tokens[self.position + 1 :]:
+            depth += (token.kind in ("(", "[", "{", r"\{")) - (token.kind in (")", "]", "}", r"\}"))
+            if depth < 0:
+                return False
+            if token.kind == r"\vert":
+                return True
+        return False
 
     def signed_factor(self) -> Node:
         """A factor, perhaps with a sign of its own: 2 * -3."""
@@ -240,8 +256,8 @@ class Expressions(Numerals, BigSigns):
             return inner
         if kind in ("(", "[", "]"):
             return self.bracketed(kind)
-        if kind == "text" and re.fullmatch(r"[A-Za-z0-9]+", text) and self.kind == "_":
-            return self.in_base(text)
+        if kind == "text" and re.fullmatch(r"[A-Za-z0-9]+", text):
+            return self.name_or_numeral(text)
         if kind == r"\{":
             return self.braced_set()
         if kind == r"\langle":
@@ -262,6 +278,18 @@ class Expressions(Numerals, BigSigns):
             return self.command(kind[1:])
         raise Malformed(f"{text or 'the end'!r} is out of place")
 
+    def name_or_numeral(self, text: str) -> Node:
+        r"""What stands in `\text{...}` where a value is expected: 2A with its base, Var(X), or a product of letters."""
+        if text.isalpha() and self.kind == "(":
+            return self.application(text)
+        if self.kind == "_" and not (text.isalpha() and set(text) - LETTER_DIGITS):
+            return self.in_base(text)
+        if not text.isalpha() or len(text) > 3:
+            raise Malformed(f"{text!r} is out of place")
+        self.position -= 1
+        self.tokens[self.position : self.position + 1] = [Token("letter", letter) for letter in text]
+        return self.atom()
+
     def letter(self, name: str) -> Node:
         """A letter: a constant, a symbol with its subscript, or a function that is not known."""
         if name in LETTER_DIGITS and (based := self.based(name)) is not None:
@@ -276,6 +304,8 @@ class Expressions(Numerals, BigSigns):
         if name in "fgh" and ahead == ["^", "{", "-", "1", "}", "("]:
             self.position += 5
             return self.application(f"{name}^-1")
+        if self.kind == "(" and (name[0].isupper() or name[0] == "\\") and self.comma_ahead():
+            return self.application(name)  # N(0, 1)
         kinds = [token.kind for token in self.tokens[self.position : self.position + 5] if token.kind != "-"]
         names_function = kinds[:1] == ["("] and kinds[1:4] in (["letter", ")", "="], ["number", ")", "="])
         if names_function or (name[0] in "fghFGHPQ" and self.kind == "(" and len(name.rstrip("'")) == 1):
@@ -288,10 +318,19 @@ class Expressions(Numerals, BigSigns):
         self.take()
         args = self.items()
         self.expect(")")
-        if name[0] in "PQFGH" and any(arg.op == "add" for arg in args):
+        if name[0] in "PQFGH" and not name[1:2].isalpha() and len(args) == 1 and args[0].op == "add":
             self.position = start
             return Node("symbol", value=name)
         return Node("call", args, f"?{name}")
+
+    def comma_ahead(self) -> bool:
+        """Whether there is a comma in the brackets that begin here."""
+        depth = 0
+        for token in self.tokens[self.position :]:
+            depth += (token.kind in ("(", "[", "{", r"\{")) - (token.kind in (")", "]", "}", r"\}"))
+            if depth <= 0 or (depth == 1 and token.kind == ","):
+                return depth == 1
+        return False
 
     def subscript(self) -> str:
         """The text of a subscript."""
@@ -323,7 +362,10 @@ class Expressions(Numerals, BigSigns):
                 raise Malformed("a probability")
             raise Unsupported(f"the set {letter}")
         if name in ("vec", "hat", "overrightarrow", "overline", "bar", "widehat", "mathcal", "tilde", "dot"):
-            return Node("symbol", value=f"{name} {self.argument_text()}")
+            accented = f"{name} {self.argument_text()}"
+            return Node("symbol", value=f"{accented}_{self.subscript()}" if self.kind == "_" else accented)
+        if name in ("cup", "cap") and self.kind == "_":
+            return self.family(name)
         if name in ("angle", "triangle"):
             letters = ""
             while self.kind == "letter":

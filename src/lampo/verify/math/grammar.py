@@ -24,6 +24,10 @@ class Grammar(Cursor, ABC):
         """Items between commas, "and" and "or"."""
 
     @abstractmethod
+    def item(self) -> Node:
+        """A chain of relations, or a single side of one."""
+
+    @abstractmethod
     def items(self) -> tuple[Node, ...]:
         """The items of a listing inside of brackets."""
 

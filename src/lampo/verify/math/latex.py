@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from .expressions import Expressions
 from .sentences import with_domain_as_set, without_lead_in
-from .tokens import SEPARATORS, tokens_of
+from .tokens import DOTS, SEPARATORS, tokens_of
 from .tree import MAX_ITEMS, MAX_LENGTH, Malformed, Node, TooLarge, Unsupported, number
 from .typesetting import NUMBER_WORDS, clean_answer, is_words, words_of
 from .units import SCALES, Unit, read_unit
@@ -19,6 +19,7 @@ from .units import SCALES, Unit, read_unit
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "!=": "!=", r"\le": "<=", r"\ge": ">=", r"\ne": "!=",
     r"\less": "<", r"\greater": ">", r"\approx": "~", r"\in": "in", r"\equals": "=", r"\notin": "notin",
+    r"\leftrightarrow": "<->", r"\perp": "perp", r"\parallel": "parallel",
 }  # fmt: skip
 _ALL_REALS = frozenset(("all real numbers", "all reals", "real numbers", "the real numbers", "all real values"))
 _NO_SOLUTION = frozenset(("no solution", "no solutions", "no real solutions", "no real solution", "empty set"))
@@ -26,6 +27,11 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _CLOCK = re.compile(
     r"([0-9]{1,2})\s*:\s*([0-5][0-9])(?:\s*:\s*([0-5][0-9]))?\s*([ap])?\.?\s*(?:m\b\.?)?", re.IGNORECASE
 )
+_ENDERS = frozenset(
+    ("end", ")", "]", r"\}", "}", r"\rangle", r"\vert", ":", r"\not", "&", r"\\", r"\end", *SEPARATORS, *_RELATIONS)
+)
+"""What may stand behind a side."""
+_NAMED_POINT = re.compile(r"\?[A-Z]'*(?:_[A-Za-z0-9]+)?")
 _LEAD_IN = re.compile(
     r"(?:\A|\s)(?:is|are|be|answer|equals|gives|get|answers|thus|so|hence|therefore|approximately)\s*:?\s*\Z|:\s*\Z",
     re.IGNORECASE,
@@ -92,6 +98,8 @@ class _Answer(Expressions):
             self.take()
         self.accept("=", r"\approx")
         answer = self.listing()
+        if answer.op == "set":  # alone it says no more than its condition
+            answer = answer.args[0]
         if answer.op in ("relation", "sequence") and self.accept(":"):
             answer = Node("restated", (answer, self.listing()))
         self.expect("end")
@@ -116,10 +124,13 @@ class _Answer(Expressions):
 
     def item(self) -> Node:
         """A chain of relations, or a single side of one."""
+        if self.kind in DOTS and self.tokens[self.position + 1].kind in (*SEPARATORS, ")", r"\}"):
+            self.take()
+            return Node("ellipsis")
         start = self.position
         try:
             sides = [self.side()]
-            if self.kind not in _RELATIONS and self.kind not in self.enders():
+            if self.kind not in _ENDERS:
                 self.expect("end")
         except Malformed:
             sides = [self.label(start)]
@@ -135,21 +146,29 @@ class _Answer(Expressions):
                 sides.append(self.side())
             except Unsupported:
                 sides.append(self.unread_side(start, is_last=signs[-1] == "="))
+        if (
+            not signs
+            and sides[0].op == "call"
+            and _NAMED_POINT.fullmatch(str(sides[0].value))
+            and len(sides[0].args) > 1
+        ):
+            point = Node("symbol", value=str(sides[0].value)[1:]), Node("sequence", sides[0].args, "()")
+            return Node("relation", point, ("=",))  # A(1, 2)
         return Node("relation", tuple(sides), tuple(signs)) if signs else sides[0]
-
-    @staticmethod
-    def enders() -> frozenset[str]:
-        return SEPARATORS | {"end", ")", "]", r"\}", "}", r"\rangle", r"\vert", ":", r"\not", "&", r"\\"}
 
     def label(self, start: int) -> Node:
         """A left-hand side that cannot be read, such as P(X > 1) or the word Area, up to its equality sign."""
-        depth, self.position = 0, start
+        depth, self.position, digits = 0, start, ""
         while self.kind != "end":
+            if self.kind == "number":
+                if depth == 0 and self.tokens[self.position - 1].kind != "_":
+                    break  # "the length is 10 cos 5 = 9.96" names nothing
+                digits += self.token.text
             depth += (self.kind in ("(", "[", "{", r"\{")) - (self.kind in (")", "]", "}", r"\}"))
             if depth == 0 and self.kind in ("=", r"\approx") and self.position > start:
                 first, last = self.tokens[start].kind, self.tokens[self.position - 1].kind
-                if first in ("text", "letter", r"\mathbb") and last in ("text", ")", "]", "}"):
-                    return Node("label")
+                if first in ("text", "letter", "[", r"\mathbb") and last in ("text", ")", "]", "}"):
+                    return Node("label", value=digits)
                 break
             if depth < 0 or (depth == 0 and self.kind in SEPARATORS):
                 break
@@ -270,11 +289,21 @@ class _Answer(Expressions):
         if self.accept(r"\vert", ":"):
             conditions = self.items()
             self.expect(r"\}")
-            element = items[0].args[1] if items[0].value == ("in",) else items[0]
-            if len(items) == 1 and conditions[0].value == ("=",) and conditions[0].args[0] == element:
-                return Node("sequence", (conditions[0].args[1], *conditions[1:]), "{}")
-            if len(items) == len(conditions) == 1 and (element.op == "symbol" or element.value == "R"):
-                return conditions[0]
-            raise Unsupported("a set of this form")
+            return _set_of(items, conditions)
         self.expect(r"\}")
         return Node("sequence", items, "{}")
+
+
+def _set_of(items: tuple[Node, ...], conditions: tuple[Node, ...]) -> Node:
+    r"""A set of what stands before the bar, under the conditions behind it."""
+    element = items[0].args[1] if items[0].value == ("in",) else items[0]
+    if len(items) == 1 and conditions[0].value == ("=",) and conditions[0].args[0] == element:
+        return Node("sequence", (conditions[0].args[1], *conditions[1:]), "{}")
+    of_reals = len(items) == 1 and (element.op == "symbol" or element.value == "R")
+    if of_reals and all(condition.op == "relation" for condition in conditions):
+        return Node("set", (conditions[0] if len(conditions) == 1 else Node("sequence", conditions, "and"),))
+    if of_reals and len(conditions) == 1:
+        return conditions[0]
+    if len(items) == 1 and all(c.value == ("in",) and c.args[1].op == "constant" for c in conditions):
+        return Node("sequence", (element, *conditions), "{}")  # {3k | k in Z}
+    return Node("setof", (items[0] if len(items) == 1 else Node("sequence", items, ""), *conditions))

@@ -11,6 +11,13 @@ from .tree import Node, TooLarge
 from .units import vocabulary
 
 EXPRESSIONS = vocabulary("number symbol constant add mul div pow neg degree call ratio") | BOUND
+ORDER = frozenset(("<", ">", "<=", ">=", "!=", "in", "notin"))
+"""Signs that say where a variable lies."""
+
+
+def signs_of(node: Node) -> tuple[str, ...]:
+    """The signs between the sides of a relation; none of all else."""
+    return node.value if node.op == "relation" and isinstance(node.value, tuple) else ()
 
 
 def symbols_of(node: Node) -> Iterator[str]:
@@ -28,7 +35,12 @@ def has_symbols(node: Node) -> bool:
 
 def has(node: Node, *ops: str) -> bool:
     """Whether a tree holds a part of one of these kinds."""
-    return node.op in ops or any(has(arg, *ops) for arg in node.args)
+    if node.op in ops:
+        return True
+    for arg in node.args:  # noqa: SIM110 (any takes twice as long, and this is asked of every part)
+        if has(arg, *ops):
+            return True
+    return False
 
 
 def has_i(node: Node) -> bool:

@@ -79,7 +79,7 @@ class Points:
                 except (Undefined, TooLarge):
                     continue
                 if not isinstance(value, Fraction):
-                    largest = max(largest, values.log10)
+                    largest = max(largest, values.log10 + values.finest)
             if not names or i == 0 or (has_series and i == 2):
                 yield 2 * BASE_DIGITS + 2 * largest, point
 

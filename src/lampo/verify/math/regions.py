@@ -6,7 +6,7 @@ import itertools
 from functools import reduce
 
 from .comparing import Comparing
-from .parts import EXPRESSIONS, flipped, has_symbols, infinite_sign, members_of, symbols_of
+from .parts import EXPRESSIONS, ORDER, flipped, has_symbols, infinite_sign, members_of, signs_of, symbols_of
 from .pieces import End, Piece, complement, intersection, merged
 from .points import BASE_DIGITS
 from .tree import Node, Undecided
@@ -18,10 +18,10 @@ class Regions(Comparing):
 
     def is_region(self, node: Node) -> bool:
         """Whether an answer is a set of reals, and no list of points."""
-        if node.op in ("union", "minus", "intersection") or (node.op == "constant" and node.value == "R"):
+        if node.op in ("union", "minus", "intersection", "set") or (node.op == "constant" and node.value == "R"):
             return True
         if node.op == "relation":
-            return self.stated(node) is None and isinstance(node.value, tuple) and "=" not in node.value
+            return set(signs_of(node)) <= ORDER and self.stated(node) is None
         if node.op == "sequence" and node.value in ("", "and"):
             return all(arg.op == "relation" or arg.op == "sequence" for arg in node.args) and any(
                 self.is_region(arg) for arg in node.args
@@ -33,6 +33,9 @@ class Regions(Comparing):
         regions = self.region(gold), self.region(answer)
         if regions[0] is not None and regions[1] is not None:
             return self.same_pieces(regions[0], regions[1])
+        bare = [node.args[0] if node.op == "set" else node for node in (gold, answer)]
+        if (bare[0], bare[1]) != (gold, answer):
+            return self.same(bare[0], bare[1])
         unread = [node for node, region in zip((gold, answer), regions, strict=True) if region is None]
         if not all(map(self.is_region, unread)) or not has_symbols(answer):
             return False
@@ -46,12 +49,16 @@ class Regions(Comparing):
                 return [(End(None, float("-inf"), False), End(None, float("inf"), False))]
             case "constant" if node.value == "empty":
                 return []
+            case "set":
+                return self.region(node.args[0])
             case "union" | "intersection" | "minus":
                 return self.combined(node.op, [self.region(arg) for arg in node.args])
             case "sequence" if node.value == "{}":
                 ends = [self.end(arg, True) for arg in node.args]
                 return None if None in ends else merged([(end, end) for end in ends if end])
             case "sequence" if node.value in ("", "and"):
+                if any(arg.op == "set" for arg in node.args):
+                    return None  # {x | x > 3}, {x | x > 0} are two sets
                 if len({frozenset(symbols_of(arg)) for arg in node.args if arg.op == "relation"}) > 1:
                     return None
                 together = "intersection" if node.value == "and" else "union"

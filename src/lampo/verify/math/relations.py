@@ -7,8 +7,10 @@ from dataclasses import replace
 from .comparing import Comparing
 from .labels import is_asked_for, is_label, may_be_an_equation
 from .matrices import folded
-from .parts import EXPRESSIONS, flipped, has, has_symbols, numerator_of, symbols_of
-from .tree import Malformed, Node, Undecided, number
+from .parts import EXPRESSIONS, flipped, has, has_symbols, numerator_of, signs_of, symbols_of
+from .tree import Malformed, Node, Undecided, Unsupported, number
+
+_TURNABLE = frozenset(("<->", "perp", "parallel"))
 
 
 class Relations(Comparing):
@@ -27,6 +29,8 @@ class Relations(Comparing):
         while len(sides) > 1 and sides[-1].op == "label":  # 15 = \sum_{k=1}^5 k, of which the sum is not read
             sides.pop()
             signs.pop()
+        if not signs and is_label(sides[0]) and len(node.args) > 1:
+            raise Unsupported("a name whose value is not read")  # y = x(1 + x + \cdots)
         if not signs:
             return Node("label"), sides[0]
         if signs == ["in"] and is_label(sides[0]):
@@ -76,12 +80,16 @@ class Relations(Comparing):
             if _same_label(gold_label, answer_label):
                 return self.same(gold_value, answer_value)
             if has(gold_label, "label") or has(answer_label, "label"):
+                if gold_label.op == answer_label.op and None not in (gold_label.value, answer_label.value):
+                    return gold_label.value == answer_label.value and self.same(gold_value, answer_value)
                 return self.same(gold_value, answer_value)
         signs = [node.value for node in (gold, answer)]
         if signs[0] == signs[1] == ("=",):
             if stated[0] is not None and not has_symbols(stated[0][1]) and not _is_solved(answer):
                 return False  # x = 11 - 2x + 4 says the problem again, it does not say x = 5
             return self.same_equation(gold, answer)
+        if any(sign in _TURNABLE for node in (gold, answer) for sign in signs_of(node)):
+            return self.same_sides(gold, answer)
         variables = [set(symbols_of(node)) for node in (gold, answer)]
         regions = self.region(gold), self.region(answer)
         if regions[0] is not None and regions[1] is not None:
@@ -89,6 +97,13 @@ class Relations(Comparing):
         if ("=",) in signs or regions[0] is not None:  # 2x > 4 is the problem of which x > 2 is the answer
             return False
         return self.same_inequality(gold, answer)
+
+    def same_sides(self, gold: Node, answer: Node) -> bool:
+        """Whether two relations that are not solved, such as `AB \\perp CD`, have the same sides. Their sides may be turned."""
+        if gold.value != answer.value or len(gold.args) != len(answer.args):
+            return False
+        turned = answer.args[::-1] if set(signs_of(gold)) <= _TURNABLE else answer.args
+        return gold == answer or any(all(map(self.is_same, gold.args, args)) for args in (answer.args, turned))
 
     def same_equation(self, gold: Node, answer: Node) -> bool:
         """Whether one is a constant multiple of the other, or of its product with denominators."""

@@ -32,13 +32,14 @@ _ALIASES = {
     "atan": "arctan", "varnothing": "emptyset", "backslash": "setminus", "degree": "circ", "ast": "times",
     "lbrace": "{", "rbrace": "}", "lbrack": "[", "rbrack": "]", "colon": ":", "percent": "%", "dollar": "$",
     "infinity": "infty", "inf": "infty", "bigcup": "cup", "equiv": "equals", "notin": "notin",
-    "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "bigcap": "cap",
+    "oslash": "emptyset", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh", "bigcap": "cap",
 }  # fmt: skip
 SEPARATORS = frozenset((",", ";", r"\and", r"\or"))
+DOTS = frozenset((r"\ldots", r"\dots", r"\cdots", r"\dotsc", r"\dotsb"))
 CLOSING = {")": "(", "]": "[", "}": "{"}
 OTHER_MATHEMATICS = vocabulary(
     "iint iiint oint limsup liminf sup inf ldots cdots dots dotsc dotsb vdots ddots partial nabla "
-    "forall exists subset subseteq supset supseteq perp parallel to rightarrow Rightarrow implies iff "
+    "forall exists subset subseteq supset supseteq to rightarrow Rightarrow implies iff "
     "Pr dim ker deg hom nmid oplus otimes circ mapsto prime therefore because star dagger underbrace overbrace "
     "stackrel overset underset substack aleph complement cong propto bullet square top bot"
 )
@@ -83,11 +84,11 @@ def tokens_of(clean: str) -> list[Token]:
         last = tokens[-1].kind
         if last in ("(", "[", r"\{", r"\langle", "{", r"\lfloor", r"\lceil"):
             opened.append(last)
+            depth += last != "{"
         elif last in (")", "]", r"\}", r"\rangle", "}", r"\rfloor", r"\rceil"):
             if not opened:
                 raise Malformed("a bracket is closed that was not opened")
-            opened.pop()
-        depth = sum(1 for bracket in opened if bracket != "{")
+            depth -= opened.pop() != "{"
         if len(opened) > MAX_DEPTH:
             raise TooLarge("nested too deep")
     if opened:
@@ -154,5 +155,5 @@ class Cursor:
 
     def ahead(self) -> tuple[str, ...]:
         """The signs behind ^ or _, with the braces around them."""
-        kinds = [token.kind if token.kind != "number" else token.text for token in self.tokens[self.position :]]
+        kinds = [t.text if t.kind in ("number", "letter") else t.kind for t in self.tokens[self.position :]]
         return tuple(kinds[: kinds.index("}") + 1] if kinds[1:2] == ["{"] and "}" in kinds else kinds[:2])
