@@ -31,8 +31,9 @@ def open_samplers(policy: Policy, config: TrainConfig, problems: Sequence[Proble
     """
     if config.sampling.engine == "native":
         return partial(native_sampler, policy, config)
-    from .vllm import VllmEngine  # only where a recipe asks for it
+    from .vllm import VllmEngine, refuse  # only where a recipe asks for it
 
+    refuse(config)
     longest = most_tokens(problems, policy, config.prompt) + config.sampling.max_new_tokens
     engine = VllmEngine(policy, config.sampling, min(longest, policy.context.length))
     stack.callback(engine.close)

@@ -212,10 +212,9 @@ class _VllmSampler:
             places: dict[str, tuple[int, int]] = {}
             try:
                 for p, g in drawn:
-                    name = f"{p}-{g}"
-                    places[name] = p, g
                     prompt = {"prompt_token_ids": prompts_P[p].tolist()}
-                    llm_engine.add_request(name, prompt, self._params(seeds_PG[p][g], policy.end_ids))
+                    places[f"{p}-{g}"] = p, g
+                    llm_engine.add_request(f"{p}-{g}", prompt, self._params(seeds_PG[p][g], policy.end_ids))
                 while llm_engine.has_unfinished_requests():
                     for output in llm_engine.step():
                         place = places[output.request_id]
@@ -227,6 +226,10 @@ class _VllmSampler:
                                 on_rollout(*place, rollouts[place])
                     if on_progress is not None:
                         on_progress(num_tokens)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as error:
+                raise LampoError(f"vLLM failed while it sampled: {type(error).__name__}: {error}") from error
             finally:
                 if places:  # Ctrl-C, or what a rollout was refused for
                     llm_engine.abort_request([*places])

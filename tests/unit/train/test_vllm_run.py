@@ -1,13 +1,10 @@
 """Whole small runs whose rollouts come from vLLM, of which a stand-in takes the place. `make test-vllm` has the same with vLLM itself."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from lampo.store.metrics import read_metrics
 from lampo.store.rollouts import rollout_steps
 from lampo.train.dry_run import IN_SAMPLING, peak
 from lampo.train.native import dry_run
@@ -76,7 +73,9 @@ def test_under_a_correction_the_old_logprobs_are_the_learners(
     assert on["sampler/kl"] == pytest.approx(0.05**2 / 2, rel=0.05)
     if level == "token":
         assert on["loss/importance_weight"] == pytest.approx(1.0513, rel=1e-3)
-        assert on["optimizer/gradient_norm"] == pytest.approx(off["optimizer/gradient_norm"], rel=1e-3)  # e^0.05 in both
+        assert on["optimizer/gradient_norm"] == pytest.approx(
+            off["optimizer/gradient_norm"], rel=1e-3
+        )  # e^0.05 in both
     else:
         assert on["loss/importance_weight"] > 1.1  # of several tokens
 
