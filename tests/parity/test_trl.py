@@ -262,9 +262,9 @@ def test_truncated_importance_weights_enter_the_loss_as_in_trl(
     batch, other = make_batch(0.4), make_batch(0.3, seed=7)
     sampler_NT = batch["old_logprobs_NT"] + other["logprobs_NT"] - other["old_logprobs_NT"]
     difference_NT = (batch["old_logprobs_NT"] - sampler_NT) * batch["mask_NT"]
-    weights_NT = (difference_NT if level == "token" else difference_NT.sum(-1, keepdim=True)).exp().clamp(max=1.5)
+    weights_NT = (difference_NT if level == "token" else difference_NT.sum(-1, keepdim=True)).exp().clamp(max=1.2)
     expected = theirs(trainer, batch | {"weights_NT": weights_NT})
-    options = loss_options("grpo", kl_coefficient=0.04, sampler_correction=level, sampler_cap=1.5)
+    options = loss_options("grpo", kl_coefficient=0.04, sampler_correction=level, sampler_cap=1.2)
     value, gradient_NT, statistics = ours(options, batch | {"sampler_logprobs_NT": sampler_NT})
     assert_equal(value, expected[0])
     assert_equal(gradient_NT, expected[1])

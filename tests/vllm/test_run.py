@@ -6,7 +6,7 @@ vLLM starts within this process: 20 to 40 s the first time, and 5 s after that. 
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,14 +18,16 @@ import torch
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
 
-from lampo.config.schema import LoraOptions, ModelOptions, SamplingOptions, TrainConfig, VllmOptions
+from lampo.config.schema import LoraOptions, ModelOptions, PromptOptions, SamplingOptions, TrainConfig, VllmOptions
+from lampo.evaluation.respond.responder import Asked
+from lampo.evaluation.respond.vllm import VllmResponder
 from lampo.learner.batch import Row, pad
 from lampo.learner.optimizer import Optimizer
 from lampo.model.policy import Policy
 from lampo.rollout import vllm
 from lampo.rollout.native import NativeSampler
 from lampo.rollout.vllm import VllmEngine
-from lampo.types import LampoError, Rollout, SamplerMismatch
+from lampo.types import LampoError, Problem, Response, Rollout, SamplerMismatch
 
 from ..conftest import CHARACTERS
 from ..helpers.small_run import curve, resume, run_to_end, small_config
@@ -190,36 +192,57 @@ def test_a_model_that_vllm_does_not_run_is_told() -> None:
             config=WIDTHS | MODELS["qwen3"] | {"head_dim": 24, "hidden_size": 96}, characters=CHARACTERS, device="cpu"
         )
     )
-    with ExitStack() as stack, pytest.raises(LampoError, match=r"vLLM cannot run this model \(sampling.engine\)"):
+    with ExitStack() as stack, pytest.raises(LampoError, match="vLLM failed while it sampled: .*head_dim=24"):
         draw(opened(policy, stack))
 
 
 # Whole runs
 
 
+QUICKSTART = {
+    "model__config": {
+        "model_type": "qwen3",
+        "hidden_size": 96,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,  # 24 in the recipe, which vLLM has no kernel for on a CPU
+        "max_position_embeddings": 128,
+        "rope_theta": 100,
+        "tie_word_embeddings": True,
+    },
+    "task": {"name": "arithmetic", "digits": 3, "demonstration_noise": 0.3},
+    "rewards": [{"name": "verifier"}],
+    "warmstart": {
+        "steps": 550,
+        "rows_per_step": 32,
+        "optimizer": {"learning_rate": 3e-3, "schedule": "cosine", "warmup_steps": 20, "betas": [0.9, 0.98]},
+    },
+    "sampling__problems_per_step": 16,
+    "sampling__group_size": 8,
+    "sampling__max_new_tokens": 48,
+    "optimizer__learning_rate": 3e-4,
+    "optimizer__warmup_steps": 2,
+    "training__steps": 10,
+    "training__tokens_per_microbatch": 4000,
+    "evaluation__every": 5,
+    "evaluation__problems": 64,
+    "evaluation__greedy": True,
+    "run__keep_checkpoints": 9,
+}
+"""The recipe of that name as far as it matters, of which the first steps are made."""
+
+
 def config(folder: Path, **changes: Any) -> TrainConfig:
-    """Two-digit sums, a model of 300,000 parameters that has seen some of them."""
-    settings = {
-        "model__config": WIDTHS | MODELS["qwen3-tied"] | {"rope_theta": 100},
-        "model__device": "cpu",
-        "task__num_train": 2000,
-        "task__num_heldout": 64,
-        "task__demonstration_noise": 0.3,
-        "rewards": [{"name": "verifier"}],
-        "warmstart__steps": 120,
-        "warmstart__rows_per_step": 32,
-        "sampling__engine": "vllm",
-        "sampling__vllm": CACHE,
-        "sampling__problems_per_step": 8,
-        "sampling__group_size": 8,
-        "sampling__max_new_tokens": 24,
-        "training__steps": 8,
-        "training__tokens_per_microbatch": 4000,
-        "optimizer__learning_rate": 1e-3,
-        "evaluation__every": 4,
-        "evaluation__problems": 32,
-    }
+    settings = {"model__device": "cpu", "sampling__engine": "vllm", "sampling__vllm": CACHE}
     return small_config(folder, **settings | changes)
+
+
+def small(folder: Path, **changes: Any) -> TrainConfig:
+    """Two steps whose rewards differ without any skill: they are like a reference."""
+    model = {"model__config": WIDTHS | MODELS["qwen3-tied"], "training__steps": 2}
+    return config(folder, **model | changes)
 
 
 def records(path: Path, stage: str) -> list[dict[str, Any]]:
@@ -228,51 +251,59 @@ def records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    start = time.perf_counter()
-    path = run_to_end(config(tmp_path_factory.mktemp("finished"), evaluation__greedy=True))
-    print(f"\na run of 8 steps: {time.perf_counter() - start:.0f} s")
-    return path
+    return run_to_end(config(tmp_path_factory.mktemp("finished"), **QUICKSTART))
 
 
 def test_the_reward_rises_and_the_mismatch_stays_small(finished: Path) -> None:
     train = records(finished, "train")
-    rewards = [record["reward/total"] for record in train]
-    mismatches = [record["sampler/mismatch_max"] for record in train]
-    print(f"\nrewards {rewards}\nmismatch {mismatches}")
-    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.15
-    assert 0 < max(mismatches) < 1e-4
+    rewards = [round(record["reward/total"], 3) for record in train]
+    print(f"\nrewards {rewards}, largest mismatch {max(record['sampler/mismatch_max'] for record in train):.2g}")
+    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.3
+    assert 0 < max(record["sampler/mismatch_max"] for record in train) < 1e-4
+    assert max(record["sampler/mismatch_mean"] for record in train) < 1e-5
 
 
 def test_evaluation_in_training_is_by_vllm_too(finished: Path) -> None:
     evaluations = records(finished, "evaluation")
-    assert [record["step"] for record in evaluations] == [0, 4, 8]
-    assert evaluations[-1]["evaluation/accuracy"] > evaluations[0]["evaluation/accuracy"]
-    assert all("evaluation/greedy/accuracy" in record for record in evaluations)
+    assert [record["step"] for record in evaluations] == [0, 5, 10]
+    for kind in ("evaluation/accuracy", "evaluation/greedy/accuracy"):
+        print(f"\n{kind} {[record[kind] for record in evaluations]}")
+        assert evaluations[-1][kind] > evaluations[0][kind]
 
 
-def test_a_resumed_run_continues(finished: Path, tmp_path: Path) -> None:
-    part = run_to_end(config(tmp_path, training__steps=4, evaluation__greedy=True))
-    resume(part, "training.steps=8")
-    whole, resumed = records(finished, "train"), records(part, "train")
-    assert [record["step"] for record in resumed] == list(range(1, 9))
-    same = [first == second for first, second in zip(whole, resumed, strict=True)]
-    print(f"\nsteps equal to the last digit: {same}")
-    for first, second in zip(whole, resumed, strict=True):
-        assert second["reward/total"] == pytest.approx(first["reward/total"], abs=1e-9)
-        assert second["optimizer/gradient_norm"] == pytest.approx(first["optimizer/gradient_norm"], rel=1e-3)
+def test_a_resumed_run_continues_as_if_there_had_been_no_break(finished: Path, tmp_path: Path) -> None:
+    part = tmp_path / "small"
+    shutil.copytree(finished, part)
+    for checkpoint in (part / "checkpoints").glob("train-*"):
+        if checkpoint.name > "train-000006":
+            shutil.rmtree(checkpoint)
+    resume(part)
+    assert curve(part) == curve(finished)
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_importance_weights_are_near_one_here(level: str, tmp_path: Path) -> None:
-    path = run_to_end(config(tmp_path, loss__sampler_correction=level, training__steps=2, warmstart__steps=5))
-    for record in records(path, "train"):
-        if "loss/importance_weight" in record:  # some row had an advantage
-            assert record["loss/importance_weight"] == pytest.approx(1, abs=1e-4)
-            assert record["loss/ratio_min"] == record["loss/ratio_max"] == 1
+    for record in records(run_to_end(small(tmp_path, loss__sampler_correction=level)), "train"):
+        assert record["loss/importance_weight"] == pytest.approx(1, abs=1e-4)
+        assert record["loss/ratio_min"] == record["loss/ratio_max"] == 1
 
 
 def test_past_the_bound_the_run_stops(tmp_path: Path) -> None:
-    strict = config(tmp_path, sampling__vllm=CACHE | {"max_mismatch": 1e-12}, training__steps=2, warmstart__steps=20)
     with pytest.raises(SamplerMismatch, match=r"Stopped at step 1. The log-probs of vLLM and of the learner differ"):
-        run_to_end(strict)
+        run_to_end(small(tmp_path, sampling__vllm=CACHE | {"max_mismatch": 1e-12}))
     assert (tmp_path / "small" / "mismatch-000001.jsonl.gz").is_file()
+
+
+def test_lampo_eval_answers_with_vllm_as_natively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend of `lampo eval`, which is another one than the sampler: at temperature 0 it writes the same texts."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    policy_of("qwen3-tied").save(tmp_path / "model")
+    model = ModelOptions(path=str(tmp_path / "model"), dtype="float32", device="cpu")
+    policy = Policy.load(model)
+    native = NativeSampler(policy, temperature=1e-4, max_new_tokens=24, rows_at_once=16)
+    expected = native.sample([torch.tensor(policy.encode(text)) for text in TEXTS], 1, seed=0)
+    responder = VllmResponder(model, PromptOptions(), temperature=0.0, max_new_tokens=24)
+    asked = [Asked(Problem(id=text, prompt=text, answer=""), text, 0) for text in TEXTS]
+    for (_, responses), (rollout,) in zip(responder.respond(asked, 1), expected, strict=True):
+        assert isinstance(responses, list)
+        assert responses == [Response(rollout.text, len(rollout.completion_ids), rollout.finished)]
