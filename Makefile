@@ -34,7 +34,7 @@ test-verl: $(VERL)/.installed
 VLLM := .venv-vllm
 
 test-vllm: $(VLLM)/.installed
-	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 $(VLLM)/bin/pytest -W ignore -o timeout=300 tests/vllm $(ARGS)
+	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 $(VLLM)/bin/pytest -W ignore -o timeout=600 tests/vllm $(ARGS)
 
 # Speed and memory on this machine's CPU, beside TRL where it does the same: ratios from contenders that take turns, one thread each.
 # What was found where is in benchmarks/RESULTS.md. A busy machine spoils seconds, and processor seconds less.

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 
 from lampo.config.schema import LoraOptions, ModelOptions, PromptOptions, SamplingOptions, TrainConfig, VllmOptions
 from lampo.evaluation.respond.responder import Asked
@@ -251,7 +251,14 @@ def records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_to_end(config(tmp_path_factory.mktemp("finished"), **QUICKSTART))
+    """A run in which nothing is sampled natively, evaluations neither."""
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("sampled natively")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(NativeSampler, "sample", never)
+        return run_to_end(config(tmp_path_factory.mktemp("finished"), **QUICKSTART))
 
 
 def test_the_reward_rises_and_the_mismatch_stays_small(finished: Path) -> None:
@@ -266,9 +273,10 @@ def test_the_reward_rises_and_the_mismatch_stays_small(finished: Path) -> None:
 def test_evaluation_in_training_is_by_vllm_too(finished: Path) -> None:
     evaluations = records(finished, "evaluation")
     assert [record["step"] for record in evaluations] == [0, 5, 10]
-    for kind in ("evaluation/accuracy", "evaluation/greedy/accuracy"):
-        print(f"\n{kind} {[record[kind] for record in evaluations]}")
-        assert evaluations[-1][kind] > evaluations[0][kind]
+    sampled, greedy = ([record[f"evaluation/{kind}accuracy"] for record in evaluations] for kind in ("", "greedy/"))
+    print(f"\nheld-out accuracy {sampled}, of the most likely response {greedy}")
+    assert sampled[-1] > sampled[0] + 0.15
+    assert min(greedy) > 0.8  # the warm start imitates mistakes, and the most likely response has few
 
 
 def test_a_resumed_run_continues_as_if_there_had_been_no_break(finished: Path, tmp_path: Path) -> None:

@@ -214,9 +214,12 @@ class _VllmSampler:
                 for p, g in drawn:
                     prompt = {"prompt_token_ids": prompts_P[p].tolist()}
                     places[f"{p}-{g}"] = p, g
-                    llm_engine.add_request(f"{p}-{g}", prompt, self._params(seeds_PG[p][g], policy.end_ids))
+                    with _failures_told():
+                        llm_engine.add_request(f"{p}-{g}", prompt, self._params(seeds_PG[p][g], policy.end_ids))
                 while llm_engine.has_unfinished_requests():
-                    for output in llm_engine.step():
+                    with _failures_told():
+                        outputs = llm_engine.step()
+                    for output in outputs:
                         place = places[output.request_id]
                         num_tokens += drawn[place].add(output.outputs[0])
                         if output.finished:
@@ -226,10 +229,6 @@ class _VllmSampler:
                                 on_rollout(*place, rollouts[place])
                     if on_progress is not None:
                         on_progress(num_tokens)
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, ValueError) as error:
-                raise LampoError(f"vLLM failed while it sampled: {type(error).__name__}: {error}") from error
             finally:
                 if places:  # Ctrl-C, or what a rollout was refused for
                     llm_engine.abort_request([*places])
@@ -249,6 +248,17 @@ class _VllmSampler:
             output_kind=vllm.sampling_params.RequestOutputKind.DELTA,
             stream_interval=TOKENS_BETWEEN_REPORTS,
         )
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """What vLLM raises, as one message."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise LampoError(f"vLLM failed while it sampled: {type(error).__name__}: {error}") from error
 
 
 @dataclass(slots=True)
@@ -322,18 +332,19 @@ def compare_weights(model: torch.nn.Module, policy: Policy) -> tuple[int, list[s
         if held is None or held.dim() != ours.dim() or held.shape[1:] != ours.shape[1:] or len(held) < len(ours):
             continue
         num_compared += 1
-        if checksum(held[: len(ours)]) != checksum(ours.to(held.dtype)):
+        if checksum(held[: len(ours)], held.dtype) != checksum(ours, held.dtype):
             different.append(name)
     return num_compared, different
 
 
-def checksum(tensor: Tensor) -> str:
-    """BLAKE2b of the bytes of at most `SAMPLED` elements, evenly spread.
+def checksum(tensor: Tensor, dtype: torch.dtype) -> str:
+    """BLAKE2b of the bytes that at most `SAMPLED` elements, evenly spread, have in a dtype.
 
-    >>> checksum(torch.zeros(3)) == checksum(torch.zeros(3)), checksum(torch.zeros(3)) == checksum(torch.tensor([0.0, 0.0, 1e-9]))
+    >>> zeros, almost = torch.zeros(3), torch.tensor([0.0, 0.0, 1e-9])
+    >>> checksum(zeros, torch.float32) == checksum(zeros, torch.float32), checksum(zeros, torch.float32) == checksum(almost, torch.float32)
     (True, False)
     """
     flat = tensor.detach().reshape(-1)
     stride = -(-flat.numel() // SAMPLED) | 1  # odd, so that it does not stay in one column
-    sampled = flat[::stride].contiguous().cpu()
+    sampled = flat[::stride].to(dtype).contiguous().cpu()
     return hashlib.blake2b(sampled.view(torch.uint8).numpy().tobytes(), digest_size=8).hexdigest()
