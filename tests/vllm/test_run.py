@@ -193,7 +193,7 @@ def test_a_model_that_vllm_does_not_run_is_told() -> None:
         )
     )
     with ExitStack() as stack, pytest.raises(LampoError, match="vLLM failed while it sampled: .*head_dim=24"):
-        draw(opened(policy, stack))
+        opened(policy, stack)
 
 
 # Whole runs

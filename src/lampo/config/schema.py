@@ -124,12 +124,27 @@ class VllmOptions(Options):
     """vLLM as the sampler. Needs the extra `vllm`."""
 
     memory_share: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the device's memory that vLLM takes for its weights and its cache. On a GPU it gives it back during an update."""
+    """Share of a GPU's memory that vLLM takes for its weights and its cache. It gives it back during an update."""
     cache_gib: float | None = Field(default=None, gt=0)
-    """Size of its cache of keys and values, in GiB. Unset: what its weights leave of `memory_share`."""
+    """Size of its cache of keys and values in GiB, in place of a share. Unset: what its weights leave of `memory_share`, on a CPU 1."""
     max_mismatch: float = Field(default=0.1, gt=0)
     """The run stops where log-probs of vLLM and of the learner differ by more than this, in nats a token on average. Rounding to
-    bfloat16 gives about 0.01."""
+    bfloat16 gave 0.005 on a tiny model."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> VllmOptions:
+        if self.cache_gib is not None and self.shares_memory:
+            raise ValueError("give `memory_share` or `cache_gib`, and not both")
+        return self
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a share of the memory was asked for."""
+        return self.memory_share != type(self).model_fields["memory_share"].default
+
+    def cache_on(self, device: str) -> float | None:
+        """GiB of the cache on a kind of device; None leaves it to `memory_share`."""
+        return 1.0 if self.cache_gib is None and device == "cpu" else self.cache_gib
 
 
 class SamplingOptions(Options):

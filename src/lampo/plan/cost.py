@@ -202,8 +202,8 @@ def vllm_bytes(work: Work, machine: Machine) -> float:
     if machine.vllm is None:
         return SAMPLER_SHARE[machine.engine] * machine.card.memory
     options = work.config.sampling.vllm
-    if options.cache_gib is not None:
-        return 2 * work.shape.parameters + VLLM_OWN + options.cache_gib * 2**30
+    if (cache := options.cache_on("cpu" if machine.card == CARDS["cpu"] else "cuda")) is not None:
+        return 2 * work.shape.parameters + VLLM_OWN + cache * 2**30
     return options.memory_share * machine.card.memory
 
 

@@ -17,7 +17,9 @@ SamplerAt = Callable[[float], Sampler]
 """A sampler at a temperature."""
 
 
-def open_samplers(policy: Policy, config: TrainConfig, problems: Sequence[Problem], stack: ExitStack) -> SamplerAt:
+def open_samplers(
+    policy: Policy, config: TrainConfig, problems: Sequence[Problem], stack: ExitStack, tell: Callable[[str], None]
+) -> SamplerAt:
     """The recipe's samplers, by temperature.
 
     Args:
@@ -25,6 +27,7 @@ def open_samplers(policy: Policy, config: TrainConfig, problems: Sequence[Proble
         config: the recipe.
         problems: all that they will be asked for.
         stack: closes what they hold open.
+        tell: hears of what takes a while.
 
     Raises:
         LampoError: the engine of the recipe is not installed, or cannot run the model.
@@ -34,6 +37,7 @@ def open_samplers(policy: Policy, config: TrainConfig, problems: Sequence[Proble
     from .vllm import VllmEngine, refuse  # only where a recipe asks for it
 
     refuse(config)
+    tell("starting vLLM")
     longest = most_tokens(problems, policy, config.prompt) + config.sampling.max_new_tokens
     engine = VllmEngine(policy, config.sampling, min(longest, policy.context.length))
     stack.callback(engine.close)

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class VllmEngine:
         longest_row: tokens of prompt and completion together that it makes room for.
 
     Raises:
-        LampoError: vLLM is not installed, is of another device than the policy, or cannot run the model.
+        LampoError: vLLM is not installed, is of another device than the policy, cannot run the model, or does not take its weights.
     """
 
     def __init__(self, policy: Policy, options: SamplingOptions, longest_row: int) -> None:
@@ -88,8 +89,9 @@ class VllmEngine:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
-            self.vllm: Any = importlib.import_module("vllm")
-            platform = importlib.import_module("vllm.platforms").current_platform
+            with warnings.catch_warnings(action="ignore"):  # they are for vLLM's developers
+                self.vllm: Any = importlib.import_module("vllm")
+                platform = importlib.import_module("vllm.platforms").current_platform
         except ImportError as error:
             raise LampoError(f"sampling.engine=vllm cannot import vLLM: {error}. {INSTALL}") from None
         if platform.device_type != policy.device.type:
@@ -98,11 +100,20 @@ class VllmEngine:
                 f"{policy.device.type}. Set model.device, or install a vLLM for {policy.device.type}."
             )
         self._sleeps = platform.is_sleep_mode_available()
-        self._llm = self._load(options)
-        self._sleep()
+        with warnings.catch_warnings(action="ignore"):
+            self._llm = self._load(options)
+        try:
+            self._sleep()
+            self._probe()
+        except BaseException:
+            self.close()
+            raise
 
     def _load(self, options: SamplingOptions) -> Any:
-        cache = options.vllm.cache_gib
+        kind = self.policy.device.type
+        if kind == "cpu" and options.vllm.shares_memory:
+            raise LampoError("sampling.vllm.memory_share is of a GPU. On a CPU set sampling.vllm.cache_gib.")
+        cache = options.vllm.cache_on(kind)
         config = self.policy.core.config
         config.architectures = config.architectures or [type(self.policy.core).__name__]
         with tempfile.TemporaryDirectory() as folder:
@@ -122,12 +133,18 @@ class VllmEngine:
                     logprobs_mode="processed_logprobs",
                     enable_prefix_caching=True,
                     enable_sleep_mode=self._sleeps,
-                    enforce_eager=self.policy.device.type == "cpu",
+                    enforce_eager=kind == "cpu",
                 )
             except (ValueError, OSError, RuntimeError, ImportError, AssertionError, NotImplementedError) as error:
                 raise LampoError(
                     f"vLLM cannot run this model (sampling.engine): {type(error).__name__}: {error}"
                 ) from error
+
+    def _probe(self) -> None:
+        """Draw a token: what would fail at the first rollout fails here, before a warm start."""
+        longest, self.max_new_tokens = self.max_new_tokens, 1
+        self.sampler(1.0).sample([torch.tensor(self.policy.end_ids[:1])], 1, seed=0)
+        self.max_new_tokens = longest
 
     def sampler(self, temperature: float) -> Sampler:
         """A sampler at a temperature."""

@@ -84,7 +84,7 @@ def measure(
         policy = load_policy(config, weights)
         config = with_tokens(config, tokens_per_microbatch(policy.model, config))
         check_prompts(config, problems, policy, progress.note)
-        sampler = open_samplers(policy, config, problems.own, stack)(config.sampling.temperature)
+        sampler = open_samplers(policy, config, problems.own, stack, progress.note)(config.sampling.temperature)
         if weights is None:
             warm_start(policy, config, problems.task.train, progress, interrupt)
         conditions = _conditions(config.rewards, false_positives, false_negatives)

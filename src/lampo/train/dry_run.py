@@ -177,11 +177,11 @@ def _vllm(config: TrainConfig, parameters: int, device: torch.device, size: int)
     """vLLM's weights and cache, which a GPU holds in sampling alone."""
     options = config.sampling.vllm
     part = "vLLM, which never sleeps" if device.type == "cpu" else f"vLLM{IN_SAMPLING}"
-    if options.cache_gib is not None:
+    if (cache := options.cache_on(device.type)) is not None:
         return Need(
             part,
-            parameters * size + options.cache_gib * 2**30,
-            f"{_count(parameters)} x {size} bytes + sampling.vllm.cache_gib",
+            parameters * size + cache * 2**30,
+            f"{_count(parameters)} x {size} bytes + {cache:g} GiB (sampling.vllm.cache_gib)",
         )
     whole = memory_of(device)
     return Need(

@@ -91,7 +91,7 @@ def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
     trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    sampler_at = open_samplers(policy, config, [*problems.own, *problems.others], stack)
+    sampler_at = open_samplers(policy, config, [*problems.own, *problems.others], stack, progress.note)
     return Session(
         run, config, policy, sampler_at, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
     )

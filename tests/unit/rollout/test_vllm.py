@@ -46,7 +46,7 @@ def config(tmp_path: Path, **changes: Any) -> Any:
 
 
 def rollouts_of(policy: Policy, tmp_path: Path, stack: ExitStack, temperature: float = 0.9, **asked: Any) -> list[Any]:
-    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack)(temperature)
+    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack, print)(temperature)
     prompts_P = encode_prompts(PROBLEMS, policy, config(tmp_path).prompt)
     return sampler.sample(prompts_P, 4, **({"seed": 0} | asked))
 
@@ -81,7 +81,7 @@ def test_rollouts_have_the_policys_weights_and_logprobs(
 
 
 def test_every_call_takes_the_weights_as_they_are(policy: Policy, tmp_path: Path, stack: ExitStack) -> None:
-    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack)(0.9)
+    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack, print)(0.9)
     prompts_P = encode_prompts(PROBLEMS, policy, config(tmp_path).prompt)
     before = flat(sampler.sample(prompts_P, 2, seed=1))
     again = flat(sampler.sample(prompts_P, 2, seed=1))
@@ -99,8 +99,8 @@ def test_every_call_takes_the_weights_as_they_are(policy: Policy, tmp_path: Path
 
 
 def test_what_vllm_is_told(policy: Policy, tmp_path: Path, stack: ExitStack, module: type[LLM]) -> None:
-    chosen = config(tmp_path, sampling__vllm={"cache_gib": 0.25, "memory_share": 0.3})
-    open_samplers(policy, chosen, PROBLEMS, stack)
+    chosen = config(tmp_path, sampling__vllm={"cache_gib": 0.25})
+    open_samplers(policy, chosen, PROBLEMS, stack, print)
     (llm,) = module.made
     longest = most_tokens(PROBLEMS, policy, chosen.prompt)
     assert longest >= max(len(prompt) for prompt in encode_prompts(PROBLEMS, policy, chosen.prompt))
@@ -108,7 +108,7 @@ def test_what_vllm_is_told(policy: Policy, tmp_path: Path, stack: ExitStack, mod
         "dtype": "float32",
         "max_model_len": longest + 20,
         "max_num_seqs": 64,
-        "gpu_memory_utilization": 0.3,
+        "gpu_memory_utilization": 0.5,
         "kv_cache_memory_bytes": 2**28,
         "enable_sleep_mode": False,
         "enforce_eager": True,
@@ -130,7 +130,7 @@ def test_bfloat16_is_asked_for_where_the_policy_computes_in_it(tmp_path: Path, m
 
 def test_a_seed_for_each_rollout(policy: Policy, tmp_path: Path, stack: ExitStack, module: type[LLM]) -> None:
     rollouts_of(policy, tmp_path, stack, seed=7)
-    seeds = [params.seed for params in module.made[0].asked]
+    seeds = [params.seed for params in module.made[0].asked[1:]]  # the first is a probe
     assert len({*seeds}) == 12
     assert seeds == [seed for each in rollout_seeds(7, 3, 4) for seed in each]
     assert max(seeds) < 2**63
@@ -142,7 +142,7 @@ def test_below_its_least_temperature_the_most_likely_token_is_asked_for(
     policy: Policy, tmp_path: Path, stack: ExitStack, module: type[LLM]
 ) -> None:
     greedy = flat(rollouts_of(policy, tmp_path, stack, temperature=1e-4))
-    assert {params.temperature for params in module.made[0].asked} == {0.0}
+    assert {params.temperature for params in module.made[0].asked[1:]} == {0.0}
     native = NativeSampler(policy, temperature=1e-4, max_new_tokens=20, rows_at_once=64)
     expected = flat(native.sample(encode_prompts(PROBLEMS, policy, config(tmp_path).prompt), 1, seed=0))
     assert [rollout.completion_ids.tolist() for rollout in greedy[::4]] == [
@@ -153,6 +153,7 @@ def test_below_its_least_temperature_the_most_likely_token_is_asked_for(
 def test_a_tensor_that_did_not_arrive_is_found(
     policy: Policy, tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch, module: type[LLM]
 ) -> None:
+    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack, print)(0.9)
     monkeypatch.setattr(module, "forgets", "model.layers.1.input_layernorm.weight")
     with torch.no_grad():
         policy.core.get_parameter("model.layers.1.input_layernorm.weight").mul_(1.01)
@@ -160,8 +161,8 @@ def test_a_tensor_that_did_not_arrive_is_found(
         LampoError,
         match=r"other weights than the policy: 'model.layers.1.input_layernorm.weight' .* \(1 of \d+ differ\)",
     ):
-        rollouts_of(policy, tmp_path, stack)
-    assert not module.made[0].asked  # nothing was sampled
+        sampler.sample(encode_prompts(PROBLEMS, policy, config(tmp_path).prompt), 4, seed=0)
+    assert len(module.made[0].asked) == 1  # the probe, and nothing after it
 
 
 def test_a_padded_vocabulary_is_compared_and_what_is_joined_is_not(policy: Policy) -> None:
@@ -202,7 +203,10 @@ def test_it_sleeps_between_calls_where_it_can(
     rollouts_of(policy, tmp_path, stack)
     (llm,) = llm_class.made
     assert llm.settings["enable_sleep_mode"]
-    assert llm.did == ["sleep", "wake weights", "weights", "prefix cache", "wake kv_cache", "sleep"]
+    assert llm.did == [
+        "sleep",
+        *2 * ["wake weights", "weights", "prefix cache", "wake kv_cache", "sleep"],
+    ]  # a probe, and this
 
 
 def test_it_sleeps_after_an_error_too_and_drops_what_it_was_asked(
@@ -210,9 +214,10 @@ def test_it_sleeps_after_an_error_too_and_drops_what_it_was_asked(
 ) -> None:
     llm_class = install(monkeypatch, sleeps=True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    sampler = open_samplers(policy, config(tmp_path), PROBLEMS, stack, print)(0.9)
     monkeypatch.setattr(llm_class, "reason", "error")
     with pytest.raises(LampoError, match="vLLM ended a rollout early: error"):
-        rollouts_of(policy, tmp_path, stack)
+        sampler.sample(encode_prompts(PROBLEMS, policy, config(tmp_path).prompt), 4, seed=0)
     (llm,) = llm_class.made
     assert llm.did[-1] == "sleep"
     assert len(llm.llm_engine.aborted) == 11
@@ -231,6 +236,15 @@ def test_a_row_longer_than_its_room_is_refused(policy: Policy, tmp_path: Path) -
     sampler = VllmEngine(policy, config(tmp_path).sampling, 30).sampler(1.0)
     with pytest.raises(LampoError, match=r"are 37 tokens together, and vLLM has room for 30"):
         sampler.sample(encode_prompts(PROBLEMS, policy, config(tmp_path).prompt), 1, seed=0)
+
+
+def test_on_a_cpu_the_cache_is_a_gib_and_a_share_is_refused(policy: Policy, tmp_path: Path, module: type[LLM]) -> None:
+    VllmEngine(policy, config(tmp_path).sampling, 64)
+    assert module.made[-1].settings["kv_cache_memory_bytes"] == 2**30
+    with pytest.raises(LampoError, match="sampling.vllm.memory_share is of a GPU"):
+        VllmEngine(policy, config(tmp_path, sampling__vllm={"memory_share": 0.3}).sampling, 64)
+    with pytest.raises(LampoError, match="give `memory_share` or `cache_gib`, and not both"):
+        config(tmp_path, sampling__vllm={"memory_share": 0.3, "cache_gib": 2})
 
 
 def test_another_device_is_refused(policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +273,7 @@ def test_a_vllm_that_takes_no_weights_is_told(
     monkeypatch.setattr(module, "collective_rpc", missing)
     with pytest.raises(LampoError, match=r"vLLM 0.32.0 did not take the weights: AttributeError"):
         rollouts_of(policy, tmp_path, stack)
+    assert module.made[0].did == ["shutdown"]  # told before anything is trained
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def train_records(path: Path) -> list[dict[str, Any]]:
 
 def test_a_run_samples_and_evaluates_by_vllm_and_logs_the_mismatch(whole: Path) -> None:
     llm = next(llm for llm in LLM.made if {params.temperature for params in llm.asked} == {1.0, 0.0})
-    assert llm.did.count("weights") == 4 + 3 * 2  # one engine for sampling and evaluation, at both temperatures
+    assert (
+        llm.did.count("weights") == 1 + 4 + 3 * 2
+    )  # a probe, and one engine for sampling and evaluation, at both temperatures
     assert llm.did[-1] == "shutdown"
     for record in train_records(whole):
         assert 0 < record["sampler/mismatch_mean"] < 1e-5
