@@ -129,7 +129,7 @@ class VllmOptions(Options):
     """Size of its cache of keys and values in GiB, in place of a share. Unset: what its weights leave of `memory_share`, on a CPU 1."""
     max_mismatch: float = Field(default=0.1, gt=0)
     """The run stops where log-probs of vLLM and of the learner differ by more than this, in nats a token on average. Rounding to
-    bfloat16 gave 0.005 on a tiny model."""
+    bfloat16 gave 0.005 at most for a tiny model."""
 
     @model_validator(mode="after")
     def _one_size(self) -> VllmOptions:
