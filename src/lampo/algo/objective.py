@@ -98,7 +98,7 @@ def policy_loss(
              | sum_i sum_t l_it / denominator              aggregation = token, constant
 
     The aggregations token and constant differ in their denominator only, see `loss_denominator`. Equal clip ranges,
-    `sequence` and a KL term are GRPO (arXiv 2402.03300); a wider upper range and `token` are DAPO (arXiv 2503.14476);
+    `sequence` and a KL term are GRPO (arXiv 2402.03300). A wider upper range and `token` are DAPO (arXiv 2503.14476);
     `constant` is Dr. GRPO (arXiv 2503.20783). The other surrogates are in `lampo.algo.surrogates`: one ratio a response (sequence,
     GSPO), the geometric mean of clipped ratios (geometric, GMPO), clipped weights (cispo), centred log-ratios (gvpo). k3 is the
     estimator of KL(pi || pi_ref) of Schulman's note "Approximating KL divergence": unbiased for samples of pi, and never
@@ -223,7 +223,7 @@ def surrogate_terms(surrogate: str | Callable[..., Any], tokens: Tokens, setting
 
 
 def merge_statistics(statistics: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """The statistics of a step from those of its micro-batches; the only place that waits for the device.
+    """The statistics of a step from those of its micro-batches. The only place that waits for the device.
 
     Args:
         statistics: of every `Loss` of the step.

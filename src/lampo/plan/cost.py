@@ -1,6 +1,6 @@
 """The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. In seconds and bytes.
 
-What is measured, what is arithmetic and what is assumed stands in docs/plan.md; the constants are in `cards`.
+What is measured, what is arithmetic and what is assumed stands in docs/plan.md. The constants are in `cards`.
 """
 
 from __future__ import annotations
@@ -90,13 +90,20 @@ class Work:
         return 2 if self.config.model.dtype == "bfloat16" else 4
 
     @property
+    def trained(self) -> int:
+        """Weights that have gradients and moments: all, or those of LoRA's adapters, on every linear layer."""
+        lora = self.config.model.lora
+        return self.shape.parameters if lora is None else self.shape.adapters(lora.rank)
+
+    @property
     def micro_tokens(self) -> int:
         """Budget of a micro-batch."""
         told = self.config.training.tokens_per_microbatch
         if told != "auto":
             return told
         most = TOKENS_ON_CPU if self.on_cpu else TOKENS_ON_GPU
-        room = SHARE_OF_MEMORY * max(0.0, self.memory - 4 * self.weight_bytes * self.shape.parameters)
+        taken = self.weight_bytes * (self.shape.parameters + 3 * self.trained)
+        room = SHARE_OF_MEMORY * max(0.0, self.memory - taken)
         return max(256, int(min(most, room / self.activation_bytes)))
 
     @property
@@ -161,7 +168,7 @@ def _together(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
 
 
 def _in_turn(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
-    """One event for each response that ends; the clock of `heap` is in decode steps."""
+    """One event for each response that ends. The clock of `heap` is in decode steps."""
     seconds, now, waiting = 0.0, 0, list(reversed(lengths))
     heap = [(waiting.pop(), 0) for _ in range(min(slots, len(lengths)))]
     heapq.heapify(heap)
@@ -208,11 +215,15 @@ def vllm_bytes(work: Work, machine: Machine) -> float:
 
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
-    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed; and without a gradient."""
+    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed, and those without a gradient.
+
+    Frozen weights need no gradient of their own, so that under LoRA the backward pass is worth 1.
+    """
     frozen = (work.config.loss.kl_coefficient > 0) + (
         engine != "native"
     )  # the reference; the trainer's own old log-probs
-    return 3.0 + work.config.model.gradient_checkpointing, float(frozen)
+    backward = 2.0 if work.config.model.lora is None else 1.0
+    return 1.0 + backward + work.config.model.gradient_checkpointing, float(frozen)
 
 
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
@@ -263,7 +274,7 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
         passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
 
-    Attention is 2 x layers x width x tokens x length operations a pass; under a dense mask it costs what was measured instead.
+    Attention is 2 x layers x width x tokens x length operations a pass. Under a dense mask it costs what was measured instead.
     """
     learned, frozen = passes(work, machine.engine)
     each, count = _pass_seconds(work, machine, lengths)
@@ -282,7 +293,7 @@ def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> 
 
 def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
     """Launches and AdamW of one update."""
-    adamw = 28 * work.shape.parameters / shards_of(machine) / machine.card.bandwidth
+    adamw = 28 * work.trained / shards_of(machine) / machine.card.bandwidth
     return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
 
 
@@ -303,11 +314,11 @@ def shards_of(machine: Machine) -> int:
 
 
 def traffic_seconds(work: Work, machine: Machine, num_microbatches: float, updates: int) -> float:
-    """Weights gathered twice and gradients scattered once a micro-batch, in a node; gradients averaged over nodes once an update."""
+    """Weights gathered twice and gradients scattered once a micro-batch, in a node. Gradients averaged over nodes once an update."""
     shards, parameters = shards_of(machine), work.shape.parameters
-    inside = num_microbatches * (2 + 2 + 4) * parameters * (shards - 1) / shards / machine.card.link
+    inside = num_microbatches * (4 * parameters + 4 * work.trained) * (shards - 1) / shards / machine.card.link
     nodes = math.ceil(machine.gpus / GPUS_A_NODE)
-    return inside + updates * 2 * 4 * parameters / shards * (nodes - 1) / nodes / NETWORK
+    return inside + updates * 2 * 4 * work.trained / shards * (nodes - 1) / nodes / NETWORK
 
 
 def transfer_seconds(work: Work, machine: Machine) -> float:
@@ -317,7 +328,7 @@ def transfer_seconds(work: Work, machine: Machine) -> float:
 
 
 def verifier_seconds(work: Work, rows: int, gpus: int, hidden_s: float) -> float:
-    """What of the verdicts the rollouts do not hide, the last one at least; and ROUGE-L, which each GPU's process computes for its rows."""
+    """What of the verdicts the rollouts do not hide, the last one at least, and ROUGE-L, which each GPU's process computes for its rows."""
     processors = PROCESSORS_A_GPU * gpus
     name = work.config.verifier.name if work.config.verifier is not None else ""
     each = (CODE_MS if "code" in (name, work.config.task.name) else VERDICT_MS) / 1e3
@@ -359,8 +370,8 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
     shards, size = shards_of(machine), work.weight_bytes
     parts = {
         "weights": shape.parameters * size / shards,
-        "gradients": shape.parameters * size / shards,
-        "AdamW's moments": 2 * shape.parameters * size / shards,
+        "gradients": work.trained * size / shards,
+        "AdamW's moments": 2 * work.trained * size / shards,
         "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
         "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
@@ -368,8 +379,8 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         rows = config.sampling.problems_per_step * config.sampling.group_size
         tokens = min(work.micro_tokens, rows * work.row_tokens)
         logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
-        # autocast keeps the weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
-        parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
+        # autocast keeps trained weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
+        parts["weights in bfloat16"] = 2.0 * work.trained * (size == 4)
         if machine.vllm is not None:
             on_cpu = machine.card == CARDS["cpu"]
             parts["vLLM, which never sleeps" if on_cpu else "sampling: vLLM"] = vllm_bytes(work, machine)

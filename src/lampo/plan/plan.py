@@ -30,7 +30,7 @@ MEMORY_ERROR = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would take; seconds are of one step, if not said otherwise.
+    """What a run would take. Seconds are of one step, if not said otherwise.
 
     Attributes:
         engine: who trains.

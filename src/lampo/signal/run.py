@@ -245,7 +245,7 @@ def gather(
     num_groups: int,
     interrupt: Interrupt,
 ) -> Sketches:
-    """Sketch the gradients of so many groups; fewer if the user asks to stop.
+    """Sketch the gradients of so many groups. Fewer if the user asks to stop.
 
     Raises:
         KeyboardInterrupt: the user stopped it, and there are too few to say anything.

@@ -154,7 +154,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
 
 
 def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Need:
-    """Keys and values of the rows that are sampled at once; the evaluation may have more rows than a training step."""
+    """Keys and values of the rows that are sampled at once. The evaluation may have more rows than a training step."""
     sampling, evaluation = config.sampling, config.evaluation
     evaluated = max(
         evaluation.problems * evaluation.samples,

@@ -27,7 +27,7 @@ class Engine(Protocol):
         ...
 
     def dry_run(self, config: TrainConfig) -> object:
-        """Check a recipe and print what would run; train nothing."""
+        """Check a recipe and print what would run. Train nothing."""
         ...
 
     def train(self, run: Run, progress: Progress) -> None:

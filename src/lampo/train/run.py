@@ -1,4 +1,4 @@
-"""The run directory: configuration, versions, metrics, rollouts, checkpoints; making one and going on with one.
+"""The run directory: configuration, versions, metrics, rollouts, checkpoints. Making one and going on with one.
 
 runs/NAME/
   config.yaml        every setting, loads as a recipe
@@ -99,7 +99,7 @@ class Run:
 
     @classmethod
     def resume(cls, path: Path, settings: Sequence[str] = (), accepted: Sequence[str] = ()) -> tuple[Run, list[str]]:
-        """Go on with a run: the latest whole checkpoint, or the start; later metrics and rollouts are undone.
+        """Go on with a run: the latest whole checkpoint, or the start. Later metrics and rollouts are undone.
 
         Args:
             path: the run directory.
@@ -244,7 +244,7 @@ class Run:
         *,
         has_scores: bool = True,
     ) -> Path:
-        """Write the rollouts of a training step; see `group_records`."""
+        """Write the rollouts of a training step. See `group_records`."""
         records = group_records(step, groups_P, estimate, pieces, logprobs, has_scores=has_scores)
         return write_shard(self.path, step, list(records))
 
@@ -260,7 +260,7 @@ class Run:
         optimizer: Optimizer | None,
         companions: Mapping[str, Companion] | None = None,
     ) -> None:
-        """Write a checkpoint; after it the run can go on from here."""
+        """Write a checkpoint. After it the run can go on from here."""
         os.fsync(self._metrics.fileno())
         self.position = Position(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
@@ -275,7 +275,7 @@ class Run:
             shutil.rmtree(model_folder(self.path))
 
     def discard_unused(self) -> bool:
-        """Delete the directory of a run that was made now and in which nothing happened yet; whether it was deleted."""
+        """Delete the directory of a run that was made now and in which nothing happened yet. Returns whether it was deleted."""
         if self._resumed or (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
             return False
         shutil.rmtree(self.path)

@@ -33,7 +33,7 @@ ALL_BUT_GREEDY = 1e-4
 
 
 class Stopped(LampoError):
-    """The user asked to stop; a checkpoint was written."""
+    """The user asked to stop. A checkpoint was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def load_starting_policy(run: Run, policy: Policy) -> Policy:
 
 
 def evaluate_policy(session: Session, step: int) -> None:
-    """Measure on held-out problems and log it; more of them before the first and after the last step."""
+    """Measure on held-out problems and log it. More of them before the first and after the last step."""
     options = session.config.evaluation
     ends = step in (0, session.config.training.steps)
     count = options.final_problems if ends and options.final_problems is not None else options.problems
