@@ -23,7 +23,7 @@ MINUTES ?= 15
 torture: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python benchmarks/torture.py --minutes $(MINUTES) $(ARGS)
 
-# LamPO inside verl: unit tests, then real runs on the CPU (about 20 minutes, 8 GB), in an environment of its own.
+# LamPO inside verl: unit tests, then real runs on the CPU (about 30 minutes, 8 GB), in an environment of its own.
 # verl pins transformers below 5.11, so it cannot share ours. It can hang, so everything has a time limit.
 VERL := .venv-verl
 
@@ -97,7 +97,7 @@ $(VERL)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VERL)
 	$(VERL)/bin/pip install --quiet --upgrade pip
 	$(VERL)/bin/pip install --quiet '$(TORCH)'
-	$(VERL)/bin/pip install --quiet --editable '.[verl]' '$(TORCH)'
+	$(VERL)/bin/pip install --quiet --editable '.[train,verl]' '$(TORCH)'
 	$(VERL)/bin/pip install --quiet 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'sybil>=9.2,<11' # the tests' own
 	@touch $@
 

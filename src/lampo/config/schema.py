@@ -286,14 +286,18 @@ class RunOptions(Options):
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
     processes: int = Field(default=1, gt=0)
-    """Processes that the engine's launcher starts on this machine, one a GPU. The native engine has one."""
+    """Processes that the engine's launcher starts on a machine, one a GPU. The native engine has one."""
+    nodes: int = Field(default=1, gt=0)
+    """Machines of a Ray cluster, each with so many processes. verl only."""
+    engine_options: list[str] = Field(default_factory=list)
+    """Options of the engine's own, as its command line takes them, for what a recipe does not say. verl only."""
     trackers: list[str] = Field(default_factory=list)
     """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""
     imports: list[str] = Field(default_factory=list)
     """Folders that own functions are imported from, beside the one where lampo runs. Unset: that of the recipe, if it names a function."""
 
 
-EngineName = Literal["native", "trl"]
+EngineName = Literal["native", "trl", "verl"]
 
 
 class TrainConfig(Options):
@@ -302,7 +306,8 @@ class TrainConfig(Options):
     run: RunOptions
     """The run and its directory."""
     engine: EngineName = "native"
-    """Who samples and updates: native is this package itself, on one device. trl is TRL's trainer, in run.processes processes."""
+    """Who samples and updates: native is this package itself, on one device. trl is TRL's trainer, in run.processes processes. verl is
+    verl on Ray, on run.nodes machines."""
     method: str | None = None
     """Name of a published method: lampo, grpo, dapo, ... (`lampo methods`). Its settings hold where nothing else is written."""
     model: ModelOptions
@@ -357,16 +362,6 @@ class TrainConfig(Options):
                 f"the estimator {self.advantage.name} learns from verdicts, so it needs the reward verifier"
             )
         return self
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _verl_is_started_by_itself(cls, name: Any) -> Any:
-        if name == "verl":
-            raise ValueError(
-                "lampo train does not start verl. Write the problems with python -m lampo.adapters.verl RECIPE FOLDER, "
-                "and give the options that it prints to python -m verl.trainer.main_ppo."
-            )
-        return name
 
     @field_validator("rewards", mode="before")
     @classmethod

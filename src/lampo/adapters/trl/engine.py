@@ -213,7 +213,7 @@ def _launch(run: Run, progress: Progress) -> None:
     """Warm up in this process, then let torchrun start the others. The first of them writes the run directory."""
     config = run.config
     if run.steps("warmstart", config.warmstart.steps) or config.loss.kl_coefficient > 0:
-        with opened_session(run, progress) as session:
+        with opened_session(run, progress, tracked=False) as session:
             warm_start(session)
             if config.loss.kl_coefficient > 0:  # the copy of the policy that the term looks at
                 load_starting_policy(run, session.policy)
