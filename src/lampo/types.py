@@ -36,6 +36,7 @@ Scale = Literal["none", "group_std"]
 PeerWeight = Literal["equal", "length", "score_norm"]
 LogprobSource = Literal["trainer", "sampler"]
 Aggregation = Literal["sequence", "token", "constant"]
+SamplerCorrection = Literal["off", "token", "sequence"]
 
 
 class LampoError(Exception):
@@ -47,6 +48,15 @@ class LampoError(Exception):
 
 class NotFinite(LampoError):
     """A loss or gradient is NaN or infinite. The weights are as they were before the step."""
+
+    rollouts = "not-finite"
+    """What the file is called that keeps the rollouts of the step."""
+
+
+class SamplerMismatch(LampoError):
+    """Sampler and learner disagree on the log-probs of a step; the weights are as they were before it."""
+
+    rollouts = "mismatch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,11 @@ class Policy:
         """Parameters that the optimiser moves, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether matrix products are in bfloat16, whatever the weights are in."""
+        return self._autocast or self.head.weight.dtype == torch.bfloat16
+
     def precision(self) -> AbstractContextManager[Any]:
         """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
         return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()

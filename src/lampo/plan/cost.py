@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config.schema import TrainConfig
 from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
@@ -43,6 +43,7 @@ class Machine:
 
     Attributes:
         at_once: runs that share each GPU. What launches kernels overlaps, and what computes takes turns.
+        vllm: how fast vLLM is, where it draws the rollouts of the native engine.
     """
 
     card: Card
@@ -50,6 +51,17 @@ class Machine:
     engine: Engine
     rates: Rates
     at_once: int = 1
+    vllm: Rates | None = None
+
+    @property
+    def sampler(self) -> Machine:
+        """The machine as it is in sampling."""
+        return self if self.vllm is None else replace(self, rates=self.vllm)
+
+    @property
+    def by_vllm(self) -> bool:
+        """Whether vLLM draws the rollouts."""
+        return self.engine != "native" or self.vllm is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +133,7 @@ def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> 
         positions: cached tokens of all of them.
     """
     shape, rates, card = work.shape, machine.rates, machine.card
-    size = work.weight_bytes if machine.engine == "native" else 2
+    size = 2 if machine.by_vllm else work.weight_bytes
     moved = shape.parameters * size + positions * shape.cached() * rates.cache_reads + rows * shape.vocabulary * 64
     computing = moved / (card.bandwidth * rates.bandwidth) + 2 * shape.multiplied * rows / card.rate
     return shape.layers * rates.decode_launch + machine.at_once * computing
@@ -135,7 +147,7 @@ def rollout_seconds(work: Work, machine: Machine, lengths: Sequence[int], slots:
     """
     prefill = 2 * work.shape.multiplied * work.prompt * len(lengths) / work.config.sampling.group_size
     start = machine.at_once * prefill / (machine.card.rate * min(1.0, machine.rates.products))
-    if machine.engine == "native":
+    if not machine.by_vllm:
         batches = [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
         return start + sum(_together(work, machine, sorted(batch)) for batch in batches)
     return start + _in_turn(work, machine, lengths, slots)
@@ -183,12 +195,23 @@ def share_of(lengths: Sequence[int], gpus: int) -> list[int]:
 def slots_of(work: Work, machine: Machine, rows: int) -> int:
     """Responses that are drawn at once on one GPU."""
     sampling = work.config.sampling
-    if machine.engine == "native":
+    if not machine.by_vllm:
         return max(sampling.group_size, min(rows, sampling.rows_at_once // sampling.group_size * sampling.group_size))
-    room = SAMPLER_SHARE[machine.engine] * machine.card.memory - 2 * work.shape.parameters - VLLM_OWN
+    room = vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN
     # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
     each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)
-    return max(1, min(rows, MOST_SEQUENCES, int(room / each)))
+    most = MOST_SEQUENCES if machine.vllm is None else sampling.rows_at_once
+    return max(1, min(rows, most, int(room / each)))
+
+
+def vllm_bytes(work: Work, machine: Machine) -> float:
+    """What vLLM takes of a GPU for weights and cache."""
+    if machine.vllm is None:
+        return SAMPLER_SHARE[machine.engine] * machine.card.memory
+    options = work.config.sampling.vllm
+    if (cache := options.cache_on("cpu" if machine.card == CARDS["cpu"] else "cuda")) is not None:
+        return 2 * work.shape.parameters + VLLM_OWN + cache * 2**30
+    return options.memory_share * machine.card.memory
 
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
@@ -354,17 +377,21 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
     }
     if machine.engine == "native":
         rows = config.sampling.problems_per_step * config.sampling.group_size
-        at_once = slots_of(work, machine, max(rows, *evaluations(config)))
         tokens = min(work.micro_tokens, rows * work.row_tokens)
         logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
         # autocast keeps trained weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
         parts["weights in bfloat16"] = 2.0 * work.trained * (size == 4)
-        parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
+        if machine.vllm is not None:
+            on_cpu = machine.card == CARDS["cpu"]
+            parts["vLLM, which never sleeps" if on_cpu else "sampling: vLLM"] = vllm_bytes(work, machine)
+        else:
+            at_once = slots_of(work, machine, max(rows, *evaluations(config)))
+            parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
     else:
         together = max(1, work.micro_tokens // work.row_tokens)
         tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
         logits = tokens * shape.vocabulary * (2 + 4 + 4)
-        vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
+        vllm = vllm_bytes(work, machine)
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
 

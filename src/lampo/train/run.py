@@ -5,7 +5,7 @@ runs/NAME/
   manifest.json      command, versions, git commit, settings, hashes of the data; the same of every resume
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
-  not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo
+  not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo; or mismatch-...
   checkpoints/       train-000050: a Hugging Face folder, with the state of the optimiser
   model/             the trained model with its card, once the run is at its end
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
@@ -39,7 +39,7 @@ from ..store.files import write_file
 from ..store.lock import LOCK, Lock, lock
 from ..store.metrics import read_metrics
 from ..store.rollouts import rollout_steps, shard_path, write_shard
-from ..types import Group, LampoError, Problem
+from ..types import Group, LampoError, NotFinite, Problem
 from .checkpoint import Companion, restore_checkpoint, save_checkpoint
 from .extend import edited, extended
 from .manifest import manifest
@@ -248,9 +248,9 @@ class Run:
         records = group_records(step, groups_P, estimate, pieces, logprobs, has_scores=has_scores)
         return write_shard(self.path, step, list(records))
 
-    def keep_failed_step(self, shard: Path) -> Path:
+    def keep_failed_step(self, shard: Path, why: str = NotFinite.rollouts) -> Path:
         """A copy of a step's rollouts, in the run directory itself, where going on with the run does not undo it."""
-        return Path(shutil.copyfile(shard, self.path / f"not-finite-{shard.name}"))
+        return Path(shutil.copyfile(shard, self.path / f"{why}-{shard.name}"))
 
     def save(
         self,

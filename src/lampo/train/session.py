@@ -13,8 +13,7 @@ from ..interrupt import Interrupt
 from ..learner.budget import tokens_per_microbatch, with_tokens
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
-from ..rollout.build import native_sampler
-from ..rollout.sampler import Sampler
+from ..rollout.build import SamplerAt, open_samplers
 from ..store.checkpoints import Stage
 from ..store.files import find_corruption, write_folder
 from ..store.metrics import read_metrics
@@ -45,8 +44,7 @@ class Session:
     run: Run
     config: TrainConfig
     policy: Policy
-    sampler: Sampler
-    evaluation_sampler: Sampler
+    sampler_at: SamplerAt
     pool: VerifierPool
     task: Task
     benchmarks: dict[str, Sequence[Problem]]
@@ -92,9 +90,9 @@ def open_session(run: Run, progress: Progress, stack: ExitStack, *, tracked: boo
     trackers = open_trackers(names, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
+    sampler_at = open_samplers(policy, config, [*problems.own, *problems.others], stack, progress.note)
     return Session(
-        run, config, policy, *samplers, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
+        run, config, policy, sampler_at, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
     )
 
 
@@ -151,10 +149,11 @@ def evaluate_policy(session: Session, step: int) -> None:
     samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
     record: dict[str, float] = {}
-    heldout, sampler = subset(session.task.heldout, count, options.skip), session.evaluation_sampler
+    heldout = subset(session.task.heldout, count, options.skip)
+    sampler = session.sampler_at(session.config.evaluation_temperature)
     measures = {"": (heldout, sampler, samples)}
     if options.greedy:
-        measures["greedy/"] = heldout, native_sampler(session.policy, session.config, ALL_BUT_GREEDY), 1
+        measures["greedy/"] = heldout, session.sampler_at(ALL_BUT_GREEDY), 1
     for name, problems in session.benchmarks.items():
         measures[f"{name}/"] = subset(problems, count), sampler, samples
     for prefix, (problems, drawn_by, responses) in measures.items():

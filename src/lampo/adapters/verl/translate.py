@@ -42,6 +42,10 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield f"loss.surrogate is {loss.surrogate}: of verl's, token, sequence and cispo are divided by the numbers of a recipe."
     if sampling.resample > 0:
         yield f"sampling.resample is {sampling.resample}: verl draws until it has enough groups, without a bound."
+    if sampling.engine != "native":
+        yield f"sampling.engine is {sampling.engine}: verl has its own vLLM. Leave it out."
+    if loss.sampler_correction != "off":
+        yield f"loss.sampler_correction is {loss.sampler_correction}: verl has its own (algorithm.rollout_correction)."
     if config.spread_filter is not None:
         yield "spread_filter: verl leaves no groups out."
     if config.model.lora is not None:

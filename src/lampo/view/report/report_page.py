@@ -151,6 +151,21 @@ MORE_CHARTS = (
         (Curve("loss/kl_old", "sampling policy", BLUE), Curve("loss/kl_ref", "reference", VERMILLION)),
         noise=1e-6,
     ),
+    Chart(
+        "Mismatch of sampler and learner",
+        "Nats a token by which the log-probs of vLLM and of the learner differ, for the tokens that were drawn.",
+        (
+            Curve("sampler/mismatch_mean", "mean", BLUE),
+            Curve("sampler/mismatch_max", "largest", VERMILLION),
+            Curve("sampler/kl", "KL divergence", GREEN),
+        ),
+    ),
+    Chart(
+        "Importance weights",
+        "Mean weight of a token, from the sampler's distribution to the learner's.",
+        (Curve("loss/importance_weight", "weight"),),
+        also=Curve("loss/importance_capped", "At the cap"),
+    ),
     Chart("Gradient norm", "Before clipping.", (Curve("optimizer/gradient_norm", "norm"),)),
     Chart("Learning rate", "As scheduled.", (Curve("optimizer/learning_rate", "learning rate"),)),
     Chart(

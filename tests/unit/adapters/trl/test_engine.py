@@ -298,6 +298,8 @@ REFUSED: dict[str, dict[str, Any]] = {
         "model__allow_remote_code": True,
     },
     "sampling.resample is 3": {"sampling__resample": 3},
+    "sampling.engine is vllm": {"sampling__engine": "vllm"},
+    "loss.sampler_correction is token": {"loss__sampler_correction": "token"},
     "spread_filter": {"spread_filter": {"share": 0.5}},
     "advantage.name is prime": {"advantage": {"name": "prime"}},
     "the reward likelihood": {"rewards": [{"name": "likelihood"}]},

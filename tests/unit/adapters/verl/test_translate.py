@@ -34,6 +34,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "loss.surrogate is geometric": {"loss__surrogate": "geometric"},
     "loss.surrogate is gvpo": {"loss__surrogate": "gvpo"},
     "sampling.resample is 3": {"sampling__resample": 3},
+    "sampling.engine is vllm": {"sampling__engine": "vllm"},
+    "loss.sampler_correction is token": {"loss__sampler_correction": "token"},
     "spread_filter": {"spread_filter": {"share": 0.5}},
     "model.lora": {"model__lora": {"rank": 4}},
     "model.device is cpu": {"model__device": "cpu"},
