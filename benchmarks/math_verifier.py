@@ -14,6 +14,7 @@ import argparse
 import json
 import logging
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def ours() -> Verifier:
 def math_verify_default() -> Verifier:
     from math_verify import parse, verify
 
-    return lambda completion, gold: bool(verify(parse(f"${gold}$"), parse(completion)))
+    return lambda completion, gold: bool(verify(parse(in_dollars(gold)), parse(completion)))
 
 
 def math_verify_as_in_trl() -> Verifier:
@@ -55,7 +56,7 @@ def math_verify_as_in_trl() -> Verifier:
 
     def accepts(completion: str, gold: str) -> bool:
         answer = parse(completion, extraction_config=[config], extraction_mode="first_match")
-        return bool(verify(parse(f"${gold}$"), answer))
+        return bool(verify(parse(in_dollars(gold)), answer))
 
     return accepts
 
@@ -71,8 +72,17 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").strip().split("\n")]
 
 
+def without_dollars(answer: str) -> str:
+    """A formula without its dollar signs; one with words between formulas keeps them."""
+    return answer[1:-1].strip() if re.fullmatch(r"\$[^$]+\$", answer) else answer
+
+
+def in_dollars(gold: str) -> str:
+    return gold if "$" in gold else f"${gold}$"
+
+
 def boxed(answer: str) -> str:
-    return rf"So the answer is $\boxed{{{answer}}}$."
+    return rf"So the answer is \boxed{{{answer}}}." if "$" in answer else rf"So the answer is $\boxed{{{answer}}}$."
 
 
 def one_digit_changed(golds: list[str], generator: random.Random) -> Iterator[Case]:
@@ -97,7 +107,7 @@ def suites(
     for path in tricky:
         yield path.stem, [Case(row["completion"], row["gold"], row["expected"]) for row in rows(path)]
     for path in files:
-        golds = [str(row["answer"]).strip().strip("$").strip() for row in rows(path)]
+        golds = [without_dollars(str(row["answer"]).strip()) for row in rows(path)]
         chosen = random.Random(0).sample(golds, min(most or len(golds), len(golds)))
         yield from gold_suites(path.stem, chosen, random.Random(0))
     if math500 is None:

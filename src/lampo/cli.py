@@ -82,11 +82,15 @@ def train(
     settings: Settings = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Who trains: native or trl. The same as the recipe's setting engine.", metavar="NAME"),
+        typer.Option(help="Who trains: native, trl or verl. The same as the recipe's setting engine.", metavar="NAME"),
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes of the engine on this machine, one a GPU. The same as run.processes.", min=1),
+        typer.Option(help="Processes of the engine on a machine, one a GPU. The same as run.processes.", min=1),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(help="Machines of a Ray cluster, with --engine verl. The same as run.nodes.", min=1),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the newest run of this recipe from its latest checkpoint.")
@@ -106,7 +110,7 @@ def train(
     """Train a policy: warm start, then reinforcement learning. It ends with a report."""
     from .train.command import train as run
 
-    chosen = {"engine": engine, "run.processes": processes}
+    chosen = {"engine": engine, "run.processes": processes, "run.nodes": nodes}
     given = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     run(recipe, [*(settings or []), *given], resume=resume, dry_run=dry_run, accepted=accept or [])
 

@@ -36,6 +36,7 @@ Scale = Literal["none", "group_std"]
 PeerWeight = Literal["equal", "length", "score_norm"]
 LogprobSource = Literal["trainer", "sampler"]
 Aggregation = Literal["sequence", "token", "constant"]
+SamplerCorrection = Literal["off", "token", "sequence"]
 
 
 class LampoError(Exception):
@@ -46,7 +47,16 @@ class LampoError(Exception):
 
 
 class NotFinite(LampoError):
-    """A loss or gradient is NaN or infinite; the weights are as they were before the step."""
+    """A loss or gradient is NaN or infinite. The weights are as they were before the step."""
+
+    rollouts = "not-finite"
+    """What the file is called that keeps the rollouts of the step."""
+
+
+class SamplerMismatch(LampoError):
+    """Sampler and learner disagree on the log-probs of a step; the weights are as they were before it."""
+
+    rollouts = "mismatch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +100,10 @@ class Verdict:
 
 
 class Verifier(Protocol):
-    """Who decides what is right; those of this package are in `lampo.verify`."""
+    """Who decides what is right. Those of this package are in `lampo.verify`."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
-        """Compare what the completion gives with the answer. Pure; may be slow, and may raise."""
+        """Compare what the completion gives with the answer. It is pure, may be slow, and may raise."""
         ...
 
 

@@ -2,9 +2,11 @@
 
     python -m tests.helpers.trainer_dumps trl tests/data/trainers/trl-1.16.0       with that TRL installed
     python -m tests.helpers.trainer_dumps verl tests/data/trainers                 with verl 0.9.1, as in tests/verl; 5 minutes
+    python -m tests.helpers.trainer_dumps lampo tests/data/trainers                the same; 3 minutes
 
 TRL writes three runs: one reward; two rewards with weights, conversations and a column of one's own; and one that ends with an
-evaluation, whose rows are in the last table. verl writes two: its newer trainer, and the older one with log-probs added.
+evaluation, whose rows are in the last table. verl writes two: its newer trainer, and the older one with log-probs added. `lampo` has it
+write a third one, in a run of `lampo train --engine verl` that does not take in what verl writes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +96,7 @@ def verl(output: Path) -> None:
     from ..verl.driver import ROOT
     from ..verl.small import prepare, run
 
-    plain = [
-        f"reward.custom_reward_function.path={ROOT}/tests/verl/plain_score.py",
-        "algorithm.adv_estimator=grpo",
+    small = [
         "data.train_batch_size=4",
         "actor_rollout_ref.rollout.n=4",
         "actor_rollout_ref.actor.ppo_mini_batch_size=4",
@@ -103,14 +104,44 @@ def verl(output: Path) -> None:
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
         "trainer.total_training_steps=2",
     ]
+    plain = [f"reward.custom_reward_function.path={ROOT}/tests/verl/plain_score.py", "algorithm.adv_estimator=grpo"]
+    runs = {
+        "verl-0.9.1": plain,
+        "verl-0.9.1-log-probs": [*plain, "trainer.use_v1=False"],
+    }
     os.environ["VERL_USE_EXTERNAL_PLUGINS"] = "none"  # verl is not to know LamPO
-    for name, overrides in {"verl-0.9.1": [], "verl-0.9.1-log-probs": ["trainer.use_v1=False"]}.items():
-        os.environ["LAMPO_TEST_MORE_MODULES"] = "tests.verl.dump_logprobs" if overrides else ""
+    for name, overrides in runs.items():
+        os.environ["LAMPO_TEST_MORE_MODULES"] = "tests.verl.dump_logprobs" if "log-probs" in name else ""
         with tempfile.TemporaryDirectory(prefix="lampo-verl-", dir="/tmp") as scratch:
             prepare(Path(scratch))
-            run(Path(scratch), *plain, *overrides, f"trainer.rollout_data_dir={scratch}/dump")
+            run(Path(scratch), *small, *overrides, f"trainer.rollout_data_dir={scratch}/dump")
             shutil.copytree(Path(scratch) / "dump", output / name, dirs_exist_ok=True)
 
 
+def lampo(output: Path) -> None:
+    """What verl writes for `lampo train --engine verl`: metrics, rollouts, and responses that were measured."""
+    from lampo import LampoError
+    from lampo.adapters.verl import engine
+    from lampo.adapters.verl.follow import Follower
+    from lampo.train.run import Run
+    from lampo.view.console import Progress
+
+    from ..verl.driver import ENVIRONMENT
+    from ..verl.small import scratch
+    from .verl_run import config_of
+
+    Follower.poll = lambda self: None
+    with scratch() as environment, tempfile.TemporaryDirectory() as folder, Progress("verl") as progress:
+        os.environ.update(environment | ENVIRONMENT)
+        run = Run.create(config_of(Path(folder)))
+        with suppress(LampoError):  # it has seen no step
+            engine.train(run, progress)
+        target = output / "verl-0.9.1-lampo"
+        target.mkdir(parents=True)
+        for name in ("rollouts", "evaluations"):
+            shutil.copytree(run.path / "verl" / name, target / name)
+        shutil.copyfile(run.path / "verl" / "metrics.jsonl", target / "metrics.jsonl")
+
+
 if __name__ == "__main__":
-    {"trl": trl, "verl": verl}[sys.argv[1]](Path(sys.argv[2]))
+    {"trl": trl, "verl": verl, "lampo": lampo}[sys.argv[1]](Path(sys.argv[2]))

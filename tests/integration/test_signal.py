@@ -103,9 +103,11 @@ def test_a_run_and_what_is_refused(
         ((recipe, "--false-positives", "20"), "20 is no share of wrong verdicts"),
         ((recipe, "--clean", "--false-positives", "0.2"), "give one of them"),
         ((recipe, "--groups", "100000"), "Lower --groups to 4,096"),
+        ((recipe, "--output", "recipe.yaml/answer"), "Cannot make the folder of the answer"),
     ):
         assert lampo(monkeypatch, "signal", *arguments) == 1
         assert told in capfd.readouterr().err
+    assert sorted(each.name for each in (tmp_path / "runs").iterdir()) == ["small", "small-signal"]  # no empty folders
     # what is never right cannot be learned from
     (tmp_path / "evenness.py").write_text("def verify(completion, answer):\n    return completion == answer\n")
     never = ("--set", "verifier.name=exact", "--set", "warmstart.steps=0")
@@ -129,7 +131,7 @@ def test_ctrl_c_tells_what_is_known(recipe: Path, tmp_path: Path, after: str) ->
     page = tmp_path / "runs" / "small-signal" / "signal.html"
     if "warm" in after:
         assert output.splitlines()[-1] == "Stopped before anything could be said."
-        assert not page.exists()
+        assert not page.parent.exists()
     else:
         assert "of 360 groups: the answer is of these." in output.splitlines()[-1]
         assert page.exists()

@@ -30,14 +30,13 @@ def steps(path: Path, stage: str = "train") -> list[dict]:
 
 
 def test_the_quickstart_learns(tmp_path: Path) -> None:
-    """The recipe itself, with a third of its steps."""
+    """The recipe, with two thirds of its warm start and a sixth of its steps."""
     config = load_config(RECIPES / "quickstart.yaml", [
-        f"run.folder={tmp_path}", "training.steps=50", "evaluation.every=50", "evaluation.final_problems=256",
+        f"run.folder={tmp_path}", "warmstart.steps=350", "training.steps=20", "evaluation.final_problems=192",
     ])  # fmt: skip
     path = run_to_end(config)
     before, after = steps(path, "evaluation")
-    assert after["evaluation/low"] > before["evaluation/high"]
-    assert before["evaluation/accuracy"] < 0.35
+    assert after["evaluation/low"] > before["evaluation/high"]  # 8.9 % [5.6, 13.7], then 31.2 % [25.1, 38.1]
 
 
 def test_same_seed_same_curve_bit_for_bit(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -139,6 +139,7 @@ def theirs(trainer: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         "old_per_token_logps": batch["old_logprobs_NT"],
         "old_logps": (batch["old_logprobs_NT"] * batch["mask_NT"]).sum(1),
         "ref_per_token_logps": batch["ref_logprobs_NT"],
+        "importance_sampling_ratio": batch.get("weights_NT"),
         "num_items_in_batch": batch["mask_NT"].sum(),
     }
     loss = trainer._compute_loss(trainer.model, inputs)
@@ -249,6 +250,25 @@ def test_trls_default_kl_term_is_another_off_policy(policy: Policy, tmp_path: Pa
     for spread, equal in ((0.0, True), (0.4, False)):
         batch = make_batch(spread)
         assert torch.allclose(ours(options, batch)[0], theirs(trainer, batch)[0], rtol=1e-9) == equal
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_truncated_importance_weights_enter_the_loss_as_in_trl(
+    level: Literal["token", "sequence"], policy: Policy, tmp_path: Path
+) -> None:
+    """TRL weighs the surrogate and not its KL term. The weights themselves are held to TRL's formula, which is inline there."""
+    trainer = make_trainer(GRPOTrainer, GRPOConfig, policy, tmp_path, loss_type="grpo", use_bias_correction_kl=False)
+    trainer.beta, trainer.use_vllm, trainer.vllm_importance_sampling_correction = 0.04, True, True
+    batch, other = make_batch(0.4), make_batch(0.3, seed=7)
+    sampler_NT = batch["old_logprobs_NT"] + other["logprobs_NT"] - other["old_logprobs_NT"]
+    difference_NT = (batch["old_logprobs_NT"] - sampler_NT) * batch["mask_NT"]
+    weights_NT = (difference_NT if level == "token" else difference_NT.sum(-1, keepdim=True)).exp().clamp(max=1.2)
+    expected = theirs(trainer, batch | {"weights_NT": weights_NT})
+    options = loss_options("grpo", kl_coefficient=0.04, sampler_correction=level, sampler_cap=1.2)
+    value, gradient_NT, statistics = ours(options, batch | {"sampler_logprobs_NT": sampler_NT})
+    assert_equal(value, expected[0])
+    assert_equal(gradient_NT, expected[1])
+    assert 0.1 < statistics["importance_capped"] < 0.9  # the cap meant something
 
 
 # Advantages

@@ -136,6 +136,11 @@ def _accept_gloo_twice() -> None:
     torch.distributed.init_process_group = init_process_group
 
 
+def _pin_nothing() -> None:
+    """verl keeps a reference policy in pinned memory, which there is none of without a GPU."""
+    torch.Tensor.pin_memory = lambda self, *_, **__: self
+
+
 def _load_replica() -> type[Any]:
     from tests.verl.cpu_rollout import CpuReplica
 
@@ -175,6 +180,7 @@ def _record(folder: Path) -> None:
 
 
 _accept_gloo_twice()
+_pin_nothing()
 sys.meta_path.insert(0, _Late())  # pyright: ignore[reportArgumentType]
 if folder := os.environ.get("LAMPO_TEST_RECORD"):
     _record(Path(folder))

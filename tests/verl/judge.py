@@ -17,3 +17,8 @@ def figures(completion: str, answer: str) -> float | None:
     if completion[:1] == "u":
         return None
     return sum(map(str.isdigit, completion)) / max(len(completion), 1)
+
+
+def unclear(completion: str, answer: str) -> float | None:
+    """The share of figures in a response; of one that ends with a sign it cannot tell."""
+    return None if completion[-1:] in ("+", "=") else sum(map(str.isdigit, completion)) / max(len(completion), 1)

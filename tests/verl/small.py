@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -64,49 +65,56 @@ def prepare(folder: Path) -> None:
 
 
 def run(folder: Path, *overrides: str, nodes: int = 1, limit_s: float = 480, expect: int = 0) -> str:
-    """Start verl, and end it with all that it started, whatever happens: it can hang where others fail.
+    """Start verl on what `prepare` made.
 
     Returns:
         What it printed.
     """
-    log = folder / f"log-{time.monotonic_ns()}.txt"
     records = folder / "records"
     records.mkdir(exist_ok=True)
-    scratch = Path(
-        tempfile.mkdtemp(prefix="lampo-ray-", dir="/tmp")
-    )  # short, for Ray's sockets; of its own, or Ray joins the last run
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
-        "LAMPO_TEST_RECORD": str(records),
-        "RAY_TMPDIR": str(scratch),
-    }
-    command = [sys.executable, "-m", "tests.verl.driver", str(folder), str(nodes), *overrides]
+    log = folder / f"log-{time.monotonic_ns()}.txt"
+    with scratch() as environment:
+        command = [sys.executable, "-m", "tests.verl.driver", str(folder), str(nodes), *overrides]
+        return wait(started(command, environment | {"LAMPO_TEST_RECORD": str(records)}, log), log, limit_s, expect)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[dict[str, str]]:
+    """The environment of a run with a folder of Ray's own. What is left of the run at the end is ended: verl can hang where others fail."""
+    folder = tempfile.mkdtemp(prefix="lampo-ray-", dir="/tmp")  # short, for Ray's sockets; else Ray joins the last run
+    try:
+        yield os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "RAY_TMPDIR": folder}
+    finally:
+        _end(Path(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def started(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A program that writes its output into a file."""
     with log.open("w") as stream:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            code: int | None = process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            _end(process.pid, scratch)
-            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def wait(process: subprocess.Popen[bytes], log: Path, limit_s: float, expect: int) -> str:
+    """What a program has printed at its end."""
+    try:
+        code: int | None = process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        code = None
     text = log.read_text()
-    assert code == expect, f"verl ended with {code} (None: after {limit_s} s)\n{text[-6000:]}"
+    assert code == expect, f"it ended with {code} (None: after {limit_s} s)\n{text[-6000:]}"
     return text
 
 
-def _end(session: int, scratch: Path) -> None:
-    """End what is left of a run: processes of its session, and Ray's, which leave it but carry its folder in their command line."""
+def _end(scratch: Path) -> None:
+    """End what is left of a run: processes, Ray's among them, that carry its folder in their environment."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
             environment = (folder / "environ").read_bytes()
         except OSError:
             continue
-        if int(stat[3]) == session or f"RAY_TMPDIR={scratch}".encode() in environment.split(b"\0"):
-            if int(folder.name) == os.getpid():
-                continue
+        if f"RAY_TMPDIR={scratch}".encode() in environment.split(b"\0") and int(folder.name) != os.getpid():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(folder.name), signal.SIGKILL)

@@ -19,7 +19,7 @@ from .registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOption
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
-    """Advantages of a step, with the scores they rest on and what to log; all rows in the order of the groups.
+    """Advantages of a step, with the scores they rest on and what to log. Rows are in the order of the groups.
 
     Attributes:
         advantages_N: one a rollout; the mean over its tokens where these differ.
@@ -117,7 +117,7 @@ def _call(
     rollouts_N: Sequence[Rollout],
     valid_N: Tensor,
 ) -> Tensor:
-    """The estimator's advantages, (N,) or (N, T); those of a function of the user's own are looked at."""
+    """The estimator's advantages, (N,) or (N, T). Those of a function of the user's own are checked."""
     if not isinstance(options, OwnEstimatorOptions):
         return call_with(options.load(), given, offered)
     what = f"The advantage {options.function}"

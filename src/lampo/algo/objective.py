@@ -16,10 +16,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..options import call_own, call_with
-from ..types import Aggregation, LampoError
+from ..types import Aggregation, LampoError, SamplerCorrection
 from .advantages.groups import check_option
+from .importance import importance_weights
 from .registry import SURROGATES, surrogate_function
 from .surrogates import Terms, Tokens
+
+WHERE_GIVEN = ("kl_ref", "entropy", "importance_weight", "importance_capped")
+"""Statistics that a loss has only where it is given what they need."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,8 +33,8 @@ class Loss:
     Attributes:
         value: scalar, already divided by the step's denominator: call backward on it, and add nothing else.
         statistics: detached scalars on the device of the inputs, for `merge_statistics`. All are sums over the tokens
-            of the micro-batch (num_tokens, clipped_low, clipped_high, kl_old, and kl_ref and entropy where given) but
-            ratio_min and ratio_max.
+            of the micro-batch (num_tokens, clipped_low, clipped_high, kl_old, and kl_ref, entropy, importance_weight and
+            importance_capped where given) but ratio_min and ratio_max.
     """
 
     value: Tensor
@@ -80,17 +84,21 @@ def policy_loss(
     ref_logprobs_NT: Tensor | None = None,
     entropy_NT: Tensor | None = None,
     group_ids_N: Tensor | None = None,
+    sampler_correction: SamplerCorrection = "off",
+    sampler_cap: float = 2.0,
+    sampler_logprobs_NT: Tensor | None = None,
 ) -> Loss:
     r"""The surrogate of a micro-batch, by default the clipped one of PPO (arXiv 1707.06347), and an optional KL penalty.
 
         r_it = exp(log pi(o_it) - log pi_old(o_it))
-        l_it = -min(r_it A_i, clip(r_it, 1 - clip_low, 1 + clip_high) A_i) + kl_coefficient * k3_it
+        l_it = -w_it min(r_it A_i, clip(r_it, 1 - clip_low, 1 + clip_high) A_i) + kl_coefficient * k3_it
         k3_it = exp(d_it) - d_it - 1,   d_it = log pi_ref(o_it) - log pi(o_it)
+        w_it = 1, or under a sampler_correction see `importance_weights`
         loss = sum_i 1/T_i sum_t l_it / denominator        aggregation = sequence
              | sum_i sum_t l_it / denominator              aggregation = token, constant
 
     The aggregations token and constant differ in their denominator only, see `loss_denominator`. Equal clip ranges,
-    `sequence` and a KL term are GRPO (arXiv 2402.03300); a wider upper range and `token` are DAPO (arXiv 2503.14476);
+    `sequence` and a KL term are GRPO (arXiv 2402.03300). A wider upper range and `token` are DAPO (arXiv 2503.14476);
     `constant` is Dr. GRPO (arXiv 2503.20783). The other surrogates are in `lampo.algo.surrogates`: one ratio a response (sequence,
     GSPO), the geometric mean of clipped ratios (geometric, GMPO), clipped weights (cispo), centred log-ratios (gvpo). k3 is the
     estimator of KL(pi || pi_ref) of Schulman's note "Approximating KL divergence": unbiased for samples of pi, and never
@@ -98,7 +106,7 @@ def policy_loss(
 
     Args:
         logprobs_NT: (N, T) log-probs under the policy that learns; the gradient goes here and nowhere else.
-        old_logprobs_NT: (N, T) log-probs under the policy that sampled.
+        old_logprobs_NT: (N, T) log-probs under the policy that sampled. Under a sampler_correction the learner computed them.
         advantages: (N,) one a response, or (N, T) one a token; finite.
         mask_NT: (N, T) True on completion tokens. Whatever the other tensors hold elsewhere, NaN included, matters
             neither to the value nor to the gradient.
@@ -113,6 +121,9 @@ def policy_loss(
         ref_logprobs_NT: (N, T) log-probs under the reference policy.
         entropy_NT: (N, T) entropies of the policy, for the statistics only.
         group_ids_N: (N,) integers; gvpo only, which needs all rows of a group in one micro-batch.
+        sampler_correction: off, or at which level the surrogate is weighted for a sampler that is another program than the learner.
+        sampler_cap: the largest of these weights.
+        sampler_logprobs_NT: (N, T) log-probs as the sampler computed them.
 
     Returns:
         The loss, at least float32. Summed over the micro-batches of a step, value and gradient are the same for every
@@ -122,7 +133,7 @@ def policy_loss(
 
     Raises:
         ValueError: shapes that differ, an unknown aggregation, a negative or non-finite clip range or coefficient, a
-            denominator that is not positive, or a KL term without a reference.
+            denominator that is not positive, a KL term without a reference, or a correction without the sampler's log-probs.
 
     The policy now finds the first token twice as likely as it did, more than the clip range rewards:
 
@@ -134,7 +145,12 @@ def policy_loss(
     (-1.100000023841858, tensor([[ 0.0000, -0.5000]]))
     """
     check_settings(aggregation, denominator, clip_low, clip_high, beta, kl_coefficient, ref_logprobs_NT)
-    check_shapes(logprobs_NT, old_logprobs_NT, advantages, mask_NT, ref_logprobs_NT, entropy_NT, group_ids_N)
+    check_option("sampler_correction", sampler_correction, get_args(SamplerCorrection))
+    if sampler_correction != "off" and sampler_logprobs_NT is None:
+        raise ValueError(f"sampler_correction is {sampler_correction}, which needs sampler_logprobs_NT")
+    check_shapes(
+        logprobs_NT, old_logprobs_NT, advantages, mask_NT, ref_logprobs_NT, entropy_NT, group_ids_N, sampler_logprobs_NT
+    )
     mask_NT = mask_NT.bool()
 
     def on_tokens(values_NT: Tensor) -> Tensor:
@@ -161,6 +177,14 @@ def policy_loss(
             "ratio_max": pad(torch.where(mask_NT, ratio_NT, -math.inf).flatten(), (0, 1), value=-math.inf).max(),
         }
 
+    if sampler_correction != "off":
+        assert sampler_logprobs_NT is not None
+        weights_NT = importance_weights(
+            old_logprobs_NT, sampler_logprobs_NT, mask_NT, level=sampler_correction, cap=sampler_cap
+        )
+        losses_NT = weights_NT * losses_NT
+        statistics["importance_weight"] = weights_NT.sum()
+        statistics["importance_capped"] = (weights_NT >= sampler_cap).sum()
     if ref_logprobs_NT is not None:
         kl_ref_NT = k3(on_tokens(ref_logprobs_NT.detach()) - logprobs_NT)
         statistics["kl_ref"] = kl_ref_NT.detach().sum()
@@ -199,15 +223,16 @@ def surrogate_terms(surrogate: str | Callable[..., Any], tokens: Tokens, setting
 
 
 def merge_statistics(statistics: Sequence[dict[str, Tensor]]) -> dict[str, float]:
-    """The statistics of a step from those of its micro-batches; the only place that waits for the device.
+    """The statistics of a step from those of its micro-batches. The only place that waits for the device.
 
     Args:
         statistics: of every `Loss` of the step.
 
     Returns:
         Averages over all tokens of the step: clip_fraction_low and clip_fraction_high, the shares of tokens whose
-        gradient the clip took away; kl_old, the k3 estimate of KL(pi_old || pi); kl_ref and entropy where they were
-        given. Then ratio_min, ratio_max and num_tokens. A step without a token has averages of 0 and ratios of 1:
+        gradient the clip took away; kl_old, the k3 estimate of KL(pi_old || pi); kl_ref, entropy, importance_weight and
+        importance_capped, the share of weights at the cap, where they were given. Then ratio_min, ratio_max and
+        num_tokens. A step without a token has averages of 0 and ratios of 1:
         nothing moved.
 
     Raises:
@@ -235,7 +260,7 @@ def merge_statistics(statistics: Sequence[dict[str, Tensor]]) -> dict[str, float
         "clip_fraction_high": average("clipped_high"),
         "kl_old": average("kl_old"),
     }
-    merged |= {name: average(name) for name in ("kl_ref", "entropy") if name in names}
+    merged |= {name: average(name) for name in WHERE_GIVEN if name in names}
     return merged | {
         "ratio_min": float(gather("ratio_min").amin()) if num_tokens else 1.0,
         "ratio_max": float(gather("ratio_max").amax()) if num_tokens else 1.0,
@@ -277,6 +302,7 @@ def check_shapes(
     ref_logprobs_NT: Tensor | None,
     entropy_NT: Tensor | None,
     group_ids_N: Tensor | None,
+    sampler_logprobs_NT: Tensor | None = None,
 ) -> None:
     """Raise a ValueError that names the tensor whose shape does not fit `logprobs_NT`."""
     if logprobs_NT.dim() != 2:
@@ -288,6 +314,7 @@ def check_shapes(
         "ref_logprobs_NT": (ref_logprobs_NT, logprobs_NT.shape),
         "entropy_NT": (entropy_NT, logprobs_NT.shape),
         "group_ids_N": (group_ids_N, logprobs_NT.shape[:1]),
+        "sampler_logprobs_NT": (sampler_logprobs_NT, logprobs_NT.shape),
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tensor.shape != shape:

@@ -1,6 +1,6 @@
 """The estimators and surrogates by name, with their settings. Nothing here imports torch, so a recipe is read without it.
 
-A new estimator is one file in `advantages/` and one class here; a new surrogate one function in `surrogates.py` and one line here.
+A new estimator is one file in `advantages/` and one class here. A new surrogate is one function in `surrogates.py` and one line here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EstimatorOptions(Options):
         return self.name
 
     def load(self) -> Callable[..., Any]:
-        """The estimator itself; imports torch."""
+        """The estimator itself. Imports torch."""
         return _in_algo(f"advantages.{self.implementation}")
 
     def settings(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def check_surrogate(name: str) -> str:
 
 
 def surrogate_function(name: str) -> Callable[..., Any]:
-    """The surrogate of that name, or the user's own; imports torch.
+    """The surrogate of that name, or the user's own. Imports torch.
 
     Raises:
         LampoError: the user's own cannot be imported.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """The tokens of a micro-batch, see the head of this module; group_ids_N tells groups apart, and only gvpo asks."""
+    """The tokens of a micro-batch, see the head of this module. Only gvpo reads `group_ids_N`."""
 
     log_ratio_NT: Tensor
     logprobs_NT: Tensor
@@ -89,7 +89,7 @@ def geometric_terms(tokens: Tokens, clip_low: float, clip_high: float) -> Terms:
 
 
 def cispo_terms(tokens: Tokens, clip_low: float, clip_high: float) -> Terms:
-    """CISPO (arXiv 2506.13585): REINFORCE with clipped importance weights; no token loses its gradient.
+    """CISPO (arXiv 2506.13585): REINFORCE with clipped importance weights. No token loses its gradient.
 
     -sg(clip(r, 1 - clip_low, 1 + clip_high)) A log pi, where sg lets no gradient through. The tokens told as too low or too
     high are those whose weight was clipped.

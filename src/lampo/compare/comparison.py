@@ -188,7 +188,7 @@ def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
 def learning_curve(runs: Sequence[RunResult], axis: Axis) -> Curve:
     """Mean accuracy of a method's seeds at equal cost, by linear interpolation between evaluations.
 
-    It ends at the smallest total of the seeds that finished, so that every point is a mean over all seeds; a seed that
+    It ends at the smallest total of the seeds that finished, so that every point is a mean over all seeds. A seed that
     crashed earlier goes on with its last accuracy. There are as many points as a seed has evaluations.
     """
     ends = [getattr(run.points[-1], axis) for run in runs if run.status == "finished"]
@@ -207,7 +207,7 @@ def area_under_curve(points: Sequence[Point], budget: int) -> float:
         1 / B * integral from 0 to B of accuracy(rollouts)
 
     with straight lines between evaluations, and the last accuracy going on where a run ended before. Methods with dynamic
-    sampling use more rollouts a step; at equal rollouts, not steps, they are compared fairly.
+    sampling use more rollouts a step. At equal rollouts, not steps, they are compared fairly.
     """
     rollouts = np.array([point.rollouts for point in points], dtype=float)
     if budget <= 0:

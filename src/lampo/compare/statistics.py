@@ -1,7 +1,7 @@
 """Means over seeds, and two methods beside each other, seed by seed.
 
 A seed fixes the initial weights and the order of the problems, so methods are compared within a seed and what a seed
-brings of its own cancels. Intervals answer "what if other seeds had been drawn?"; the problems stay the same ones.
+brings of its own cancels. Intervals answer "what if other seeds had been drawn?". The problems stay the same ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Finding = Literal["better", "worse", "no difference shown", "too few seeds"]
 
 @dataclass(frozen=True, slots=True)
 class OverSeeds:
-    """A mean over seeds, or over settings, and the ends of its 95 % interval; one seed has no interval."""
+    """A mean over seeds, or over settings, and the ends of its 95 % interval. One seed has no interval."""
 
     value: float
     low: float | None
@@ -67,7 +67,7 @@ def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest:
 
     At the plain level it covered the mean of normal data in 84 % of simulations with 5 seeds and 89 % with 10, at this one
     in about 92 and 95 %. Under five seeds it is Student's t interval, since a bootstrap cannot leave the range of the seeds. Of
-    equal values it is the value itself; of one value there is none.
+    equal values it is the value itself. Of one value there is none.
 
     >>> mean_over_seeds([0.5]), mean_over_seeds([0.25, 0.25]).high
     (OverSeeds(value=0.5, low=None, high=None, num_seeds=1), 0.25)
@@ -89,7 +89,7 @@ def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest:
 def paired_p(differences: Sequence[float]) -> float | None:
     """Two-sided p-value of the paired permutation test on the mean: had the two runs of a seed swapped names at random.
 
-    Exact up to 14 seeds; with n seeds it is 2^(1 - n) at the least. Means that are equal to nine decimals tie, as means of
+    Exact up to 14 seeds. With n seeds it is 2^(1 - n) at the least. Means that are equal to nine decimals tie, as means of
     accuracies do that are equal as fractions of problems and not as floating-point numbers.
 
     >>> paired_p([0.1, 0.2, 0.3, 0.1, 0.2, 0.3]) == 2 / 2**6

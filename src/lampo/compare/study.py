@@ -167,7 +167,7 @@ class Planned:
 class Plan:
     """The runs of a study.
 
-    Where the recipe has a warm start, it is made once for each seed, and every method goes on from the same weights; so does every task
+    Where the recipe has a warm start, it is made once for each seed, and every method goes on from the same weights. So does every task
     that differs from an earlier one in nothing they depend on, in the size of its groups for example.
     """
 

@@ -54,7 +54,7 @@ def work(config: TrainConfig, path: Path, log: Path) -> None:
             print(" ".join(str(error).split()))
             sys.exit(1)
         if config.training.steps > 0:
-            for folder in ("checkpoints", "reference"):
+            for folder in ("checkpoints", "reference", "verl"):
                 shutil.rmtree(path / folder, ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ from ..options import Options
 from ..rewards import AnyReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
-from ..types import Group
+from ..types import Group, SamplerCorrection
 from ..verify import AnyVerifier
 from .methods import METHODS
 from .reward_list import rewards_as_list
@@ -120,9 +120,40 @@ class WarmstartOptions(Options):
     """Optimiser of this stage."""
 
 
+class VllmOptions(Options):
+    """vLLM as the sampler. Needs the extra `vllm`."""
+
+    memory_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of a GPU's memory that vLLM takes for its weights and its cache. It gives it back during an update."""
+    cache_gib: float | None = Field(default=None, gt=0)
+    """Size of its cache of keys and values in GiB, in place of a share. Unset: what its weights leave of `memory_share`, on a CPU 1."""
+    max_mismatch: float = Field(default=0.1, gt=0)
+    """The run stops where log-probs of vLLM and of the learner differ by more than this, in nats a token on average. Rounding to
+    bfloat16 gave 0.005 at most for a tiny model."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> VllmOptions:
+        if self.cache_gib is not None and self.shares_memory:
+            raise ValueError("give `memory_share` or `cache_gib`, and not both")
+        return self
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a share of the memory was asked for."""
+        return self.memory_share != type(self).model_fields["memory_share"].default
+
+    def cache_on(self, device: str) -> float | None:
+        """GiB of the cache on a kind of device; None leaves it to `memory_share`."""
+        return 1.0 if self.cache_gib is None and device == "cpu" else self.cache_gib
+
+
 class SamplingOptions(Options):
     """How rollouts are drawn: at a temperature, from the policy itself."""
 
+    engine: Literal["native", "vllm"] = "native"
+    """Who draws them: native is the model itself, one token further for all rows at once. vllm is vLLM in the same process."""
+    vllm: VllmOptions = VllmOptions()
+    """Settings of vLLM."""
     problems_per_step: int = Field(default=16, gt=0)
     """P: problems in one training step."""
     group_size: int = Field(default=8, gt=1)
@@ -138,6 +169,12 @@ class SamplingOptions(Options):
     all wrong. What is thrown away counts as cost. 0: every problem is kept."""
     accuracy_range: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
+
+    @model_validator(mode="after")
+    def _vllm_is_there_to_be_set(self) -> SamplingOptions:
+        if self.engine != "vllm" and self.vllm != VllmOptions():
+            raise ValueError("`vllm` has settings, and the engine is native: set `engine: vllm`, or leave them out")
+        return self
 
     @field_validator("accuracy_range")
     @classmethod
@@ -183,6 +220,11 @@ class LossOptions(Options):
     by rows x max_new_tokens (Dr. GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
+    sampler_correction: SamplerCorrection = "off"
+    """Truncated importance weights, for a sampler whose log-probs differ from the learner's, as vLLM's do in bfloat16. off: none. token: a
+    weight for each token. sequence: one for each response. With weights the old log-probs are the learner's."""
+    sampler_cap: float = Field(default=2.0, gt=0)
+    """The largest of these weights (2 in verl, 3 in TRL)."""
 
 
 class TrainingOptions(Options):
@@ -244,14 +286,18 @@ class RunOptions(Options):
     threads: int | None = Field(default=None, gt=0)
     """CPU threads of torch. Unset: torch's own choice. One is fastest for tiny models."""
     processes: int = Field(default=1, gt=0)
-    """Processes that the engine's launcher starts on this machine, one a GPU. The native engine has one."""
+    """Processes that the engine's launcher starts on a machine, one a GPU. The native engine has one."""
+    nodes: int = Field(default=1, gt=0)
+    """Machines of a Ray cluster, each with so many processes. verl only."""
+    engine_options: list[str] = Field(default_factory=list)
+    """Options of the engine's own, as its command line takes them, for what a recipe does not say. verl only."""
     trackers: list[str] = Field(default_factory=list)
     """Experiment trackers fed beside metrics.jsonl: tensorboard, wandb, trackio, mlflow."""
     imports: list[str] = Field(default_factory=list)
     """Folders that own functions are imported from, beside the one where lampo runs. Unset: that of the recipe, if it names a function."""
 
 
-EngineName = Literal["native", "trl"]
+EngineName = Literal["native", "trl", "verl"]
 
 
 class TrainConfig(Options):
@@ -260,7 +306,8 @@ class TrainConfig(Options):
     run: RunOptions
     """The run and its directory."""
     engine: EngineName = "native"
-    """Who samples and updates: native is this package itself, on one device. trl is TRL's trainer, in run.processes processes."""
+    """Who samples and updates: native is this package itself, on one device. trl is TRL's trainer, in run.processes processes. verl is
+    verl on Ray, on run.nodes machines."""
     method: str | None = None
     """Name of a published method: lampo, grpo, dapo, ... (`lampo methods`). Its settings hold where nothing else is written."""
     model: ModelOptions
@@ -315,16 +362,6 @@ class TrainConfig(Options):
                 f"the estimator {self.advantage.name} learns from verdicts, so it needs the reward verifier"
             )
         return self
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _verl_is_started_by_itself(cls, name: Any) -> Any:
-        if name == "verl":
-            raise ValueError(
-                "lampo train does not start verl. Write the problems with python -m lampo.adapters.verl RECIPE FOLDER, "
-                "and give the options that it prints to python -m verl.trainer.main_ppo."
-            )
-        return name
 
     @field_validator("rewards", mode="before")
     @classmethod

@@ -220,7 +220,7 @@ def measure_benchmarks(
     seed: int,
     server: Mapping[str, Any],
 ) -> str:
-    """Measure a model on benchmarks; what the folder already holds is not asked again.
+    """Measure a model on benchmarks. What the folder already holds is not asked again.
 
     Returns:
         The summary as Markdown, and where the records are.

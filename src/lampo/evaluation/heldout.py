@@ -30,7 +30,7 @@ def evaluate(
 
     Each response is verified while others are still being sampled.
 
-    Unknown verdicts are left out and their share is reported; a problem with none verified is left out too. The random numbers are
+    Unknown verdicts are left out and their share is reported. A problem with none verified is left out too. The random numbers are
     the same at every call of a run, so that two evaluations differ by the policy alone.
 
     Args:

@@ -1,4 +1,4 @@
-"""Benchmarks -> records: ask, verify, write down; what was written before is not asked again."""
+"""Benchmarks -> records: ask, verify, write down. What was written before is not asked again."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _ask(
     pool: VerifierPool,
     on_progress: OnProgress | None,
 ) -> list[tuple[Asked, Failed]]:
-    """Ask, verify and write down the problems that have no record yet; returns those that could not be asked."""
+    """Ask, verify and write down the problems that have no record yet. Returns those that could not be asked."""
     asked = [
         Asked(
             problem,

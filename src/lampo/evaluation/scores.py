@@ -39,7 +39,7 @@ def wilson_interval(accuracy: float, num_problems: int, z: float = Z) -> tuple[f
 
         (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
 
-    `n` counts problems. With several responses a problem `p` is the mean over problems; the interval then is
+    `n` counts problems. With several responses a problem `p` is the mean over problems. The interval then is
     conservative, since the mean of several responses varies no more than one response.
 
     >>> low, high = wilson_interval(0.5, 100)
@@ -70,7 +70,7 @@ def pass_at_k(num_responses: int, num_right: int, k: int) -> float:
 def majority(verdicts: Sequence[Verdict]) -> float | None:
     """Whether the answer given most often is right (self-consistency, arXiv 2203.11171). None if nobody gave one.
 
-    All right answers count as the same answer, wrong ones by their text; a response without an answer, or with an unknown
+    All right answers count as the same answer, wrong ones by their text. A response without an answer, or with an unknown
     verdict, has no vote. Of answers that are given equally often one is drawn: its share of being right is returned.
 
     >>> right, wrong = Verdict("right", "2"), Verdict("wrong", "3")

@@ -123,7 +123,7 @@ def refuse_unfit_answers(problems: Sequence[Problem], reader: Reader, max_new_to
 
 
 def _row(policy: Policy, prompt_ids: Tensor, response_ids: list[int], answer_ids: list[int]) -> Row:
-    """A row whose loss tokens are the answer; a response too long for the context loses its end."""
+    """A row whose loss tokens are the answer. A response too long for the context loses its end."""
     room = policy.context.length - len(prompt_ids) - len(answer_ids)
     before = torch.cat([prompt_ids, torch.tensor(response_ids[: max(0, room)], dtype=torch.int64)])
     return Row(before, torch.tensor(answer_ids), torch.zeros(len(answer_ids)), advantage=0.0)

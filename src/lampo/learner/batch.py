@@ -55,7 +55,7 @@ class Batch:
         return cls(numbered, len(numbered), sum(len(row.completion_ids) for row in numbered))
 
     def denominator(self, aggregation: str, max_new_tokens: int) -> float:
-        """What the summed loss of all micro-batches is divided by; rows left out for their zero advantage count."""
+        """What the summed loss of all micro-batches is divided by. Rows left out for their zero advantage count."""
         return loss_denominator(self.num_rows, self.num_tokens, max_new_tokens, aggregation)  # pyright: ignore[reportArgumentType]
 
     def split(
@@ -178,7 +178,7 @@ def collate(
 
 
 def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
-    """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows; no gradient."""
+    """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows. No gradient."""
     logprobs: dict[int, Tensor] = {}
     for microbatch in Batch.numbered(rows).split(tokens_per_microbatch, layout=policy.layout):
         logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0))

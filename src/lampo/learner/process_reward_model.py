@@ -23,7 +23,7 @@ class ProcessRewards:
         r_phi(y_t) = beta log(pi_phi(y_t | q, y_<t) / pi_ref(y_t | q, y_<t))
         loss       = mean_i CE(sigmoid(sum_t r_phi(y_it)), correctness_i)
 
-    PRIME, arXiv 2502.01456; that a sequence model trained so has token rewards inside is arXiv 2412.01981. Both models begin as the
+    PRIME, arXiv 2502.01456. That a sequence model trained so has token rewards inside is arXiv 2412.01981. Both models begin as the
     policy that reinforcement learning starts from. Their probabilities are those at temperature 1.
     """
 
@@ -81,7 +81,7 @@ class ProcessRewards:
         return rewards_N, record
 
     def save(self, folder: Path) -> None:
-        """Write the weights that are trained and the optimiser's state; the reference lies in the run directory."""
+        """Write the weights that are trained and the optimiser's state. The reference lies in the run directory."""
         weights = {name: weight.detach().contiguous() for name, weight in self._model.trainable_parameters().items()}
         safetensors.torch.save_file(weights, folder / "weights.safetensors")
         save_optimizer(folder, self._optimizer)
@@ -97,7 +97,7 @@ class ProcessRewards:
     def _update(
         self, rows: Sequence[Row], ref_logprobs: Sequence[Tensor], labels_N: Tensor, step: int
     ) -> tuple[list[Tensor], dict[str, float]]:
-        """Move the model by one step; its log-probabilities before it, and what to log."""
+        """Move the model by one step. Returns its log-probabilities before it, and what to log."""
         logprobs: dict[int, Tensor] = {}
         loss, num_foretold = 0.0, 0
         layout = self._model.layout

@@ -21,7 +21,7 @@ class SpreadFilter:
             | decay * E_(s-1) + (1 - decay) * m_s                           from filter_from on
         a group of step s >= filter_from is left out where its std < share * E_(s-1)
 
-    RLPR, arXiv 2506.18254; start and steps as in the authors' code. All groups enter the average, those that are left out too; a group
+    RLPR, arXiv 2506.18254. Start and steps as in the authors' code. All groups enter the average, those that are left out too. A group
     with fewer than two valid rewards has no std and does not.
     """
 
@@ -31,7 +31,7 @@ class SpreadFilter:
         self._steps = 0
 
     def left_out(self, groups_P: Sequence[Group], step: int) -> tuple[frozenset[int], dict[str, float]]:
-        """Indices of the groups that the update of this step leaves out, and what to log; the average takes the step in."""
+        """Indices of the groups that the update of this step leaves out, and what to log. The average takes the step in."""
         stds = {index: std for index, group in enumerate(groups_P) if (std := reward_std(group)) is not None}
         least = 0.0
         if step >= self._options.filter_from and self._average is not None:

@@ -28,7 +28,7 @@ def linear_logprobs(
         log p(y) = z_y / tau - log sum_v exp(z_v / tau)        H = -sum_v p(v) log p(v)
 
     Logits are computed for at most `LOGITS_PER_CHUNK` elements at a time and once more in the backward pass, so memory is bounded
-    by the chunk, not by tokens x vocabulary. torch 2.13's `linear_cross_entropy` bounds memory in the same way, and tighter; this
+    by the chunk, not by tokens x vocabulary. torch 2.13's `linear_cross_entropy` bounds memory in the same way, and tighter. This
     one takes half its time on a CPU (benchmarks/logprobs.py), gives the entropy and the temperature too, and runs on torch 2.11.
 
     Args:

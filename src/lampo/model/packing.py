@@ -4,7 +4,7 @@ Every layer but attention treats a token alone, so the tokens of a micro-batch c
 
     rows whose prompt no other row has | prompts | completions, those of a prompt side by side
 
-Attention has two parts. Every segment (a row, a prompt, a completion) attends to itself, causally; and completions attend to all of
+Attention has two parts. Every segment (a row, a prompt, a completion) attends to itself, causally. Completions also attend to all of
 their prompt. Their softmax is put together from both normalisers, as in flash and ring attention (arXiv 2205.14135, 2310.01889), so that
 no keys are copied and no mask is made. No cache is involved: it works under gradient checkpointing too.
 """
@@ -203,7 +203,7 @@ def attend(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it: (1, H, M, D) queries, keys and values of fewer heads; returns (1, M, H, D)."""
+    """Attention as transformers calls it: (1, H, M, D) queries, keys and values of fewer heads. Returns (1, M, H, D)."""
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("attention with a soft cap or with sinks")
     if torch.is_autocast_enabled(query.device.type):

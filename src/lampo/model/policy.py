@@ -128,12 +128,17 @@ class Policy:
         """Parameters that the optimiser moves, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether matrix products are in bfloat16, whatever the weights are in."""
+        return self._autocast or self.head.weight.dtype == torch.bfloat16
+
     def precision(self) -> AbstractContextManager[Any]:
         """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
         return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
 
     def hidden_states(self, input_ids: Tensor, *, cache: Cache | None = None, **arguments: Any) -> Tensor:
-        """(N, L, D) states before the language-model head; the cache takes the new keys and values in.
+        """(N, L, D) states before the language-model head. The cache takes the new keys and values in.
 
         Other keyword arguments go to the transformers model.
         """
@@ -280,7 +285,7 @@ class Policy:
 
     @torch.no_grad()
     def _plain_head(self) -> nn.Linear:
-        """The language-model head; a model whose logits are more than its output would be trained on the wrong ones."""
+        """The language-model head. A model whose logits are more than its output would be trained on the wrong ones."""
         head = self.core.get_output_embeddings()
         if type(head) is not nn.Linear:
             raise LampoError(
@@ -308,7 +313,7 @@ class Policy:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a recipe's `model.device`; auto is CUDA, then MPS, then CPU."""
+    """The device of a recipe's `model.device`. Auto is CUDA, then MPS, then CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -143,7 +143,7 @@ def _reason(error: Exception, remedy: str) -> str:
 def from_scratch(
     options: ModelOptions, dtype: torch.dtype, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model with random weights from `model.config`; the vocabulary size and special tokens follow the tokenizer.
+    """A model with random weights from `model.config`. The vocabulary size and special tokens follow the tokenizer.
 
     Raises:
         LampoError: the tokenizer cannot be loaded, or the configuration makes no model that runs.
@@ -193,7 +193,7 @@ def _own_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
 
 
 def _own_config(options: ModelOptions, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """`model.config` as a configuration; the vocabulary size and special tokens follow the tokenizer."""
+    """`model.config` as a configuration. The vocabulary size and special tokens follow the tokenizer."""
     assert options.config is not None
     special = {
         "vocab_size": len(tokenizer),

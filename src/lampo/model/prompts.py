@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -111,15 +111,23 @@ def measured_less_exactly(
 def longer_prompts(
     problems: Sequence[Problem], policy: Reader, options: PromptOptions, num_tokens: int
 ) -> dict[str, int]:
-    """Tokens of the prompts that have more than so many, by the problem's id.
-
-    A token is at least one byte, so only problems whose bytes might be more are tokenised.
-    """
-    frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
-    repeats = options.template.count("{prompt}")
-    suspects = [problem for problem in problems if len(problem.prompt.encode()) * repeats + frame > num_tokens]
+    """Tokens of the prompts that have more than so many, by the problem's id. Only problems that might have more are tokenised."""
+    bound = _bound(policy, options)
+    suspects = [problem for problem in problems if bound(problem) > num_tokens]
     lengths = {problem.id: len(_encode(problem, policy, options)) for problem in suspects}
     return {name: length for name, length in lengths.items() if length > num_tokens}
+
+
+def most_tokens(problems: Sequence[Problem], policy: Reader, options: PromptOptions) -> int:
+    """No prompt of these has more tokens; some have a quarter of it, because nothing is tokenised."""
+    return max(map(_bound(policy, options), problems), default=0)
+
+
+def _bound(policy: Reader, options: PromptOptions) -> Callable[[Problem], int]:
+    """Most tokens of a problem's prompt: a token is at least one byte."""
+    frame = len(_encode(Problem(id="frame", prompt="x", answer=""), policy, options))
+    repeats = options.template.count("{prompt}")
+    return lambda problem: len(problem.prompt.encode()) * repeats + frame
 
 
 def _encode(problem: Problem, policy: Reader, options: PromptOptions) -> list[int]:

@@ -17,7 +17,7 @@ class TokenSpans:
 
     What a token adds depends on its neighbours: some tokenizers drop a blank at the beginning of a text, and a character of
     several bytes may be spread over tokens. So each token is decoded once after another one, the text is walked through
-    with these pieces, and only tokens that end amid a character are decoded together; the last of them gets the character.
+    with these pieces, and only tokens that end amid a character are decoded together. The last of them gets the character.
 
     Args:
         decode: token ids to text, special tokens left out; a Policy's `decode`.
@@ -30,7 +30,7 @@ class TokenSpans:
         self._pieces: dict[int, str] = {}
 
     def lengths(self, token_ids: Sequence[int], text: str) -> list[int] | None:
-        """How many characters of the text each token is; they sum to the length of the text.
+        """How many characters of the text each token is. They sum to the length of the text.
 
         Args:
             token_ids: the completion.

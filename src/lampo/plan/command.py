@@ -64,6 +64,7 @@ def _opening(config: TrainConfig, first: Plan, gpus: int, gpu: str, *, given: bo
     sampling, length = config.sampling, first.length
     counted = _counted(evaluations(config))
     source = f"of {real}" if real else "given" if given else f"assumed, {length.fast:,.0f} to {length.slow:,.0f}"
+    by_vllm = first.engine == "native" and sampling.engine == "vllm"
     machine = "two processor cores" if gpu.lower() == "cpu" else f"{gpus} x {gpu.lower()}"
     return [
         f"{config.run.name} on {machine}: {config.training.steps:,} steps x "
@@ -71,6 +72,7 @@ def _opening(config: TrainConfig, first: Plan, gpus: int, gpu: str, *, given: bo
         f"responses: {length.likely:,.0f} tokens on average ({source}), at most {sampling.max_new_tokens:,}, "
         f"and {first.cut:.0%} are cut",
         f"evaluations: {counted} responses",
+        *(["native: vLLM draws the responses (sampling.engine)"] if by_vllm else []),
         "likely [fast, slow]. Seconds are of one step. Waiting is for its longest responses.",
     ]
 

@@ -1,6 +1,6 @@
 """The terms of a step and of a run: rollouts, verifiers, update, weights on their way, evaluation, memory. In seconds and bytes.
 
-What is measured, what is arithmetic and what is assumed stands in docs/plan.md; the constants are in `cards`.
+What is measured, what is arithmetic and what is assumed stands in docs/plan.md. The constants are in `cards`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config.schema import TrainConfig
 from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
@@ -43,6 +43,7 @@ class Machine:
 
     Attributes:
         at_once: runs that share each GPU. What launches kernels overlaps, and what computes takes turns.
+        vllm: how fast vLLM is, where it draws the rollouts of the native engine.
     """
 
     card: Card
@@ -50,6 +51,17 @@ class Machine:
     engine: Engine
     rates: Rates
     at_once: int = 1
+    vllm: Rates | None = None
+
+    @property
+    def sampler(self) -> Machine:
+        """The machine as it is in sampling."""
+        return self if self.vllm is None else replace(self, rates=self.vllm)
+
+    @property
+    def by_vllm(self) -> bool:
+        """Whether vLLM draws the rollouts."""
+        return self.engine != "native" or self.vllm is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +90,20 @@ class Work:
         return 2 if self.config.model.dtype == "bfloat16" else 4
 
     @property
+    def trained(self) -> int:
+        """Weights that have gradients and moments: all, or those of LoRA's adapters, on every linear layer."""
+        lora = self.config.model.lora
+        return self.shape.parameters if lora is None else self.shape.adapters(lora.rank)
+
+    @property
     def micro_tokens(self) -> int:
         """Budget of a micro-batch."""
         told = self.config.training.tokens_per_microbatch
         if told != "auto":
             return told
         most = TOKENS_ON_CPU if self.on_cpu else TOKENS_ON_GPU
-        room = SHARE_OF_MEMORY * max(0.0, self.memory - 4 * self.weight_bytes * self.shape.parameters)
+        taken = self.weight_bytes * (self.shape.parameters + 3 * self.trained)
+        room = SHARE_OF_MEMORY * max(0.0, self.memory - taken)
         return max(256, int(min(most, room / self.activation_bytes)))
 
     @property
@@ -114,7 +133,7 @@ def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> 
         positions: cached tokens of all of them.
     """
     shape, rates, card = work.shape, machine.rates, machine.card
-    size = work.weight_bytes if machine.engine == "native" else 2
+    size = 2 if machine.by_vllm else work.weight_bytes
     moved = shape.parameters * size + positions * shape.cached() * rates.cache_reads + rows * shape.vocabulary * 64
     computing = moved / (card.bandwidth * rates.bandwidth) + 2 * shape.multiplied * rows / card.rate
     return shape.layers * rates.decode_launch + machine.at_once * computing
@@ -128,7 +147,7 @@ def rollout_seconds(work: Work, machine: Machine, lengths: Sequence[int], slots:
     """
     prefill = 2 * work.shape.multiplied * work.prompt * len(lengths) / work.config.sampling.group_size
     start = machine.at_once * prefill / (machine.card.rate * min(1.0, machine.rates.products))
-    if machine.engine == "native":
+    if not machine.by_vllm:
         batches = [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
         return start + sum(_together(work, machine, sorted(batch)) for batch in batches)
     return start + _in_turn(work, machine, lengths, slots)
@@ -149,7 +168,7 @@ def _together(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
 
 
 def _in_turn(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
-    """One event for each response that ends; the clock of `heap` is in decode steps."""
+    """One event for each response that ends. The clock of `heap` is in decode steps."""
     seconds, now, waiting = 0.0, 0, list(reversed(lengths))
     heap = [(waiting.pop(), 0) for _ in range(min(slots, len(lengths)))]
     heapq.heapify(heap)
@@ -176,20 +195,35 @@ def share_of(lengths: Sequence[int], gpus: int) -> list[int]:
 def slots_of(work: Work, machine: Machine, rows: int) -> int:
     """Responses that are drawn at once on one GPU."""
     sampling = work.config.sampling
-    if machine.engine == "native":
+    if not machine.by_vllm:
         return max(sampling.group_size, min(rows, sampling.rows_at_once // sampling.group_size * sampling.group_size))
-    room = SAMPLER_SHARE[machine.engine] * machine.card.memory - 2 * work.shape.parameters - VLLM_OWN
+    room = vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN
     # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
     each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)
-    return max(1, min(rows, MOST_SEQUENCES, int(room / each)))
+    most = MOST_SEQUENCES if machine.vllm is None else sampling.rows_at_once
+    return max(1, min(rows, most, int(room / each)))
+
+
+def vllm_bytes(work: Work, machine: Machine) -> float:
+    """What vLLM takes of a GPU for weights and cache."""
+    if machine.vllm is None:
+        return SAMPLER_SHARE[machine.engine] * machine.card.memory
+    options = work.config.sampling.vllm
+    if (cache := options.cache_on("cpu" if machine.card == CARDS["cpu"] else "cuda")) is not None:
+        return 2 * work.shape.parameters + VLLM_OWN + cache * 2**30
+    return options.memory_share * machine.card.memory
 
 
 def passes(work: Work, engine: Engine) -> tuple[float, float]:
-    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed; and without a gradient."""
+    """Forward passes that an update is worth: 1 forward, 2 backward, 1 more if recomputed, and those without a gradient.
+
+    Frozen weights need no gradient of their own, so that under LoRA the backward pass is worth 1.
+    """
     frozen = (work.config.loss.kl_coefficient > 0) + (
         engine != "native"
     )  # the reference; the trainer's own old log-probs
-    return 3.0 + work.config.model.gradient_checkpointing, float(frozen)
+    backward = 2.0 if work.config.model.lora is None else 1.0
+    return 1.0 + backward + work.config.model.gradient_checkpointing, float(frozen)
 
 
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
@@ -240,7 +274,7 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
         passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
 
-    Attention is 2 x layers x width x tokens x length operations a pass; under a dense mask it costs what was measured instead.
+    Attention is 2 x layers x width x tokens x length operations a pass. Under a dense mask it costs what was measured instead.
     """
     learned, frozen = passes(work, machine.engine)
     each, count = _pass_seconds(work, machine, lengths)
@@ -259,7 +293,7 @@ def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> 
 
 def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
     """Launches and AdamW of one update."""
-    adamw = 28 * work.shape.parameters / shards_of(machine) / machine.card.bandwidth
+    adamw = 28 * work.trained / shards_of(machine) / machine.card.bandwidth
     return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
 
 
@@ -280,11 +314,11 @@ def shards_of(machine: Machine) -> int:
 
 
 def traffic_seconds(work: Work, machine: Machine, num_microbatches: float, updates: int) -> float:
-    """Weights gathered twice and gradients scattered once a micro-batch, in a node; gradients averaged over nodes once an update."""
+    """Weights gathered twice and gradients scattered once a micro-batch, in a node. Gradients averaged over nodes once an update."""
     shards, parameters = shards_of(machine), work.shape.parameters
-    inside = num_microbatches * (2 + 2 + 4) * parameters * (shards - 1) / shards / machine.card.link
+    inside = num_microbatches * (4 * parameters + 4 * work.trained) * (shards - 1) / shards / machine.card.link
     nodes = math.ceil(machine.gpus / GPUS_A_NODE)
-    return inside + updates * 2 * 4 * parameters / shards * (nodes - 1) / nodes / NETWORK
+    return inside + updates * 2 * 4 * work.trained / shards * (nodes - 1) / nodes / NETWORK
 
 
 def transfer_seconds(work: Work, machine: Machine) -> float:
@@ -294,7 +328,7 @@ def transfer_seconds(work: Work, machine: Machine) -> float:
 
 
 def verifier_seconds(work: Work, rows: int, gpus: int, hidden_s: float) -> float:
-    """What of the verdicts the rollouts do not hide, the last one at least; and ROUGE-L, which each GPU's process computes for its rows."""
+    """What of the verdicts the rollouts do not hide, the last one at least, and ROUGE-L, which each GPU's process computes for its rows."""
     processors = PROCESSORS_A_GPU * gpus
     name = work.config.verifier.name if work.config.verifier is not None else ""
     each = (CODE_MS if "code" in (name, work.config.task.name) else VERDICT_MS) / 1e3
@@ -336,24 +370,28 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
     shards, size = shards_of(machine), work.weight_bytes
     parts = {
         "weights": shape.parameters * size / shards,
-        "gradients": shape.parameters * size / shards,
-        "AdamW's moments": 2 * shape.parameters * size / shards,
+        "gradients": work.trained * size / shards,
+        "AdamW's moments": 2 * work.trained * size / shards,
         "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
         "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
     if machine.engine == "native":
         rows = config.sampling.problems_per_step * config.sampling.group_size
-        at_once = slots_of(work, machine, max(rows, *evaluations(config)))
         tokens = min(work.micro_tokens, rows * work.row_tokens)
         logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
-        # autocast keeps the weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
-        parts["weights in bfloat16"] = 2.0 * shape.parameters * (size == 4)
-        parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
+        # autocast keeps trained weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
+        parts["weights in bfloat16"] = 2.0 * work.trained * (size == 4)
+        if machine.vllm is not None:
+            on_cpu = machine.card == CARDS["cpu"]
+            parts["vLLM, which never sleeps" if on_cpu else "sampling: vLLM"] = vllm_bytes(work, machine)
+        else:
+            at_once = slots_of(work, machine, max(rows, *evaluations(config)))
+            parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
     else:
         together = max(1, work.micro_tokens // work.row_tokens)
         tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
         logits = tokens * shape.vocabulary * (2 + 4 + 4)
-        vllm = SAMPLER_SHARE[machine.engine] * machine.card.memory
+        vllm = vllm_bytes(work, machine)
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
 

@@ -19,7 +19,7 @@ _NORMAL = NormalDist()
 
 
 def assumed_lengths(count: int, mean: float, longest: int) -> list[int]:
-    """`count` lengths that stand for a log-normal distribution cut at `longest`, with this mean after the cut; in ascending order."""
+    """`count` lengths that stand for a log-normal distribution cut at `longest`, with this mean after the cut. In ascending order."""
     low, high = math.log(max(1.0, mean)) - 3, math.log(longest) + 6
     for _ in range(50):
         middle = (low + high) / 2

@@ -30,7 +30,7 @@ MEMORY_ERROR = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would take; seconds are of one step, if not said otherwise.
+    """What a run would take. Seconds are of one step, if not said otherwise.
 
     Attributes:
         engine: who trains.
@@ -116,7 +116,12 @@ def plan(
     card, gpus = card_named(gpu), 1 if engine == "native" else gpus
     mean_prompt, longest_prompt = _prompt(config, prompt)
     work = Work(shape_of(config.model), config, mean_prompt, longest_prompt, gpu.lower() == "cpu", card.memory)
-    machines = [Machine(card, gpus, engine, each, at_once) for each in rates(engine, gpu)]
+    # where vLLM draws for the native engine, it is as fast as where it draws for the others
+    by_vllm = engine == "native" and config.sampling.engine == "vllm"
+    machines = [
+        Machine(card, gpus, engine, each, at_once, vllm if by_vllm else None)
+        for each, vllm in zip(rates(engine, gpu), rates("verl", gpu), strict=True)
+    ]
     cases = [_case(work, machine, length, lengths) for machine in machines]
 
     def ranged(values: Sequence[float]) -> Range:
@@ -153,7 +158,7 @@ def _case(work: Work, machine: Machine, length: float | None, lengths: Sequence[
 
     def seconds(responses: Sequence[int]) -> float:
         mine = share_of(responses, machine.gpus)
-        return rollout_seconds(work, machine, mine, slots_of(work, machine, len(mine)))
+        return rollout_seconds(work, machine.sampler, mine, slots_of(work, machine.sampler, len(mine)))
 
     responses = drawn(rows)
     mean = sum(responses) / rows

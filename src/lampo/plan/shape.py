@@ -50,6 +50,12 @@ class Shape:
         """Weights that each token is multiplied with: all but the embedding."""
         return self.parameters - (0 if self.tied else self.vocabulary * self.hidden)
 
+    def adapters(self, rank: int) -> int:
+        """Weights of low-rank adapters of that rank on every linear layer: rank x (width in + width out) each."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = 2 * (self.hidden + queries) + 2 * (self.hidden + keys)
+        return self.layers * rank * (attention + 3 * (self.hidden + self.inner))
+
     def cached(self, size: int = 2) -> int:
         """Bytes of the keys and values of a token."""
         return 2 * self.layers * self.kv_heads * self.head_dim * size
@@ -69,7 +75,7 @@ KNOWN: dict[str, Shape] = {
 
 
 def shape_of(options: ModelOptions) -> Shape:
-    """The shape of a recipe's model; of a hub name, what this table or the local cache of the hub has.
+    """The shape of a recipe's model. Of a hub name, what this table or the local cache of the hub has.
 
     Raises:
         LampoError: there is no configuration to read, or it is not of a model of this kind.

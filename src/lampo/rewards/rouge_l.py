@@ -55,7 +55,7 @@ def rouge_l(candidate_tokens: Sequence[Hashable], reference_tokens: Sequence[Has
         P = LCS / |candidate|,   R = LCS / |reference|,   F1 = 2 P R / (P + R) = 2 LCS / (|candidate| + |reference|)
 
     ROUGE-L (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"), sentence level, P and R weighted
-    equally; the same number as the package rouge_score gives for the same tokens.
+    equally. It is the same number as the package rouge_score gives for the same tokens.
 
     Returns:
         A number from 0 (no token in common, or a side without tokens) to 1 (the same tokens).
@@ -85,7 +85,7 @@ def rouge_tokens(text: str) -> list[str]:
 def reasoning_trace(text: str) -> str:
     """The thought of a response: the text between <think> and </think>. Of several thoughts, one a line.
 
-    A first </think> without its <think> ends a thought that the prompt began; a last <think> without its </think> runs
+    A first </think> without its <think> ends a thought that the prompt began. A last <think> without its </think> runs
     to the end. Without tags there is no thought.
 
     >>> reasoning_trace("<think>7+5</think>12"), reasoning_trace("7+5</think>12")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def measure_signal(
     false_negatives: Sequence[float],
     output: Path | None,
 ) -> None:
-    """The command: measure, print the tables, and write page, tables and numbers; exits with status 130 after Ctrl-C.
+    """The command: measure, print the tables, and write page, tables and numbers. Exits with status 130 after Ctrl-C.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out, or there is nothing to measure.
@@ -48,30 +49,45 @@ def measure_signal(
                     f"{share:g} is no share of wrong verdicts. Give numbers above 0 and up to 1, such as 0.2."
                 )
         estimators = candidates(config.advantage, methods)
-        from ..process import prepare
-        from ..view.console import Progress
-        from .run import measure
+        with _place(output or Path(config.run.folder) / f"{config.run.name}-signal") as folder:
+            from ..process import prepare
+            from ..view.console import Progress
+            from .run import measure
 
-        prepare(config)
-        try:
-            with Progress(f"{config.run.name}: signal") as progress:
-                answer = measure(
-                    config,
-                    weights,
-                    estimators,
-                    num_groups=num_groups,
-                    false_positives=false_positives,
-                    false_negatives=false_negatives,
-                    width=WIDTH,
-                    progress=progress,
-                )
-        except KeyboardInterrupt:
-            print("Stopped before anything could be said.", file=sys.stderr if output_failed() else sys.stdout)
-            raise SystemExit(130) from None
-        _tell(answer, output or Path(config.run.folder) / f"{config.run.name}-signal")
+            prepare(config)
+            try:
+                with Progress(f"{config.run.name}: signal") as progress:
+                    answer = measure(
+                        config,
+                        weights,
+                        estimators,
+                        num_groups=num_groups,
+                        false_positives=false_positives,
+                        false_negatives=false_negatives,
+                        width=WIDTH,
+                        progress=progress,
+                    )
+            except KeyboardInterrupt:
+                print("Stopped before anything could be said.", file=sys.stderr if output_failed() else sys.stdout)
+                raise SystemExit(130) from None
+            _tell(answer, folder)
         if answer.groups < num_groups:
             print(f"Stopped after {answer.groups} of {num_groups} groups: the answer is of these.")
             raise SystemExit(130)
+
+
+@contextmanager
+def _place(folder: Path) -> Iterator[Path]:
+    """The folder of the answer, made before minutes are spent on it, and not left behind empty."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LampoError(f"Cannot make the folder of the answer, {folder}: {reason(error)}") from None
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def _tell(answer: Answer, folder: Path) -> None:
@@ -86,7 +102,6 @@ def _tell(answer: Answer, folder: Path) -> None:
     text, page = markdown(answer), folder / "signal.html"
     print(text)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         numbers = answer.as_json() | {"command": command, "versions": versions}
         write_file(folder / "signal.json", json.dumps(numbers, indent=1).encode())
         write_file(folder / "signal.md", text.encode())
@@ -97,7 +112,7 @@ def _tell(answer: Answer, folder: Path) -> None:
 
 
 def _recipe_or_run(place: Path, settings: Sequence[str]) -> tuple[TrainConfig, Path | None]:
-    """A recipe, which begins with its warm start; or a run with its model, or its latest checkpoint."""
+    """A recipe, which begins with its warm start, or a run with its model, or its latest checkpoint."""
     if not place.is_dir():
         return load_config(find_recipe(place), settings), None
     if not is_run(place):

@@ -109,7 +109,7 @@ class Instrument:
         return 1.0 / max(1, len(group.rollouts_G[member].completion_ids)) if self._by_sequence else 1.0
 
     def gradient(self, group: Group, weights: Mapping[int, float | Tensor]) -> list[Tensor]:
-        """The gradient of sum_i w_i log pi(o_i), or of sum_it w_it log pi(o_it), over members of a group; do not keep it.
+        """The gradient of sum_i w_i log pi(o_i), or of sum_it w_it log pi(o_it), over members of a group. Do not keep it.
 
         Raises:
             NotFinite: it is not finite.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
 from ..model.prompts import encode_prompts
 from ..rewards import LikelihoodReward, RewardOptions, VerifierReward, score
-from ..rollout.build import native_sampler
+from ..rollout.build import open_samplers
 from ..rollout.sampler import Sampler
 from ..seeds import derive_seed
 from ..train.checks import check_problems, check_prompts, load_problems
@@ -73,7 +74,9 @@ def measure(
         )
     problems = load_problems(config)
     interrupt = Interrupt("Stopping. The answer is of what was measured by now.")
-    with VerifierPool() as pool, interrupt.watch():
+    with ExitStack() as stack:
+        pool = stack.enter_context(VerifierPool())
+        stack.enter_context(interrupt.watch())
         check_problems(config, problems, pool, progress.note)
         for options in estimators.values():
             if isinstance(options, OwnEstimatorOptions) and options != config.advantage:
@@ -81,10 +84,11 @@ def measure(
         policy = load_policy(config, weights)
         config = with_tokens(config, tokens_per_microbatch(policy.model, config))
         check_prompts(config, problems, policy, progress.note)
+        sampler = open_samplers(policy, config, problems.own, stack, progress.note)(config.sampling.temperature)
         if weights is None:
             warm_start(policy, config, problems.task.train, progress, interrupt)
         conditions = _conditions(config.rewards, false_positives, false_negatives)
-        source = Source(config, policy, problems.task.train, pool, progress)
+        source = Source(config, policy, sampler, problems.task.train, pool, progress)
         instrument = Instrument(
             policy,
             temperature=config.sampling.temperature,
@@ -140,11 +144,16 @@ class Source:
     """Groups of rollouts, a training step's worth at a time, verified and rewarded."""
 
     def __init__(
-        self, config: TrainConfig, policy: Policy, problems: Sequence[Problem], pool: VerifierPool, progress: Progress
+        self,
+        config: TrainConfig,
+        policy: Policy,
+        sampler: Sampler,
+        problems: Sequence[Problem],
+        pool: VerifierPool,
+        progress: Progress,
     ) -> None:
         self.config, self.progress = config, progress
-        self._policy, self._problems, self._pool = policy, problems, pool
-        self._sampler: Sampler = native_sampler(policy, config)
+        self._policy, self._sampler, self._problems, self._pool = policy, sampler, problems, pool
         self._step = 0
 
     def step(self) -> list[Sampled]:
@@ -236,7 +245,7 @@ def gather(
     num_groups: int,
     interrupt: Interrupt,
 ) -> Sketches:
-    """Sketch the gradients of so many groups; fewer if the user asks to stop.
+    """Sketch the gradients of so many groups. Fewer if the user asks to stop.
 
     Raises:
         KeyboardInterrupt: the user stopped it, and there are too few to say anything.

@@ -68,7 +68,7 @@ class GradientSketch:
         return blocks.gather(1, self._places(start // self.width, len(blocks))).sum(0)
 
     def _places(self, first: int, count: int) -> Tensor:
-        """(count, width) from where in its block each place takes its entry; kept where there is but one chunk."""
+        """(count, width) from where in its block each place takes its entry. Kept where there is but one chunk."""
         if self._kept is not None:
             return self._kept
         turns = self._turns[first : first + count]
@@ -78,7 +78,7 @@ class GradientSketch:
         return places
 
     def _chunks(self, gradients: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
-        """The entries of all gradients one after the other, in chunks of whole blocks; the last one is filled up with zeros."""
+        """The entries of all gradients one after the other, in chunks of whole blocks. The last one is filled up with zeros."""
         size = min(self._chunk, len(self._signs))
         buffer, start, at = torch.zeros(size, device=self._device), 0, 0
         for gradient in gradients:

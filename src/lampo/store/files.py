@@ -79,7 +79,7 @@ def reason(error: OSError) -> str:
 
 
 def dated(file: Path | os.DirEntry[str]) -> tuple[int, ...]:
-    """What changes when a file does; empty where it cannot be asked."""
+    """What changes when a file does. Empty where it cannot be asked."""
     try:
         stat = file.stat()
     except OSError:

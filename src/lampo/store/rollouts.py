@@ -43,7 +43,7 @@ def shard_path(run: Path, step: int) -> Path:
 
 
 def rollout_steps(run: Path) -> list[int]:
-    """The steps whose rollouts were kept, in ascending order; empty if none were."""
+    """The steps whose rollouts were kept, in ascending order. Empty if none were."""
     names = (path.name.removesuffix(".jsonl.gz") for path in (run / "rollouts").glob("*.jsonl.gz"))
     return sorted(int(name) for name in names if name.isdigit())
 
@@ -70,7 +70,7 @@ def read_groups(run: Path, step: int) -> list[Record]:
 
 
 def read_group(run: Path, step: int, number: int) -> Record:
-    """One group of a step, counted from 0; the others are not parsed.
+    """One group of a step, counted from 0. The others are not parsed.
 
     Raises:
         LampoError: as `read_groups`, or the step has no such group.
@@ -259,7 +259,7 @@ def _signature(shard: Path) -> str:
 
 @contextmanager
 def _opened(run: Path, step: int) -> Iterator[Iterator[str]]:
-    """The lines of a shard; what goes wrong while they are read and parsed is told as damage."""
+    """The lines of a shard. What goes wrong while they are read and parsed is told as damage."""
     path = shard_path(run, step)
     try:
         with open(path, "rb", opener=_open_file) as file, gzip.open(file, "rt", encoding="utf-8") as lines:

@@ -43,7 +43,7 @@ class MixOptions(TaskOptions):
     def load(self) -> Task:
         """Load all parts, and take as many training problems as there are in these proportions without repeating any.
 
-        The part that is smallest for its weight is used whole; how many each gives is reported. All problems that are
+        The part that is smallest for its weight is used whole. How many each gives is reported. All problems that are
         held out in a part stay held out, and none of them is trained on in another. An id is mix/number of the part/id.
 
         Raises:

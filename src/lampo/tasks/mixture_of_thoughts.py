@@ -126,7 +126,7 @@ def _problem(row: dict[str, Any], domain: Domain, number: int) -> Problem:
 def _boxed(prompt: str, trace: str) -> tuple[str, Verifier]:
     """The last box of a trace: a letter that the question offers is a choice, anything else mathematics.
 
-    A sentence is left out, for another that says the same would be taken for wrong; and what `math` cannot read.
+    A sentence is left out, for another that says the same would be taken for wrong. So is what `math` cannot read.
     """
     answer = committed_answer(trace) if "boxed" in committed_text(trace) else None
     if answer is None:

@@ -41,7 +41,7 @@ class Estimator:
         self.companions: dict[str, Companion] = {name: part for name, part in named.items() if part is not None}
 
     def estimate(self, groups_P: Sequence[Group], step: int) -> Estimate:
-        """Advantages of a step; the companions learn from its groups.
+        """Advantages of a step. The companions learn from its groups.
 
         Raises:
             NotFinite: a companion's gradient is not finite.

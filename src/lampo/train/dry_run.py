@@ -28,6 +28,8 @@ from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
 
 Translate = Callable[[TrainConfig, int, Any], Sequence[str]]
+IN_SAMPLING = ", in sampling"
+"""What the names of parts end with that are given back before the update."""
 PROMPTS_MEASURED = 1000
 """Prompts whose length is taken, evenly spread over the training problems."""
 
@@ -139,7 +141,9 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
     rows = config.sampling.problems_per_step * config.sampling.group_size
     tokens = min(tokens_per_microbatch(model, config), rows * (prompt_length + config.sampling.max_new_tokens))
     needs += [
-        _cache(config, text, prompt_length, half),
+        _vllm(config, total, device, half)
+        if config.sampling.engine == "vllm"
+        else _cache(config, text, prompt_length, half),
         _activations(config, text, tokens, half),
         _logits(text, tokens),
     ]
@@ -150,7 +154,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
 
 
 def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Need:
-    """Keys and values of the rows that are sampled at once; the evaluation may have more rows than a training step."""
+    """Keys and values of the rows that are sampled at once. The evaluation may have more rows than a training step."""
     sampling, evaluation = config.sampling, config.evaluation
     evaluated = max(
         evaluation.problems * evaluation.samples,
@@ -163,9 +167,25 @@ def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Nee
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     each = 2 * text.num_hidden_layers * heads * width
     return Need(
-        "keys and values, in sampling",
+        f"keys and values{IN_SAMPLING}",
         rows * positions * each * size,
         f"{rows:,} rows x {positions:,} positions x 2 x {text.num_hidden_layers} layers x {heads * width:,} x {size} bytes",
+    )
+
+
+def _vllm(config: TrainConfig, parameters: int, device: torch.device, size: int) -> Need:
+    """vLLM's weights and cache, which a GPU holds in sampling alone."""
+    options = config.sampling.vllm
+    part = "vLLM, which never sleeps" if device.type == "cpu" else f"vLLM{IN_SAMPLING}"
+    if (cache := options.cache_on(device.type)) is not None:
+        return Need(
+            part,
+            parameters * size + cache * 2**30,
+            f"{_count(parameters)} x {size} bytes + {cache:g} GiB (sampling.vllm.cache_gib)",
+        )
+    whole = memory_of(device)
+    return Need(
+        part, options.memory_share * whole, f"sampling.vllm.memory_share = {options.memory_share:g} x {_size(whole)}"
     )
 
 
@@ -221,9 +241,9 @@ def _what_would_run(
 
 
 def peak(needs: Sequence[Need]) -> float:
-    """Bytes at the peak: keys and values lie there in sampling, activations, gradients and logits in an update."""
+    """Bytes at the peak: keys and values, or vLLM, lie there in sampling, activations, gradients and logits in an update."""
     by_part = {need.part: need.num_bytes for need in needs}
-    sampling = by_part.pop("keys and values, in sampling")
+    sampling = sum(by_part.pop(need.part) for need in needs if need.part.endswith(IN_SAMPLING))
     update = sum(by_part.pop(part) for part in ("activations, in an update", "logits, in an update", "gradients"))
     return sum(by_part.values()) + max(sampling, update)
 

@@ -27,7 +27,7 @@ class Engine(Protocol):
         ...
 
     def dry_run(self, config: TrainConfig) -> object:
-        """Check a recipe and print what would run; train nothing."""
+        """Check a recipe and print what would run. Train nothing."""
         ...
 
     def train(self, run: Run, progress: Progress) -> None:
@@ -43,6 +43,7 @@ class Engine(Protocol):
 ENGINES: dict[EngineName, str] = {
     "native": "lampo.train.native",
     "trl": "lampo.adapters.trl.engine",
+    "verl": "lampo.adapters.verl.engine",
 }
 """The module of each engine."""
 
@@ -51,14 +52,27 @@ def engine_of(config: TrainConfig) -> Engine:
     """The engine that a recipe names.
 
     Raises:
-        LampoError: its package is not installed.
+        LampoError: its package is not installed, or the recipe has settings of another engine.
     """
+    if config.engine != "verl":
+        _refuse_settings_of_verl(config)
     try:
         return cast("Engine", import_module(ENGINES[config.engine]))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == "lampo" or config.engine == "native":
             raise
-        raise LampoError(
-            f"The engine {config.engine} needs {package}. Install it with: pip install 'lampo[train,{config.engine}]'"
-        ) from None
+        raise missing(config.engine, package) from None
+
+
+def missing(engine: EngineName, package: str) -> LampoError:
+    """What to say where an engine's package is not installed."""
+    return LampoError(f"The engine {engine} needs {package}. Install it with: pip install 'lampo[train,{engine}]'")
+
+
+def _refuse_settings_of_verl(config: TrainConfig) -> None:
+    for name, given in (("nodes", config.run.nodes > 1), ("engine_options", config.run.engine_options)):
+        if given:
+            raise LampoError(
+                f"run.{name} is for the engine verl, and this recipe has the engine {config.engine}. Leave it out, or take --engine verl."
+            )

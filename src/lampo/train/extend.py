@@ -24,6 +24,8 @@ CHANGEABLE = (
     "run.keep_checkpoints",
     "run.threads",
     "run.processes",
+    "run.nodes",
+    "run.engine_options",
     "run.trackers",
 )
 """Settings that leave what was already done as the recipe says. They are how long, on what and how often, not what is learned."""

@@ -15,11 +15,12 @@ from ..config.schema import TrainConfig
 from ..learner.answer_likelihood import answer_likelihoods
 from ..learner.batch import Batch, collate
 from ..learner.optimizer import Optimizer
+from ..learner.sampler_mismatch import mismatch_record
 from ..model.policy import Policy
 from ..model.prompts import encode_prompts
 from ..rewards import LikelihoodReward, score
 from ..seeds import derive_seed
-from ..types import Group, Likelihood, NotFinite, Problem
+from ..types import Group, Likelihood, NotFinite, Problem, SamplerMismatch
 from ..verify.verification import Verification
 from ..view.console import Progress
 from .companions import Estimator
@@ -67,9 +68,10 @@ def reinforce(session: Session) -> None:
             batch = collate(groups_P, estimate.token_advantages, keep_all=keep_all, left_out=estimate.left_out)
             try:
                 record, logprobs = update(policy, optimizer, batch, config, step, reference)
-            except NotFinite as error:  # the rollouts that caused it are what one wants to look at
-                saved = run.keep_failed_step(run.save_groups(step, groups_P, estimate, policy.token_spans))
-                raise NotFinite(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
+            except (NotFinite, SamplerMismatch) as error:  # the rollouts that caused it are what one wants to look at
+                shard = run.save_groups(step, groups_P, estimate, policy.token_spans)
+                saved = run.keep_failed_step(shard, error.rollouts)
+                raise type(error)(f"Stopped at step {step}. {error} The rollouts of the step are in {saved}.") from None
         with stopwatch("score"):
             # after the update, for the viewer shows each token's ratio
             run.save_groups(step, groups_P, estimate, policy.token_spans, logprobs)
@@ -115,7 +117,7 @@ def sample_and_score(
     with stopwatch("sample"):
         prompts_P = encode_prompts(problems_P, session.policy, config.prompt)
         verification = Verification(session.pool, problems_P, config.verifier)
-        rollouts_PG = session.sampler.sample(
+        rollouts_PG = session.sampler_at(config.sampling.temperature).sample(
             prompts_P,
             config.sampling.group_size,
             seed=derive_seed(config.run.seed, "sample", *location),
@@ -153,28 +155,32 @@ def update(
         what to log; and by the number of each row its (T,) log-probs under the policy that the last of these steps moved.
 
     Raises:
-        NotFinite: before the weights are touched.
+        NotFinite, SamplerMismatch: before the weights are touched.
     """
     if not batch.rows:
         return {}, {}  # every advantage is exactly 0: nothing to learn from
     # of the whole step, so that the gradient is the same for every split into micro-batches
     denominator = batch.denominator(config.loss.aggregation, config.sampling.max_new_tokens)
     temperature = config.sampling.temperature
-    statistics, record, value = [], {}, 0.0
+    statistics, record, mismatch, value = [], {}, {}, 0.0
     logprobs: dict[int, Tensor] = {}
+    corrected = config.loss.sampler_correction != "off"
+    recomputed: list[Tensor] = []  # the learner's log-probs before the first update, a micro-batch each
     microbatches = batch.split(
         config.training.budget,
         whole_groups=needs_whole_groups(surrogate_function(config.loss.surrogate)),
         layout=policy.layout,
     )
-    for _ in range(config.training.updates_per_batch):
+    for number in range(config.training.updates_per_batch):
         losses = []
-        for microbatch in microbatches:
+        for index, microbatch in enumerate(microbatches):
             microbatch = microbatch.to(policy.device)
             logprobs_NT, entropy_NT = policy.token_logprobs(microbatch, temperature=temperature)
+            if corrected and number == 0:
+                recomputed.append(logprobs_NT.detach())
             loss = policy_loss(
                 logprobs_NT,
-                microbatch.old_logprobs_NT,
+                recomputed[index] if corrected else microbatch.old_logprobs_NT,
                 microbatch.advantages_NT,
                 microbatch.mask_NT,
                 denominator=denominator,
@@ -184,6 +190,7 @@ def update(
                 else reference.frozen_logprobs(microbatch, temperature=temperature),
                 entropy_NT=entropy_NT,
                 group_ids_N=microbatch.group_ids_N,
+                sampler_logprobs_NT=microbatch.old_logprobs_NT,
             )
             loss.value.backward()  # gradients add up over the micro-batches
             losses.append(loss.value.detach())
@@ -192,9 +199,11 @@ def update(
         value = sum(map(float, losses))
         if not math.isfinite(value):
             raise NotFinite(f"The loss is {value}.")
+        if number == 0:
+            mismatch = mismatch_record(batch, logprobs, config)
         record = optimizer.step(step)
     means = {f"loss/{name}": mean for name, mean in merge_statistics(statistics).items()}
-    return {"loss/value": value} | means | record, logprobs
+    return {"loss/value": value} | means | mismatch | record, logprobs
 
 
 def warm_start(session: Session) -> None:

@@ -32,6 +32,8 @@ def manifest() -> dict[str, Any]:
         "accelerate",
         "peft",
         "trl",
+        "verl",
+        "ray",
     )
     versions = {}
     for package in packages:

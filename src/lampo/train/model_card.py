@@ -56,7 +56,7 @@ def model_card(
 
 
 def front_matter(card: Path) -> dict[str, Any]:
-    """The front matter of a model card; empty where there is none."""
+    """The front matter of a model card. Empty where there is none."""
     try:
         found = _FRONT_MATTER.match(card.read_text(encoding="utf-8"))
         values = yaml.safe_load(found[1]) if found else {}

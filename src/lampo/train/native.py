@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from ..config.schema import TrainConfig
 from ..types import LampoError
-from .dry_run import dry_run
+from . import dry_run as checks
 from .loop import train
 
 __all__ = ["dry_run", "refuse", "train"]
+
+
+def dry_run(config: TrainConfig) -> list[checks.Need]:
+    """See `Engine.dry_run`."""
+    refuse(config)
+    return checks.dry_run(config)
 
 
 def refuse(config: TrainConfig) -> None:
@@ -17,3 +23,7 @@ def refuse(config: TrainConfig) -> None:
             f"run.processes is {config.run.processes}, and the native engine has one process. "
             "Leave it out, or take an engine with several: --engine trl."
         )
+    if config.sampling.engine == "vllm":
+        from ..rollout.vllm import refuse as refuse_vllm  # only where a recipe asks for it
+
+        refuse_vllm(config)

@@ -1,11 +1,11 @@
-"""The run directory: configuration, versions, metrics, rollouts, checkpoints; making one and going on with one.
+"""The run directory: configuration, versions, metrics, rollouts, checkpoints. Making one and going on with one.
 
 runs/NAME/
   config.yaml        every setting, loads as a recipe
   manifest.json      command, versions, git commit, settings, hashes of the data; the same of every resume
   metrics.jsonl      one flat object a line, in the order things happened
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
-  not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo
+  not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo; or mismatch-...
   checkpoints/       train-000050: a Hugging Face folder, with the state of the optimiser
   model/             the trained model with its card, once the run is at its end
   reference/         the policy that reinforcement learning started from, for a KL term or PRIME
@@ -39,7 +39,7 @@ from ..store.files import write_file
 from ..store.lock import LOCK, Lock, lock
 from ..store.metrics import read_metrics
 from ..store.rollouts import rollout_steps, shard_path, write_shard
-from ..types import Group, LampoError, Problem
+from ..types import Group, LampoError, NotFinite, Problem
 from .checkpoint import Companion, restore_checkpoint, save_checkpoint
 from .extend import edited, extended
 from .manifest import manifest
@@ -99,7 +99,7 @@ class Run:
 
     @classmethod
     def resume(cls, path: Path, settings: Sequence[str] = (), accepted: Sequence[str] = ()) -> tuple[Run, list[str]]:
-        """Go on with a run: the latest whole checkpoint, or the start; later metrics and rollouts are undone.
+        """Go on with a run: the latest whole checkpoint, or the start. Later metrics and rollouts are undone.
 
         Args:
             path: the run directory.
@@ -244,13 +244,13 @@ class Run:
         *,
         has_scores: bool = True,
     ) -> Path:
-        """Write the rollouts of a training step; see `group_records`."""
+        """Write the rollouts of a training step. See `group_records`."""
         records = group_records(step, groups_P, estimate, pieces, logprobs, has_scores=has_scores)
         return write_shard(self.path, step, list(records))
 
-    def keep_failed_step(self, shard: Path) -> Path:
+    def keep_failed_step(self, shard: Path, why: str = NotFinite.rollouts) -> Path:
         """A copy of a step's rollouts, in the run directory itself, where going on with the run does not undo it."""
-        return Path(shutil.copyfile(shard, self.path / f"not-finite-{shard.name}"))
+        return Path(shutil.copyfile(shard, self.path / f"{why}-{shard.name}"))
 
     def save(
         self,
@@ -260,7 +260,7 @@ class Run:
         optimizer: Optimizer | None,
         companions: Mapping[str, Companion] | None = None,
     ) -> None:
-        """Write a checkpoint; after it the run can go on from here."""
+        """Write a checkpoint. After it the run can go on from here."""
         os.fsync(self._metrics.fileno())
         self.position = Position(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
@@ -275,7 +275,7 @@ class Run:
             shutil.rmtree(model_folder(self.path))
 
     def discard_unused(self) -> bool:
-        """Delete the directory of a run that was made now and in which nothing happened yet; whether it was deleted."""
+        """Delete the directory of a run that was made now and in which nothing happened yet. Returns whether it was deleted."""
         if self._resumed or (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
             return False
         shutil.rmtree(self.path)

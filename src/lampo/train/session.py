@@ -13,10 +13,10 @@ from ..interrupt import Interrupt
 from ..learner.budget import tokens_per_microbatch, with_tokens
 from ..learner.optimizer import Optimizer
 from ..model.policy import Policy, load_policy
-from ..rollout.build import native_sampler
-from ..rollout.sampler import Sampler
+from ..rollout.build import SamplerAt, open_samplers
 from ..store.checkpoints import Stage
 from ..store.files import find_corruption, write_folder
+from ..store.metrics import read_metrics
 from ..tasks.split import subset
 from ..tasks.task import Task
 from ..types import LampoError, Problem
@@ -24,7 +24,7 @@ from ..verify import VerifierPool
 from ..view.console import Progress
 from ..view.trackers import Trackers, open_trackers
 from .checkpoint import Companion
-from .checks import check_problems, check_prompts, load_problems
+from .checks import Problems, check_problems, check_prompts, load_problems
 from .manifest import data_facts
 from .run import Run
 from .step_record import Stopwatch
@@ -34,7 +34,7 @@ ALL_BUT_GREEDY = 1e-4
 
 
 class Stopped(LampoError):
-    """The user asked to stop; a checkpoint was written."""
+    """The user asked to stop. A checkpoint was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class Session:
     run: Run
     config: TrainConfig
     policy: Policy
-    sampler: Sampler
-    evaluation_sampler: Sampler
+    sampler_at: SamplerAt
     pool: VerifierPool
     task: Task
     benchmarks: dict[str, Sequence[Problem]]
@@ -55,8 +54,13 @@ class Session:
 
 
 @contextmanager
-def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
+def opened_session(run: Run, progress: Progress, *, tracked: bool = True) -> Iterator[Session]:
     """What a run holds open, while it does. A run that does not get that far leaves no directory behind.
+
+    Args:
+        run: the run.
+        progress: tells of it.
+        tracked: feed the trackers. A process that only warms up for others leaves that to them, see `tell_warm_start`.
 
     Raises:
         LampoError: the recipe, its data or its model do not work out.
@@ -64,39 +68,59 @@ def opened_session(run: Run, progress: Progress) -> Iterator[Session]:
     with ExitStack() as stack:
         stack.callback(run.close)
         try:
-            session = open_session(run, progress, stack)
+            session = open_session(run, progress, stack, tracked=tracked)
         except LampoError:
             run.discard_unused()
             raise
         yield session
 
 
-def open_session(run: Run, progress: Progress, stack: ExitStack) -> Session:
+def open_session(run: Run, progress: Progress, stack: ExitStack, *, tracked: bool = True) -> Session:
     """Load task and policy, and check what can be checked before the first step."""
     config = run.config
-    progress.note(f"run directory {run.path}")
-    if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
-        progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
     pool = stack.enter_context(VerifierPool())
-    if config.verifier is not None:
-        pool.start([config.verifier])  # while the problems are read
-    problems = load_problems(config)
-    for note in run.check_data(data_facts(problems.by_name)):
-        progress.note(note)
-    check_problems(config, problems, pool, progress.note)
+    problems = checked_problems(run, progress, pool)
     policy = load_policy(config, run.weights)
     if config.training.tokens_per_microbatch == "auto":
         chosen = run.keep_choice("training.tokens_per_microbatch", tokens_per_microbatch(policy.model, config))
         progress.note(f"training.tokens_per_microbatch: {chosen:,}, chosen from the machine")
         config = with_tokens(config, chosen)
     check_prompts(config, problems, policy, progress.note)
-    trackers = open_trackers(config.run.trackers, run.path, run.path.name, config.model_dump(mode="json"))
+    names = config.run.trackers if tracked else []
+    trackers = open_trackers(names, run.path, run.path.name, config.model_dump(mode="json"))
     stack.callback(trackers.finish)
     interrupt = stack.enter_context(Interrupt().watch())
-    samplers = native_sampler(policy, config), native_sampler(policy, config, config.evaluation_temperature)
+    sampler_at = open_samplers(policy, config, [*problems.own, *problems.others], stack, progress.note)
     return Session(
-        run, config, policy, *samplers, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
+        run, config, policy, sampler_at, pool, problems.task, problems.benchmarks, progress, trackers, interrupt
     )
+
+
+def tell_warm_start(run: Run, trackers: Trackers) -> None:
+    """Tell the trackers of the warm start that another process has made, where the run goes on from it."""
+    if run.position.stage == "warmstart":
+        for line in read_metrics(run.path):
+            if line["stage"] == "warmstart":
+                trackers.log(line, line["step"])
+
+
+def checked_problems(run: Run, progress: Progress, pool: VerifierPool) -> Problems:
+    """The problems of a run, checked as far as that needs no model.
+
+    Raises:
+        LampoError: they cannot be read, or nothing could be learned from them.
+    """
+    config = run.config
+    progress.note(f"run directory {run.path}")
+    if config.method is not None and (changed := overridden(config.model_dump(mode="json"), config.method)):
+        progress.note(f"over the settings of the method {config.method}: {', '.join(changed)}")
+    if config.verifier is not None:
+        pool.start([config.verifier])  # while the problems are read
+    problems = load_problems(config)
+    for note in run.check_data(data_facts(problems.by_name)):
+        progress.note(note)
+    check_problems(config, problems, pool, progress.note)
+    return problems
 
 
 def load_starting_policy(run: Run, policy: Policy) -> Policy:
@@ -118,17 +142,18 @@ def load_starting_policy(run: Run, policy: Policy) -> Policy:
 
 
 def evaluate_policy(session: Session, step: int) -> None:
-    """Measure on held-out problems and log it; more of them before the first and after the last step."""
+    """Measure on held-out problems and log it. More of them before the first and after the last step."""
     options = session.config.evaluation
     ends = step in (0, session.config.training.steps)
     count = options.final_problems if ends and options.final_problems is not None else options.problems
     samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
     record: dict[str, float] = {}
-    heldout, sampler = subset(session.task.heldout, count, options.skip), session.evaluation_sampler
+    heldout = subset(session.task.heldout, count, options.skip)
+    sampler = session.sampler_at(session.config.evaluation_temperature)
     measures = {"": (heldout, sampler, samples)}
     if options.greedy:
-        measures["greedy/"] = heldout, native_sampler(session.policy, session.config, ALL_BUT_GREEDY), 1
+        measures["greedy/"] = heldout, session.sampler_at(ALL_BUT_GREEDY), 1
     for name, problems in session.benchmarks.items():
         measures[f"{name}/"] = subset(problems, count), sampler, samples
     for prefix, (problems, drawn_by, responses) in measures.items():

@@ -86,7 +86,7 @@ def version_notes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def data_changes(before: Any, now: dict[str, dict[str, Any]]) -> list[str]:
-    """What differs between the problems of a run's start and those of today; nothing where they were not recorded."""
+    """What differs between the problems of a run's start and those of today. Nothing where they were not recorded."""
     if not isinstance(before, dict):
         return []
     return [

@@ -45,7 +45,7 @@ class Stopwatch:
 
 
 def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
-    """Rewards by component, verdicts and lengths of a step; averages are over the rollouts that a component applies to.
+    """Rewards by component, verdicts and lengths of a step. Averages are over the rollouts that a component applies to.
 
     Args:
         groups_P: all groups that were sampled, those that dynamic sampling threw away included: they are its cost.

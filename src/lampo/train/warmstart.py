@@ -31,7 +31,7 @@ def demonstrations(problems_P: Sequence[Problem], policy: Policy, config: TrainC
 
 
 def imitate(policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainConfig, step: int) -> dict[str, float]:
-    """One optimiser step on -mean over the solutions' tokens of log pi(token); the prompt has no loss.
+    """One optimiser step on -mean over the solutions' tokens of log pi(token). The prompt has no loss.
 
     Raises:
         NotFinite: the gradient is not finite.

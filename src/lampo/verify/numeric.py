@@ -141,7 +141,7 @@ def _value(match: re.Match[str], negative: bool) -> Fraction | None:
 def _is_negative(before: str) -> bool:
     """Whether the text before a number ends in a minus that belongs to the number, and not to a subtraction or a list.
 
-    A minus that touches the number is its sign unless it has a left operand; one before a space, only after = : ( or ≈.
+    A minus that touches the number is its sign unless it has a left operand. One before a space, only after = : ( or ≈.
     """
     match = _MINUS.search(before[-100:])
     if match is None:

@@ -38,7 +38,7 @@ def _packed_plotly() -> str:
 
 
 def scatter(x: Sequence[float], y: Sequence[float], mode: str, **properties: Any) -> Trace:
-    """A trace of points or lines; its values have five digits, which no screen can tell from more."""
+    """A trace of points or lines. Its values have five digits, which no screen can tell from more."""
     return {"type": "scatter", "x": [*x], "y": [float(f"{value:.5g}") for value in y], "mode": mode, **properties}
 
 
@@ -58,7 +58,7 @@ def figure(traces: Sequence[Trace], height: int = 250, **layout: Any) -> Figure:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Both, key by key; where both have a value, that of `above`, and of two dicts again both."""
+    """Both, key by key. Where both have a value, that of `above`, and of two dicts again both."""
     merged = below | above
     for key in below.keys() & above.keys():
         if isinstance(below[key], dict) and isinstance(above[key], dict):

@@ -35,7 +35,7 @@ SECONDS_BETWEEN_LINES = 30.0  # on no terminal; a twentieth of the stage makes a
 class Progress:
     """The progress of a run, as a context manager.
 
-    Steps count from 1. On a terminal it is a panel at the bottom, above which notes scroll; leaving the context,
+    Steps count from 1. On a terminal it is a panel at the bottom, above which notes scroll. Leaving the context,
     by an exception or Ctrl-C too, gives the terminal back with the last state of the panel on it. In a pipe or a log
     it is a plain line, without control codes, for every twentieth of a stage or every half minute.
     """
@@ -108,7 +108,7 @@ class Progress:
             self._line(text)
 
     def within(self, text: str) -> None:
-        """What a long step is doing now; without a terminal, a line of its own every half minute."""
+        """What a long step is doing now. Without a terminal, a line of its own every half minute."""
         self._within = text
         now = time.monotonic()
         if self._live is None and now - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -136,7 +136,7 @@ class Progress:
         self._console.out(f"[{_duration(time.monotonic() - self._began)}]", "  ".join(parts), highlight=False)
 
     def __rich__(self) -> RenderableType:
-        """The panel as it is now; drawn again four times a second."""
+        """The panel as it is now. Drawn again four times a second."""
         bar = Table.grid(padding=(0, 2), expand=True)
         bar.add_column(no_wrap=True)
         bar.add_column(ratio=1)

@@ -54,7 +54,7 @@ class Unfailing:
 
 @contextmanager
 def unfailing_output() -> Iterator[None]:
-    """What is printed inside never raises; the first failure of standard output is told on standard error."""
+    """What is printed inside never raises. The first failure of standard output is told on standard error."""
     _open_closed()
     before = sys.stdout, sys.stderr
     errors = Unfailing(sys.stderr or _nowhere())

@@ -10,7 +10,7 @@ NO_SETTINGS = (yaml.YAMLError, RecursionError, LookupError, TypeError, ValueErro
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """The mapping in a YAML text; empty where there is none.
+    """The mapping in a YAML text. Empty where there is none.
 
     A config.yaml that a run wrote has no aliases. They are not followed, since few of them can stand for billions of values.
 

@@ -18,7 +18,7 @@ KNOWN = ("tensorboard", "wandb", "trackio", "mlflow")
 def open_trackers(names: Sequence[str], run_path: Path, run_name: str, config: Mapping[str, Any]) -> Trackers:
     """Start the named trackers and give them the configuration, flattened to scalars.
 
-    TensorBoard writes into `tensorboard/` of the run directory; the others go where their own settings say, under the
+    TensorBoard writes into `tensorboard/` of the run directory. The others go where their own settings say, under the
     project "lampo". Without names nothing is imported and `log` does nothing. Call it on the main process only.
 
     Raises:
@@ -29,7 +29,7 @@ def open_trackers(names: Sequence[str], run_path: Path, run_name: str, config: M
 
 
 class Trackers:
-    """Started trackers of accelerate; as a context manager they are finished after an error too."""
+    """Started trackers of accelerate. As a context manager they are finished after an error too."""
 
     def __init__(self, trackers: Sequence[Any], config: Mapping[str, bool | int | float | str]) -> None:
         self._trackers = trackers
@@ -40,7 +40,7 @@ class Trackers:
             tracker.store_init_configuration(dict(config))
 
     def log(self, record: Mapping[str, Any], step: int) -> None:
-        """Log the finite numbers of a record; the warm start, with steps of its own, goes under `warmstart/`."""
+        """Log the finite numbers of a record. The warm start, with steps of its own, goes under `warmstart/`."""
         prefix = "warmstart/" if record.get("stage") == "warmstart" else ""
         values = {
             prefix + key: value
@@ -106,7 +106,7 @@ def _make(name: str, run_path: Path, run_name: str) -> Any:
 
 
 def _ensure_accelerate_state() -> Callable[[], None] | None:
-    """Give accelerate's trackers the process state they insist on; return how to take it away again, if it is ours.
+    """Give accelerate's trackers the process state they insist on. Return how to take it away again, if it is ours.
 
     It is made for the CPU, so that no accelerator is touched, and taken away, so that an `Accelerator` made later in
     this process does not find itself on the CPU.

@@ -17,6 +17,8 @@ STUDIES = sorted(path.parent.name for path in (ROOT / "docs" / "results").glob("
 LATER = {
     "engine": "native",
     "run.processes": 1,
+    "run.nodes": 1,
+    "run.engine_options": [],
     "run.imports": [],
     "advantage.peer_weight": "equal",
     "advantage.centred": False,

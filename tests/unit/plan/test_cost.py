@@ -8,6 +8,7 @@ import pytest
 
 from lampo.config.load import load_config
 from lampo.config.schema import ModelOptions, TrainConfig
+from lampo.model.policy import load_policy
 from lampo.plan.cards import CARDS, Card, Rates
 from lampo.plan.cost import (
     Machine,
@@ -16,6 +17,7 @@ from lampo.plan.cost import (
     evaluations,
     memory_parts,
     microbatches,
+    passes,
     peak,
     rollout_seconds,
     share_of,
@@ -277,3 +279,23 @@ def test_a_broken_configuration_is_told(tmp_path: Path) -> None:
 def test_a_shape_that_cannot_be_told(options: ModelOptions, message: str) -> None:
     with pytest.raises(LampoError, match=message):
         shape_of(options)
+
+
+def test_low_rank_adapters_alone_have_gradients_and_moments() -> None:
+    full, low = work(), work("model.lora.rank=3")
+    adapters = 2 * 3 * (2 * (10 + 20) + 2 * (10 + 10) + 3 * (10 + 20))
+    assert (full.trained, low.trained) == (WEIGHTS, adapters)
+    parts, whole = memory_parts(low, machine()), memory_parts(full, machine())
+    assert parts["gradients"] == 4 * adapters
+    assert parts["AdamW's moments"] == 8 * adapters
+    assert parts["weights"] == whole["weights"] == 4 * WEIGHTS
+    assert passes(low, "native")[0] == passes(full, "native")[0] - 1  # frozen weights need no gradient of their own
+    assert traffic_seconds(low, machine("verl", 2), 1, 1) < traffic_seconds(full, machine("verl", 2), 1, 1)
+
+
+def test_adapters_are_as_many_as_peft_makes() -> None:
+    pytest.importorskip("peft")
+    config = load_config(RECIPES / "quickstart.yaml", ["model.lora.rank=5"])
+    policy = load_policy(config, None)
+    made = sum(weight.numel() for weight in policy.model.parameters() if weight.requires_grad)
+    assert shape_of(config.model).adapters(5) == made

@@ -9,6 +9,7 @@ from lampo.model.pretrained import empty_model
 from lampo.plan import cost
 from lampo.plan.cards import CARDS, rates
 from lampo.plan.cost import Machine, Work, memory_parts
+from lampo.plan.plan import plan
 from lampo.plan.shape import shape_of
 from lampo.rollout.decoder import room_for
 from lampo.train.dry_run import memory
@@ -43,6 +44,21 @@ def test_constants_of_the_engine() -> None:
     assert (cost.TOKENS_ON_GPU, cost.TOKENS_ON_CPU) == (budget.MOST, budget.FEWEST_ON_CPU)
     assert cost.SHARE_OF_MEMORY == budget.SHARE_OF_MEMORY
     assert (cost.LITTLE_PADDING, cost.SHARE_OF_PADDING) == (batch.LITTLE_PADDING, batch.SHARE_OF_PADDING)
+
+
+def test_where_vllm_draws_for_the_native_engine_rollouts_are_vllms_and_the_update_is_ours(tmp_path: Path) -> None:
+    rows = {"sampling__rows_at_once": 256}
+    native = plan(small_config(tmp_path, **rows), "native")
+    verl = plan(small_config(tmp_path, **rows), "verl")
+    mixed = plan(small_config(tmp_path, sampling__engine="vllm", **rows), "native")
+    assert mixed.rollouts == verl.rollouts != native.rollouts
+    assert (mixed.update, mixed.transfer) == (native.update, native.transfer)
+    assert mixed.parts["sampling: vLLM"] == 0.5 * CARDS["h100"].memory
+    assert "sampling: keys and values" not in mixed.parts
+    told = plan(small_config(tmp_path, sampling__engine="vllm", sampling__vllm={"cache_gib": 4}), "native")
+    assert 4 * 2**30 < told.parts["sampling: vLLM"] < 7 * 2**30
+    on_cpu = plan(small_config(tmp_path, sampling__engine="vllm"), "native", gpu="cpu")
+    assert "vLLM, which never sleeps" in on_cpu.parts
 
 
 def test_memory_is_what_a_dry_run_counts(tmp_path: Path) -> None:

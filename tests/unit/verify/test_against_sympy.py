@@ -127,9 +127,44 @@ def degrees(n: Numbers) -> Drawn:
     return rf"{whole}^{{\circ}} {minutes}^{{\prime}}", sympy.Rational(60 * whole + minutes, 60) * sympy.pi / 180
 
 
+def vectors(n: Numbers, sign: str) -> tuple[str, Any, Any]:
+    one, other = ([n(1, 9) for _ in range(3)] for _ in range(2))
+    text = sign.join(rf"\begin{{bmatrix}}{row[0]}\\{row[1]}\\{row[2]}\end{{bmatrix}}" for row in (one, other))
+    return text, sympy.Matrix(one), sympy.Matrix(other)
+
+
+def scalar_product(n: Numbers) -> Drawn:
+    text, one, other = vectors(n, r" \cdot ")
+    return text, one.dot(other)
+
+
+def cross_product(n: Numbers) -> Drawn:
+    text, one, other = vectors(n, r" \times ")
+    return text, one.cross(other)
+
+
+def conditions(n: Numbers) -> Drawn:
+    low, left_out = n(1, 9), n(10, 30)
+    return rf"\{{x \mid x \geq {low}$ and $x \neq {left_out}\}}", sympy.Interval(low, sympy.oo) - sympy.FiniteSet(
+        left_out
+    )
+
+
+def two_sets(n: Numbers) -> Drawn:
+    low, high = n(1, 9), n(1, 9)
+    sets = sympy.Interval(low, sympy.oo), sympy.Interval(-sympy.oo, high)
+    return rf"\{{x \mid x \geq {low}\}},\{{x \mid x \leq {high}\}}", sympy.FiniteSet(*sets)
+
+
+def identity(n: Numbers) -> Drawn:
+    a, b = n(1, 9), n(1, 9)
+    return rf"({a}x+{b})^2={a * a}x^2+{2 * a * b}x+{b * b}", sympy.expand((a * X + b) ** 2)
+
+
 KINDS = [
     fraction, roots, power, transcendental, polynomial, quotient, total, product, geometric, integral,
     integral_of_exponential, limit, remainder, determinant, column, interval, members, degrees,
+    scalar_product, cross_product, conditions, two_sets, identity,
 ]  # fmt: skip
 
 

@@ -175,6 +175,14 @@ def status(gold: str, answer: str) -> str:
         r"\begin{cases}2\end{cases}",
         r"\mathbb{Z}",
         r"\forall 2",
+        r"\bigcup_{k=1}^{\infty} (k, k+1)",
+        r"\{(x, y): x+y=2\}",
+        r"\begin{cases}2 & \text{if } x>0\\2 & \text{otherwise}\end{cases}",
+        r"2, \ldots, 2",
+        r"2 \perp 2",
+        r"\operatorname{Var}(2)",
+        r"2$ or so $2",
+        r"\begin{bmatrix}2&1\\1&1\end{bmatrix}^{-1}",
     ],
 )
 def test_no_answer_steps_out_of_being_judged_where_the_gold_answer_is_plain(answer, gold):
@@ -377,7 +385,7 @@ def test_reference_solutions_are_right_and_changed_answers_wrong(shared_data):
         (r"\mathbb{Z}", r"\mathbb{R}", "wrong"),
         (r"\mathbb{N}", r"\mathbb{Z}^+", "unknown"),
         (r"(0,\infty)", r"\mathbb{R}^+", "right"),
-        (r"\{x|x=3k,k\in \mathbb{Z}\}", r"\{3k \mid k \in \mathbb{Z}\}", "unknown"),  # sets of this form are not read
+        (r"\{x|x=3k,k\in \mathbb{Z}\}", r"\{3k \mid k \in \mathbb{Z}\}", "right"),
         (r"3k, k\in\mathbb{Z}", "3k", "right"),
         (r"3k, k\in\mathbb{Z}", r"3k \text{ for any integer } k", "right"),
         (r"3k, k\in\mathbb{Z}", r"3k, k\in\mathbb{N}", "wrong"),

@@ -25,6 +25,7 @@ TRAINERS = Path(__file__).parents[2] / "data" / "trainers"
 TRL = TRAINERS / "trl-1.16.0"
 VERL = TRAINERS / "verl-0.9.1"
 OLDER_VERL = TRAINERS / "verl-0.9.1-log-probs"
+LAMPO_IN_VERL = TRAINERS / "verl-0.9.1-lampo"
 
 
 def compared(source: Source, place: str, number: int) -> dict[str, Any]:
@@ -244,6 +245,25 @@ def test_verl_dumps_with_log_probs_are_compared_in_full() -> None:
         found["pairwise_G"], abs=1e-6
     )
     assert group["notes"] == ["verl writes no advantages down: what was used is not shown."]
+
+
+def test_verl_dumps_of_lampo_say_all_that_a_run_of_our_own_does() -> None:
+    source = open_source(LAMPO_IN_VERL)
+    assert source.index()["verdict"] == "acc"
+    unknown = 0
+    for number in range(4):
+        group = source.group("1", number)
+        assert group["notes"] == []
+        assert compared(source, "1", number)["pairwise_G"] == pytest.approx(column(group, "advantage"), abs=1e-5)
+        for rollout in group["rollouts"]:
+            assert rollout["length"] == len(rollout["logprobs"]) > 0
+            if rollout["status"] == "unknown":
+                unknown += 1
+                assert rollout["rewards"].keys() == {"acc", "overlong"}
+                assert rollout["detail"] == "tests.verl.judge.unclear could not tell"
+            else:
+                assert rollout["rewards"].keys() == {"acc", "verifier", "overlong"}
+    assert unknown > 0
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ class Writer(TrainerCallback):
         log(session, "train", step, record | {"memory/peak_gib": peak_memory_gib()})
 
     def _translated(self, updated: bool) -> dict[str, float]:
-        """What TRL logged, under our names; nothing of an update that did not happen."""
+        """What TRL logged, under our names. Nothing of an update that did not happen."""
         if not updated and self._trainer.beta == 0:
             return {}
         record = {}
@@ -210,10 +210,10 @@ class Writer(TrainerCallback):
 
 
 def _launch(run: Run, progress: Progress) -> None:
-    """Warm up in this process, then let torchrun start the others; the first of them writes the run directory."""
+    """Warm up in this process, then let torchrun start the others. The first of them writes the run directory."""
     config = run.config
     if run.steps("warmstart", config.warmstart.steps) or config.loss.kl_coefficient > 0:
-        with opened_session(run, progress) as session:
+        with opened_session(run, progress, tracked=False) as session:
             warm_start(session)
             if config.loss.kl_coefficient > 0:  # the copy of the policy that the term looks at
                 load_starting_policy(run, session.policy)

@@ -31,7 +31,7 @@ from .trainer import LamPOTrainer
 
 
 class Judge:
-    """Verdicts and rewards of a recipe as one reward function for TRL; it keeps the groups, which TRL knows by their totals only."""
+    """Verdicts and rewards of a recipe as one reward function for TRL. It keeps the groups, which TRL knows by their totals only."""
 
     none_is_unknown = True
     __name__ = "total"
@@ -181,7 +181,7 @@ class SkipsEmptySteps(TrainerCallback):
         self._trainer = trainer
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Take away gradients that are all 0; of parameters without one AdamW knows nothing."""
+        """Take away gradients that are all 0. Of parameters without one AdamW knows nothing."""
         sampled = self._trainer.sampled
         if sampled is not None and not sampled.teaches and self._trainer.beta == 0:
             for parameter in model.parameters():

@@ -15,7 +15,7 @@ NO_VERDICT = Verdict("unknown", detail="TRL gives rewards, not verdicts")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GatheredRows:
-    """All rows of a generation batch, of all processes, on the CPU; the rows of a group follow each other, as TRL samples them.
+    """All rows of a generation batch, of all processes, on the CPU. The rows of a group follow each other, as TRL samples them.
 
     Attributes:
         rewards_NF: what each reward function gave, NaN where it could not tell.

@@ -77,7 +77,7 @@ class LamPOTrainer(GRPOTrainer):
         return "train" if model.training else "eval"
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The rewards of all processes, (N, F); an unknown row is NaN in every column, so TRL leaves it out of its statistics too."""
+        """The rewards of all processes, (N, F). An unknown row is NaN in every column, so TRL leaves it out of its statistics too."""
         rewards_NF = super()._calculate_rewards(*args, **kwargs)
         unclear_NF = rewards_NF.isnan()
         unknown_N = unclear_NF.all(1) | unclear_NF[:, self._none_is_unknown.to(unclear_NF.device)].any(1)

@@ -38,6 +38,10 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield "loss.kl_coefficient with model.allow_remote_code: TRL loads the reference without code of its own."
     if sampling.resample > 0:
         yield f"sampling.resample is {sampling.resample}: TRL has no dynamic sampling."
+    if sampling.engine != "native":
+        yield f"sampling.engine is {sampling.engine}: TRL samples by itself. Its own vLLM is a setting of LamPOTrainer (use_vllm)."
+    if loss.sampler_correction != "off":
+        yield f"loss.sampler_correction is {loss.sampler_correction}: TRL corrects its own vLLM only (vllm_importance_sampling_mode)."
     if config.spread_filter is not None:
         yield "spread_filter: TRL leaves no groups out."
     if isinstance(config.advantage, ProcessRewardOptions):

@@ -18,7 +18,7 @@ from ...model.policy import load_policy
 from ...process import prepare
 from ...train.checks import load_problems
 from ...train.run import Run
-from ...train.session import open_session
+from ...train.session import open_session, tell_warm_start
 from ...types import LampoError
 from ...verify import VerifierPool
 from ...view.console import Progress
@@ -45,7 +45,9 @@ def _write(path: Path) -> None:
         run = Run.join(path, writes=True)
         stack.callback(run.close)
         progress = stack.enter_context(Progress(path.name))
-        reinforce(open_session(run, progress, stack))
+        session = open_session(run, progress, stack)
+        tell_warm_start(run, session.trackers)
+        reinforce(session)
 
 
 def _follow(path: Path) -> None:

@@ -12,7 +12,7 @@ from ...rewards import OverlongReward
 from ...tasks.load import load_task
 from ...types import LampoError, Problem
 from ...verify import prepare_verifiers, verifier_for
-from .reward import read_rewards
+from .reward import FUNCTION, MANAGER, read_rewards
 
 SPLITS = {"train": "train", "test": "heldout"}
 """verl's names of the files, and ours of the problems."""
@@ -31,22 +31,31 @@ def write_parquet(config: TrainConfig, folder: Path) -> dict[str, int]:
     Raises:
         LampoError: the task cannot be read, a verifier lacks what it needs, or pyarrow is missing.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise LampoError("Writing Parquet needs pyarrow: pip install 'lampo[verl]'.") from None
-    read_rewards(_rewards(config))
+    read_rewards(rewards_of(config))
     task = load_task(config.task, config.decontamination).for_training()
     prepare_verifiers([*task.train, *task.heldout], config.verifier)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for name, split in SPLITS.items():
         problems: Sequence[Problem] = getattr(task, split)
-        table = pyarrow.Table.from_pylist([row(config, problem, index, name) for index, problem in enumerate(problems)])
-        pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
+        write_problems(config, problems, folder, name)
         counts[name] = len(problems)
     return counts
+
+
+def write_problems(config: TrainConfig, problems: Sequence[Problem], folder: Path, name: str) -> None:
+    """Write problems as `name`.parquet into a folder.
+
+    Raises:
+        LampoError: pyarrow is missing.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise LampoError("Writing Parquet needs pyarrow: pip install 'lampo[verl]'.") from None
+    table = pyarrow.Table.from_pylist([row(config, problem, index, name) for index, problem in enumerate(problems)])
+    pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
 
 
 def row(config: TrainConfig, problem: Problem, index: int, split: str) -> dict[str, Any]:
@@ -65,37 +74,25 @@ def row(config: TrainConfig, problem: Problem, index: int, split: str) -> dict[s
             "question": problem.prompt,
             "reference": problem.reference or "",
             "verifier": verifier_for(problem, config.verifier).model_dump_json(),
-            "rewards": _rewards(config),
+            "rewards": rewards_of(config),
             "fields": json.dumps(dict(problem.fields), default=str),
         },
     }
 
 
-def _rewards(config: TrainConfig) -> str:
-    """The recipe's list as JSON, without what verl's own reward manager does."""
-    chosen = [reward for reward in config.rewards if reward.weight != 0 and not isinstance(reward, OverlongReward)]
-    return json.dumps([reward.model_dump(mode="json") for reward in chosen])
+def rewards_of(config: TrainConfig) -> str:
+    """The recipe's list as JSON."""
+    return json.dumps([reward.model_dump(mode="json") for reward in config.rewards if reward.weight != 0])
 
 
 def overrides(config: TrainConfig, folder: Path) -> list[str]:
     """What verl's command line needs to read these files and to reward as the recipe does."""
     template = [f"+data.apply_chat_template_kwargs.{key}={value}" for key, value in config.prompt.chat_options.items()]
-    length, overlong = config.sampling.max_new_tokens, []
-    for reward in config.rewards:
-        if isinstance(reward, OverlongReward) and reward.weight != 0:
-            key = "+reward.reward_kwargs.overlong_buffer_cfg"
-            overlong = [
-                "reward.reward_manager.name=dapo",
-                f"+reward.reward_kwargs.max_resp_len={length}",
-                f"{key}.enable=True",
-                f"{key}.len={round(reward.share * length)}",
-                f"{key}.penalty_factor={reward.weight}",
-                f"{key}.log=True",
-            ]
+    counts = any(isinstance(reward, OverlongReward) and reward.weight != 0 for reward in config.rewards)
     return [
         f"data.train_files={folder.absolute()}/train.parquet",
         f"data.val_files={folder.absolute()}/test.parquet",
         *template,
-        "reward.custom_reward_function.path=pkg://lampo.adapters.verl.reward",
-        *overlong,
+        f"reward.custom_reward_function.path={FUNCTION}",
+        *([*MANAGER, f"data.max_response_length={config.sampling.max_new_tokens}"] if counts else []),
     ]

@@ -1,11 +1,15 @@
 """What verl loads by itself (entry point group `verl.plugins`): it makes the estimator `lampo` known, and nothing else.
 
 verl imports this module and never calls it, in every process and before its own modules. So it imports nothing heavy. It waits until
-verl imports the two modules that it concerns.
+verl imports the modules that it concerns.
 
-What is patched: verl 0.9 does not give an estimator the old log-probs. Until upstream's pull request 7473 (an estimator that takes
-`batch` is given it), `verl.trainer.ppo.ray_trainer.compute_advantage` is wrapped, so that `lampo` finds the batch. Other estimators are
-passed through. Each verl is asked whether it gives the batch. One that does is not patched.
+What is patched, for the estimator `lampo` alone:
+
+- verl 0.9 does not give an estimator the old log-probs. Until upstream's pull request 7473 (an estimator that takes `batch` is given it),
+  `verl.trainer.ppo.ray_trainer.compute_advantage` is wrapped, so that `lampo` finds the batch. Each verl is asked whether it gives the
+  batch. One that does is not patched.
+- `TrainingWorker.train_batch` leaves rows out that nobody could judge, see `denominators`.
+- `PPOTrainer._log_rollout_data` writes more columns, see `dump`.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +30,8 @@ NAME = "lampo"
 """What `algorithm.adv_estimator` is set to; `+algorithm.lampo.name=` says which of our estimators that is."""
 REGISTRY, TRAINER = "verl.trainer.ppo.core_algos", "verl.trainer.ppo.ray_trainer"
 """Where verl keeps its estimators, and where it calls them."""
+WORKERS, ROLLOUTS = "verl.workers.engine_workers", "verl.trainer.ppo.v1.trainer_base"
+"""Where verl updates, and where its newer trainer writes rollouts down."""
 
 logger = logging.getLogger("lampo")
 _batch: ContextVar[Any] = ContextVar("batch of verl", default=None)
@@ -59,9 +65,12 @@ def estimator(
     if batch is None:
         raise LampoError(f"adv_estimator={NAME} was called without verl's batch, so it has no log-probs.")
     from .advantages import advantages_of  # torch, and the mathematics: only where advantages are computed
+    from .denominators import mark
 
     section = config.get(NAME) if hasattr(config, "get") else None
     advantages_NT = advantages_of(batch, token_level_rewards, response_mask, index, section)
+    if "response_mask" in batch:
+        advantages_NT = mark(advantages_NT, response_mask, batch["response_mask"])
     return advantages_NT, advantages_NT
 
 
@@ -90,6 +99,20 @@ def give_batch(trainer: ModuleType) -> None:
     for module in list(sys.modules.values()):  # those that were imported before this one was
         if getattr(module, "__name__", "").startswith("verl.") and vars(module).get("compute_advantage") is inner:
             module.compute_advantage = compute_advantage  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def count_known_rows(workers: ModuleType) -> None:
+    """See `denominators`."""
+    from .denominators import count_known_rows as patch
+
+    patch(workers)
+
+
+def add_columns(trainer: ModuleType) -> None:
+    """See `dump`."""
+    from .dump import add_columns as patch
+
+    patch(trainer, NAME)
 
 
 def gives_batch(trainer: ModuleType) -> bool:
@@ -129,8 +152,12 @@ class _AfterImport(MetaPathFinder):
     ) -> ModuleSpec | None:
         """See importlib. The module is found and loaded as always."""
         then = self._then.get(fullname)
-        spec = PathFinder.find_spec(fullname, path, target) if then is not None else None
-        if then is None or spec is None or spec.loader is None:
+        if then is None:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]  # others may wait for the same module
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((each for each in found if each is not None), None)
+        if spec is None or spec.loader is None:
             return None
         run = spec.loader.exec_module
 
@@ -154,7 +181,7 @@ def _attempt(then: Callable[[ModuleType], None], module: ModuleType) -> None:
 
 def install() -> None:
     """Wait for verl's modules, or take them where they are already imported. A second call changes nothing."""
-    wanted = {REGISTRY: register, TRAINER: give_batch}
+    wanted = {REGISTRY: register, TRAINER: give_batch, WORKERS: count_known_rows, ROLLOUTS: add_columns}
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport(wanted))
         for name, then in wanted.items():

@@ -102,7 +102,7 @@ def row_blocks(num_groups: int, group_size: int) -> Iterator[slice]:
 def estimate_by_group(
     estimator: Callable[..., Tensor], group_ids_N: Tensor, valid_N: Tensor, *values_N: Tensor
 ) -> Tensor:
-    """Apply `estimator`, from (B, G) tables to (B, G) advantages, to all groups; rows without a peer get 0."""
+    """Apply `estimator`, from (B, G) tables to (B, G) advantages, to all groups. Rows without a peer get 0."""
     advantages_N = torch.zeros_like(values_N[0])
     for rows_BG in groups_by_size(group_ids_N, valid_N):
         if rows_BG.shape[1] > 1:
@@ -117,7 +117,7 @@ def centred(values_BG: Tensor) -> Tensor:
 
 
 def standard_deviation(values_BG: Tensor) -> Tensor:
-    """(B, 1) unbiased standard deviation (ddof 1), for G > 1 and values whose gaps are finite; nothing overflows.
+    """(B, 1) unbiased standard deviation (ddof 1), for G > 1 and values whose gaps are finite. Nothing overflows.
 
     Deviations are measured in units of the group's range, so that no square leaves the floating-point range.
     """

@@ -44,7 +44,7 @@ def sequence_scores(logprobs_NT: Tensor, mask_NT: Tensor, *, reduce: Reduce = "m
 
         s_i = reduce_t log pi_old(o_i,t | q, o_i,<t)        over the T_i tokens of the mask
 
-    The sum is the log-probability of the completion, and differs between two rollouts mostly by their lengths; the mean
+    The sum is the log-probability of the completion, and differs between two rollouts mostly by their lengths. The mean
     is per token. The LamPO abstract (arXiv 2605.21235) says "sequence log-probability differences" and leaves it open;
     the mean is our default.
 
@@ -108,7 +108,7 @@ def pairwise_advantages(
     its formula. `lambdarank` turns the weight around as LambdaRank does (Burges, "From RankNet to LambdaRank to
     LambdaMART", Microsoft Research technical report MSR-TR-2010-82): a pair the policy already ranks right counts less.
     `winner`, `better`, the normaliser `weights`, `auto` and `scale` are ours. Where the better of two is also the likelier one,
-    `winner` is `policy`; where it is not, `policy` pushes both down together and `winner` both up.
+    `winner` is `policy`. Where it is not, `policy` pushes both down together and `winner` both up.
 
     It reduces to RLOO (arXiv 2402.14740) with equal weights, which is what tau -> infinity and `uniform` mean: exactly
     half of RLOO's advantage under `peers`, and RLOO's itself under `weights`. Half of RLOO with `scale="group_std"` is
@@ -360,7 +360,7 @@ def pair_margins_and_gaps(
 
 
 def score_margins(scores_BG: Tensor, block: slice, temperature: float | Literal["auto"]) -> Tensor:
-    """(B, I, G) score gaps s_i - s_j over tau of rows i of a block against all rows j; finite whatever the scores."""
+    """(B, I, G) score gaps s_i - s_j over tau of rows i of a block against all rows j. Finite whatever the scores."""
     quarters_BG = scores_BG / 4
     temperature_B11 = quarter_temperature(scores_BG, temperature)[:, :, None]
     limit = torch.finfo(scores_BG.dtype).max

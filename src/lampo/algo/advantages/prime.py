@@ -24,9 +24,9 @@ def prime_advantages(
         b_i  = 1/(K-1) sum_{j != i} mean_s r_js
         A_it = sum_{s >= t} gamma^(s-t) (r_is - b_i)  +  R_i - 1/(K-1) sum_{j != i} R_j
 
-    over the K valid rollouts of a group. PRIME, arXiv 2502.01456, section 3.2; where every token reward is 0 it is RLOO, arXiv
+    over the K valid rollouts of a group. PRIME, arXiv 2502.01456, section 3.2. Where every token reward is 0 it is RLOO, arXiv
     2402.14740. The authors' code takes K/(K-1) r_is - 1/(K-1) sum_j mean_s r_js in place of r_is - b_i, which is the same where a
-    row's token rewards are all equal, and whitens the result over the batch; both are left out here.
+    row's token rewards are all equal, and whitens the result over the batch. Both are left out here.
 
     Args:
         token_rewards_NT: (N, T) rewards of the tokens; padding and rows that are not valid may hold anything, NaN included.

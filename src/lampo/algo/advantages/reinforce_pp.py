@@ -25,7 +25,7 @@ def reinforce_pp_advantages(
         A_i = (C_i - mean(C)) / (std(R) + 1e-4)                   mean and std over all valid rows, std unbiased (ddof 1)
 
     REINFORCE++, arXiv 2501.03262. Under the group baseline mean(C) is 0. The std is that of the rewards, as TRL divides under
-    `scale_rewards="batch"`; the authors divide by that of C, which differs by one factor for the whole batch.
+    `scale_rewards="batch"`. The authors divide by that of C, which differs by one factor for the whole batch.
 
     Args:
         rewards_N: (N,) rewards; rows that are not valid may hold NaN.

@@ -282,7 +282,7 @@ def _words(body: str) -> str:
 
 
 def _response(reply: Any) -> Response:
-    """A completion; of its fields only the text has to be there.
+    """A completion. Of its fields only the text has to be there.
 
     Raises:
         ValueError, TypeError, LookupError, AttributeError: it is none.

@@ -35,7 +35,7 @@ class Responder(Protocol):
     """Gives responses of a model."""
 
     def probe(self) -> None:
-        """Find out in one short request whether there is something to ask; nothing where the model is in this process.
+        """Find out in one short request whether there is something to ask. Nothing where the model is in this process.
 
         Raises:
             LampoError: there is not, in its own words.

@@ -1,7 +1,8 @@
 """verl's dumps of rollouts: one JSONL file a step, in `trainer.rollout_data_dir`.
 
 A line has input, output, gts, score and step. The newer trainer adds uid, `{sample}_{rollout}_{output}`. The older one adds what
-the reward function returned. There are no advantages. There are log-probs only where a trainer of the user's own adds them.
+the reward function returned. There are no advantages. There are log-probs only where a trainer of the user's own adds them. With the
+estimator lampo the newer trainer adds both, and what our reward function returned (adapters/verl/dump.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .dump import TOTAL, Row, StepRead, finite, named_rows, prompt_identity, rec
 NO_ROW = (*NO_GROUP, ValueError, RecursionError)
 LOGPROBS = ("old_log_probs", "rollout_log_probs", "log_probs", "logprobs")
 """Columns that hold a list of log-probs a response. Those of the trainer come first."""
+OURS = {"advantage", "advantages", "token_ids", "padding", "row", "verdict", "detail", "absent", "length", "unknown"}
+"""Columns that LamPO adds, where there are token_ids. Rewards among them are called reward/NAME."""
 KNOWN = {"input", "output", "gts", TOTAL, "step", "uid", "request_id", "pred", *LOGPROBS}
 UNKNOWN = 2.0**-100
 """How LamPO's reward function tells verl that nobody could judge a response (adapters/verl/unknown.py)."""
@@ -95,7 +98,8 @@ class RolloutDump:
                     rows.append(_row(json.loads(stream.readline())))
         except (OSError, *NO_ROW) as error:
             raise LampoError(f"{file} was changed and cannot be read ({error}). Press r to read it anew.") from None
-        notes = [NO_ADVANTAGES] if all(row.logprobs for row in rows) else [NO_LOGPROBS, NO_ADVANTAGES]
+        notes = [] if all(row.logprobs for row in rows) else [NO_LOGPROBS]
+        notes += [] if all(row.advantage is not None for row in rows) else [NO_ADVANTAGES]
         return record(_identity(rows[0]), rows, self.verdict(), notes)
 
 
@@ -137,13 +141,18 @@ def _row(said: Record) -> Row:
     prompt, text, uid = said["input"], said["output"], said.get("uid")
     if not isinstance(prompt, str) or not isinstance(text, str):
         raise TypeError("input and output are texts")
+    ours = "token_ids" in said
+    known, absent = KNOWN | OURS if ours else KNOWN, str(said.get("absent")).split() if ours else ()
     numbers: dict[str, float | None] = {TOTAL: None if score == UNKNOWN else score}
-    numbers |= {
-        name: float(value)
-        for name, value in said.items()
-        if name not in KNOWN and isinstance(value, (bool, int, float)) and finite(value) is not None
-    }
-    others = {name: value for name, value in said.items() if name not in KNOWN and name not in numbers}
+    detail = [str(said["detail"])] if ours and said.get("detail") else []
+    for name, value in said.items():
+        title = name.removeprefix("reward/")
+        if name in known:
+            continue
+        if isinstance(value, (bool, int, float)) and finite(value) is not None:
+            numbers[title] = None if title in absent else float(value)
+        elif value is not None:
+            detail.append(f"{name}: {shown(value)}")
     return Row(
         prompt=prompt,
         text=text,
@@ -151,7 +160,8 @@ def _row(said: Record) -> Row:
         numbers=numbers,
         total=numbers[TOTAL],
         extracted=str(said["pred"]) if said.get("pred") not in (None, "") else None,
-        detail=" · ".join(f"{name}: {shown(value)}" for name, value in others.items() if value is not None),
+        advantage=finite(said.get("advantage")) if ours else None,
+        detail=" · ".join(detail),
         logprobs=_logprobs(said),
         group=uid.rsplit("_", 2)[0] if isinstance(uid, str) and uid.count("_") >= 2 else prompt,
     )

@@ -270,7 +270,7 @@ def _command(sandbox: Sandbox, program: str) -> list[str]:
 def same_output(output: str, expected: str, *, whole_by_value: bool = False) -> bool:
     """Whether two outputs are the same to a public grader: line by line, white space at the ends and its amount aside.
 
-    A word that is expected to be a decimal number ("0.50", "1e-3") may differ by 1e-6, absolutely or relatively; a whole
+    A word that is expected to be a decimal number ("0.50", "1e-3") may differ by 1e-6, absolutely or relatively. A whole
     number may not, unless `whole_by_value` lets 2.0 pass for 2. The output has to be there to its last line: a right
     beginning is not enough.
 

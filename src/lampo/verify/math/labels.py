@@ -18,7 +18,7 @@ def is_label(node: Node) -> bool:
     if node.op == "constant":
         return node.value == "e"
     if node.op == "call":
-        return str(node.value).startswith("?")
+        return str(node.value).startswith("?") or (node.value == "det" and node.args[0].op == "symbol")
     return (node.op == "mul" or node.value == "()") and all(map(is_label, node.args))
 
 

@@ -50,8 +50,12 @@ class Node:
     - matrix (number of columns)
     - relation (its signs, one fewer than args)
     - union, intersection, minus: of sets
+    - set: of the reals that fulfil a relation or all of a sequence of them; setof: any other set of what stands before the bar, under
+      the conditions behind it; family ("cup" or "cap" and the bound variable): ends of a range, or a set, and the sets in it
+    - ellipsis: the dots of a list
+    - cases: a value, its condition, the next value, ...
     - restated: an answer in two forms
-    - label: a left-hand side that is not read
+    - label (the digits in it, None where they do not matter): a left-hand side that is not read
     """
 
     op: str

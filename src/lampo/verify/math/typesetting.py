@@ -39,6 +39,9 @@ _UNICODE = str.maketrans(
         "±": r"\pm ",
         "∓": r"\mp ",
         "°": r"^\circ ",
+        "⊥": r"\perp ",
+        "∥": r"\parallel ",
+        "↔": r"\leftrightarrow ",
         "⟨": r"\langle ",
         "⟩": r"\rangle ",
         "⌊": r"\lfloor ",
@@ -53,6 +56,7 @@ _UNICODE = str.maketrans(
         "€": r"\euro ",
         "£": r"\pounds ",
         "¢": r"\text{ cents}",
+        **{c: f" {n} ; " for n, c in enumerate("①②③④⑤⑥⑦⑧⑨", 1)},
         **{c: rf"\{name} " for c, name in zip(_GREEK_LETTERS, _GREEK_NAMES, strict=True)},
         **{c: rf"\frac{{{n}}}{{{d}}}" for c, n, d in (
             ("½", 1, 2), ("⅓", 1, 3), ("⅔", 2, 3), ("¼", 1, 4), ("¾", 3, 4), ("⅕", 1, 5), ("⅖", 2, 5), ("⅗", 3, 5),
@@ -108,6 +112,16 @@ NUMBER_WORDS = {
 }
 
 
+_CIRCLED = re.compile(r"\\textcircled\s*\{\s*(?:\\[a-z]+\s*)*\{?\s*([0-9]+)\s*\}?\s*\}")
+_LINES = re.compile(r"\\(begin|end)\s*\{(?:aligned|align\*?|split|gathered|gather\*?|eqnarray\*?)\}")
+_BREAK = re.compile(
+    r"\\(begin|end)\s*\{|\\\\(?:\s*\[[^\]]*\])?\s*&?\s*(?P<sign>[=<>]|\\[gln]eq?(?![a-z])|\\approx(?![a-z]))?|&"
+)
+_BRANCHES = re.compile(
+    r"\\left\s*\\\{\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*\\right\s*\.", re.DOTALL
+)
+_PRIMES = re.compile(r"(?<=[A-Za-z])(_(?:\{[^{}]*\}|\w))?\s*\^\s*(?:\{\s*((?:\\prime\s*)+)\}|(\\prime)(?![a-z]))")
+_NEXT_STATEMENT = re.compile(r"(?<=[^-+*/=<>,;(\s])\s*(?:\$\s+\$|\\q?quad(?![a-z]))(?=\s*[A-Za-z](?:_\{?\w+\}?)?\s*=)")
 _MINUTES = re.compile(
     r"(?<![0-9.])(-?)([0-9]+) *\^ *(?:\{ *\\circ *\}|\\circ) *([0-9]{1,2}) *(?:\^ *(?:\{ *\\prime *\}|\\prime)|')(?!')"
     r"(?: *([0-9]{1,2}) *(?:\^ *\{ *\\prime *\\prime *\}|''))?"
@@ -120,6 +134,19 @@ def _as_degrees(match: re.Match[str]) -> str:
     return rf"{match[1]}({match[2]}+{minutes})^{{\circ}}"
 
 
+def _in_one_line(text: str) -> str:
+    """Lines that are aligned at their signs as one line: a chain where a line begins with a sign, else a list."""
+    text, depth, parts, position = _LINES.sub(" ", text), 0, [], 0
+    for match in _BREAK.finditer(text):
+        if match[1]:
+            depth += 1 if match[1] == "begin" else -1
+        elif depth == 0:
+            between = " " if match["sign"] or match[0] == "&" else " , "
+            parts += [text[position : match.start()], between, match["sign"] or ""]
+            position = match.end()
+    return "".join([*parts, text[position:]])
+
+
 def clean_answer(text: str) -> str:
     r"""An answer without what only changes how it looks.
 
@@ -129,7 +156,12 @@ def clean_answer(text: str) -> str:
     text = text.strip()
     while len(text) > 1 and (pair := (text[:2], text[-2:])) in ((r"\(", r"\)"), (r"\[", r"\]"), ("$$", "$$")):
         text = text[len(pair[0]) : -2].strip() if len(text) > 3 else ""
-    text = re.sub(r"(?<!\\)\$", " ", text)
+    text = re.sub(r"(?<!\\)\$", " ", _NEXT_STATEMENT.sub(" , ", text) if "=" in text else text)
+    if r"\begin" in text:
+        text = _BRANCHES.sub(r"\\begin{cases}\1\\end{cases}", text)
+        text = _in_one_line(text) if _LINES.search(text) else text
+    if r"\textcircled" in text:
+        text = _CIRCLED.sub(r" \1 ; ", text)
     text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
     text = re.sub(r"[₀₁₂₃₄₅₆₇₈₉]+", lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
     text = re.sub(r"(?<=[0-9])\s*€", r"\\text{ euros}", text).translate(_UNICODE)
@@ -146,6 +178,8 @@ def clean_answer(text: str) -> str:
     text = _TEMPERATURE.sub(lambda match: rf"\text{{ {_SCALES_OF_HEAT[match[1] or match[2]]}}}", text)
     text = _NUMERAL_IN_BRACKETS.sub(lambda match: match[1] or match[2], text)
     text = _MINUTES.sub(_as_degrees, _HYPHENATED_UNIT.sub(r"\\text{ \1 \2}", text))
+    if r"\prime" in text:
+        text = _PRIMES.sub(lambda match: "'" * (match[2] or match[3]).count("prime") + (match[1] or ""), text)
     text = re.sub(r"(?<=[0-9])\.(?=/)", "", text)
     text = re.sub(r"\\text\s*\{\s*\}", "", text).strip()
     text = re.sub(r"\.\.\.+", r"\\ldots ", text)
@@ -216,7 +250,7 @@ def _text_mark(content: str, texts: list[str]) -> str:
         return f" {NUMBER_WORDS[key]} "
     if not key:
         return " , " if "," in words else " "
-    if key in ("and", "or"):
+    if key in ("and", "or", "det"):
         return rf" \{key} "
     if re.fullmatch(r"[-0-9.+/=*^()\[\]{},%<> ]+", words):
         return f" {words} "

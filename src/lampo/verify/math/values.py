@@ -54,6 +54,8 @@ class Values:
         self.left_the_reals = False
         self.log10 = 0
         """Powers of ten that the values on the way may span, up and down: no term is smaller than 10 to minus this."""
+        self.finest = 0
+        """Digits of the longest denominator, beyond 60, of a fraction that was made a number of mpmath."""
 
     def work(self, amount: int) -> None:
         """Count terms and points that are computed."""
@@ -88,6 +90,8 @@ class Values:
         if not isinstance(value, Fraction):
             return value
         self._count(0.302 * abs(value.numerator.bit_length() - value.denominator.bit_length()))
+        if not self.point and (bits := value.denominator.bit_length()) > 200:
+            self.finest = max(self.finest, int(0.302 * (bits - 200)))
         return self.mp.mpf(value.numerator) / value.denominator
 
     def _count(self, log10: float) -> None:

@@ -188,7 +188,7 @@ class VerifierPool:
         """The verdicts of verifications that were begun, without waiting for those that run far longer than the others did.
 
         Once a hundred of a verifier with its options have come back, those that are left may take four times as long as the
-        longest of them, and a tenth of a second at least; then they are unknown. One at a time runs on unseen: if it comes back, such
+        longest of them, and a tenth of a second at least. Then they are unknown. One at a time runs on unseen: if it comes back, such
         are waited for from then on. So verifiers that hang cost a training step neither their time limit nor the processors, and
         one that is only slower is not lost for ever. A verifier that bounds itself (`code`) is always waited for.
         """

@@ -36,7 +36,7 @@ class ViewerServer(ThreadingHTTPServer):
         /api/pairs?place=12&number=3         pairs.pairs, or null
 
     Other users of the machine can reach the port too, but do not know the token. The page sends it in the header
-    Authorization; the address may hold it everywhere. Other users see the arguments of a browser that is started, so it is
+    Authorization. The address may hold it everywhere. Other users see the arguments of a browser that is started, so it is
     given a code that leads to the token once.
 
     A page of another site may have its own name point to 127.0.0.1 and so read what is served here (DNS rebinding), but

@@ -64,6 +64,8 @@ def open_source(path: Path, tell: Tell = lambda _: None) -> Source:
     Raises:
         LampoError: it is none of these.
     """
+    if not path.exists():
+        raise LampoError(f"There is no {path}.")
     if rollout_steps(path):
         return RunSource(path, tell)
     dump = find_dump(path)
@@ -144,7 +146,7 @@ class RunSource:
             return None
 
     def _settings(self, section: str) -> dict[str, Any]:
-        """A section of the run's config.yaml; empty where it cannot be read."""
+        """A section of the run's config.yaml. Empty where it cannot be read."""
         file = self.path / "config.yaml"
         now = dated(file)
         if self._config is None or self._config[0] != now:
@@ -221,7 +223,7 @@ class _Read:
 
 
 def _read_entries(file: Path) -> _Read:
-    """All records; a last line that is still being written is left out."""
+    """All records. A last line that is still being written is left out."""
     read, offset = _Read(dated(file), [], [], []), 0
     try:
         with file.open("rb") as stream:

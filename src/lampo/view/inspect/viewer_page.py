@@ -1,4 +1,4 @@
-"""The page of the viewer: one file without network, its style and script inside; the same served and exported."""
+"""The page of the viewer: one file without network, its style and script inside. The same served and exported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPORTED_POLICY = "base-uri 'none'; form-action 'none'"
 
 
 def page(data: Any = None) -> str:
-    """The page; with `data` it holds all that it shows and asks nobody.
+    """The page. With `data` it holds all that it shows and asks nobody.
 
     What models wrote is in `data` alone, as JSON in an element that no browser executes, and the script only ever sets it as
     text. The policy in the page allows this script and this style and nothing else.

@@ -151,6 +151,21 @@ MORE_CHARTS = (
         (Curve("loss/kl_old", "sampling policy", BLUE), Curve("loss/kl_ref", "reference", VERMILLION)),
         noise=1e-6,
     ),
+    Chart(
+        "Mismatch of sampler and learner",
+        "Nats a token by which the log-probs of vLLM and of the learner differ, for the tokens that were drawn.",
+        (
+            Curve("sampler/mismatch_mean", "mean", BLUE),
+            Curve("sampler/mismatch_max", "largest", VERMILLION),
+            Curve("sampler/kl", "KL divergence", GREEN),
+        ),
+    ),
+    Chart(
+        "Importance weights",
+        "Mean weight of a token, from the sampler's distribution to the learner's.",
+        (Curve("loss/importance_weight", "weight"),),
+        also=Curve("loss/importance_capped", "At the cap"),
+    ),
     Chart("Gradient norm", "Before clipping.", (Curve("optimizer/gradient_norm", "norm"),)),
     Chart("Learning rate", "As scheduled.", (Curve("optimizer/learning_rate", "learning rate"),)),
     Chart(
@@ -320,7 +335,7 @@ def _also(chart: Chart, records: Sequence[Record]) -> str:
 
 
 def _curves(chart: Chart, records: Sequence[Record]) -> list[Curve]:
-    """Those that are named, and those found by `every`; a part of the reward that is all of it is left out."""
+    """Those that are named, and those found by `every`. A part of the reward that is all of it is left out."""
     named = {curve.key: curve for curve in chart.curves}
     if not chart.every:
         return list(named.values())
@@ -364,7 +379,7 @@ def _points(records: Sequence[Record], key: str) -> Points:
 
 
 def _moving_average(points: Points) -> Points:
-    """The mean over a centred window of about a twentieth of the run; a run under 20 steps is left as it is."""
+    """The mean over a centred window of about a twentieth of the run. A run under 20 steps is left as it is."""
     reach = math.ceil(len(points) / 40) if len(points) >= 20 else 0
     if reach == 0:
         return points
@@ -436,7 +451,7 @@ def _interval_traces(records: Sequence[Record], curves: Sequence[Curve]) -> list
 
 
 def _stacked_traces(records: Sequence[Record], curves: Sequence[Curve]) -> list[Trace]:
-    """The means of stretches of steps, one on another; a step that did not do something spent no time on it."""
+    """The means of stretches of steps, one on another. A step that did not do something spent no time on it."""
     size = math.ceil(len(records) / (POINTS_A_CURVE // 4))
     stretches = [records[start : start + size] for start in range(0, len(records), size)]
     traces = []
@@ -501,7 +516,7 @@ def _spread(group: Record) -> float:
 
 
 def _group(group: Record) -> dict[str, Any]:
-    """A group with its best and worst rollout first; those of unknown verdict come last."""
+    """A group with its best and worst rollout first. Those of unknown verdict come last."""
 
     def rank(rollout: Record) -> tuple[bool, float, float]:
         return _valid(rollout), rollout.get("total") or 0.0, rollout.get("advantage") or 0.0

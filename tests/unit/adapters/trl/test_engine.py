@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import signal
 import subprocess
@@ -46,6 +47,7 @@ from ....helpers.small_run import curve, small_config
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 STEPS = 3
+TRACKERS = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -234,12 +236,23 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in two processes."""
     folder = tmp_path_factory.mktemp("two")
     recipe = folder / "recipe.yaml"
-    config = config_of(folder, training__tokens_per_microbatch="auto", warmstart__steps=0)
+    config = config_of(folder, training__tokens_per_microbatch="auto", run__trackers=TRACKERS)
     recipe.write_text(dump_config(config), encoding="utf-8")
     command = [sys.executable, "-m", "lampo", "train", str(recipe), "--processes", "2"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder / "small"
+
+
+@pytest.mark.skipif(not TRACKERS, reason="tensorboard is not installed")
+def test_trackers_are_opened_once_and_hear_of_the_warm_start_too(two: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert len([*two.glob("tensorboard/events*")]) == 1
+    told = EventAccumulator(str(two / "tensorboard"))
+    told.Reload()
+    for name, steps in (("warmstart/loss/value", [1, 2, 3, 4]), ("reward/total", [1, 2, 3])):
+        assert [event.step for event in told.Scalars(name)] == steps
 
 
 def test_two_processes_write_one_run(run: Path, two: Path) -> None:
@@ -285,6 +298,8 @@ REFUSED: dict[str, dict[str, Any]] = {
         "model__allow_remote_code": True,
     },
     "sampling.resample is 3": {"sampling__resample": 3},
+    "sampling.engine is vllm": {"sampling__engine": "vllm"},
+    "loss.sampler_correction is token": {"loss__sampler_correction": "token"},
     "spread_filter": {"spread_filter": {"share": 0.5}},
     "advantage.name is prime": {"advantage": {"name": "prime"}},
     "the reward likelihood": {"rewards": [{"name": "likelihood"}]},
@@ -310,11 +325,6 @@ def test_the_native_engine_has_one_process(tmp_path: Path) -> None:
     config = config_of(tmp_path, engine="native", run__processes=2)
     with pytest.raises(LampoError, match="run.processes is 2, and the native engine has one process"):
         engine_of(config).refuse(config)
-
-
-def test_verl_is_refused_in_one_line_that_names_the_converter(tmp_path: Path) -> None:
-    with pytest.raises(LampoError, match=re.escape("python -m lampo.adapters.verl RECIPE FOLDER")):
-        config_of(tmp_path, engine="verl")
 
 
 def test_micro_batches_divide_the_rollouts_of_a_process_and_hold_no_more_tokens(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lampo import LampoError
-from lampo.adapters.verl.parquet import overrides, write_parquet
+from lampo.adapters.verl.parquet import overrides, rewards_of, write_parquet
 from lampo.adapters.verl.reward import compute_score
 from lampo.config.load import parse_config
 
@@ -67,13 +67,13 @@ def test_the_options_say_where_the_files_are_and_how_the_template_is_filled(tmp_
     ]
 
 
-def test_overlong_becomes_verls_own_and_what_verl_cannot_do_is_refused(tmp_path: Path) -> None:
+def test_overlong_brings_the_manager_that_counts_tokens_and_what_verl_cannot_do_is_refused(tmp_path: Path) -> None:
     sampling = {"max_new_tokens": 1000}
     config = recipe(tmp_path, rewards=[{"name": "verifier"}, {"name": "overlong", "weight": 0.5}], sampling=sampling)
     said = overrides(config, tmp_path)
-    assert "reward.reward_manager.name=dapo" in said
-    assert "+reward.reward_kwargs.overlong_buffer_cfg.len=200" in said
-    assert "+reward.reward_kwargs.overlong_buffer_cfg.penalty_factor=0.5" in said
+    assert "reward.reward_manager.name=CountingRewardManager" in said
+    assert "data.max_response_length=1000" in said
+    assert [reward["name"] for reward in json.loads(rewards_of(config))] == ["verifier", "overlong"]
     with pytest.raises(LampoError, match="likelihood"):
         write_parquet(recipe(tmp_path, rewards=[{"name": "likelihood"}]), tmp_path / "data")
 

@@ -33,7 +33,8 @@ HANGS = {"name": f"python:{__name__}.hangs", "timeout_s": 0.5}
 
 def test_a_verifier_by_its_name() -> None:
     right = score("So 7+5=12", verifier="numeric")
-    assert right == {"score": 1.0, "acc": 1.0, "unknown": 0.0, "pred": "12", "reward/verifier": 1.0}
+    texts = {"verdict": "right", "detail": "", "row": "", "absent": ""}
+    assert right == {"score": 1.0, "acc": 1.0, "unknown": 0.0, "pred": "12", "reward/verifier": 1.0} | texts
     assert score("So 7+5=13", verifier="numeric")["score"] == 0.0
 
 
@@ -66,7 +67,9 @@ def test_a_verifier_that_hangs_is_stopped_and_the_others_do_not_wait() -> None:
 
     hung, answered, seconds = asyncio.run(both())
     assert answered["score"] == 1.0
-    assert hung == {"score": UNKNOWN, "acc": 0.0, "unknown": 1.0, "pred": "", "reward/verifier": 0.0}
+    assert hung.pop("detail")
+    texts = {"verdict": "unknown", "row": "", "absent": "verifier"}
+    assert hung == {"score": UNKNOWN, "acc": 0.0, "unknown": 1.0, "pred": "", "reward/verifier": 0.0} | texts
     assert seconds < 20
 
 
@@ -75,6 +78,18 @@ def test_an_own_reward_gets_the_columns_of_the_row_and_may_say_that_it_does_not_
     settings: dict[str, Any] = {"verifier": "numeric", "rewards": rewards}
     assert score("12", info={"fields": '{"unit": "m"}'}, **settings)["score"] == 1.5
     assert score("12", info={"fields": '{"unit": "?"}'}, **settings)["score"] == UNKNOWN
+
+
+OVERLONG = [{"name": "verifier"}, {"name": "overlong", "weight": 0.5}]
+
+
+def test_a_penalty_for_length_leaves_an_unknown_response_unknown() -> None:
+    """verl's manager dapo takes it off the number that says unknown."""
+    length = {"num_tokens": 95, "max_new_tokens": 100}
+    said = score("12", info=length, verifier="numeric", rewards=OVERLONG)
+    assert said["score"] == pytest.approx(1 - 0.5 * 0.75)  # 15 of the last 20 tokens
+    assert (said["length"], said["reward/overlong"]) == (95, -0.75)
+    assert score("hang", info=length, verifier=HANGS, rewards=OVERLONG)["score"] == UNKNOWN
 
 
 def test_every_response_has_the_same_keys() -> None:
@@ -91,7 +106,7 @@ def test_every_response_has_the_same_keys() -> None:
         ({"verifier": "nummeric"}, "nummeric"),
         ({"verifier": "numeric", "rewards": [{"name": "rouge"}]}, "list of rewards"),
         ({"verifier": "numeric", "rewards": [{"name": "likelihood"}]}, "computed by the policy"),
-        ({"verifier": "numeric", "rewards": [{"name": "overlong"}]}, "reward_manager.name=dapo"),
+        ({"verifier": "numeric", "rewards": [{"name": "overlong"}]}, "reward_manager.name=CountingRewardManager"),
         ({"verifier": "numeric", "rewards": [{"name": "python:a.b", "batch": True}]}, "batch: true"),
     ],
 )

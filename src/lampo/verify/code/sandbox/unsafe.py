@@ -27,7 +27,7 @@ class UnsafeLocal:
     def run(self, files: Mapping[str, bytes], command: Sequence[str], stdin: bytes, limits: Limits) -> Outcome:
         """See `Sandbox.run`. But what it starts in another session is left behind.
 
-        If this process is killed, so is the command; its folder and what it started are then left behind.
+        If this process is killed, so is the command. Its folder and what it started are then left behind.
         """
         with tempfile.TemporaryDirectory(prefix="lampo-unsandboxed-") as folder:
             for name, content in files.items():
