@@ -300,7 +300,10 @@ def verify(
 
 @app.command()
 def compare(
-    study: Annotated[Path, typer.Argument(help="A study (YAML), see docs/compare.md.", show_default=False)],
+    study: Annotated[
+        Path,
+        typer.Argument(help="A study (YAML), see docs/compare.md, or suite, see docs/suite.md.", show_default=False),
+    ],
     page: Annotated[
         bool,
         typer.Option(
@@ -308,13 +311,50 @@ def compare(
             help="Run nothing. Write the page from the results.parquet beside the study file, or from the runs that ended by now.",
         ),
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Enter this one into the suite: a method by name, or your own advantage as python:module.function.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting of --method, such as advantage.temperature=0.1."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the row of --method; its own if not given.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Run the first so many seeds of the suite.", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at once when a method is entered. One a processor if not given.", min=1)
+    ] = None,
 ) -> None:
     """Compare methods over seeds: tune each, run all, and write tables with intervals and a page. After Ctrl-C the same command resumes."""
     from rich.console import Console
 
     from .compare.command import compare_study
+    from .compare.suite import entered_method, find_suite
 
-    compare_study(study, Console(), only_page=page)
+    suite = find_suite(study)
+    given = {"--set": settings, "--name": name, "--seeds": seeds, "--workers": workers, "--page": page and suite}
+    if unused := [option for option, value in given.items() if value and method is None]:
+        raise LampoError(f"{', '.join(unused)} is for a method that enters the suite: name it with --method.")
+    if suite is None and method is not None:
+        raise LampoError(
+            f"--method enters a method into a suite, and {study} is a study. Name the method in its `methods`, or run: "
+            f"lampo compare suite --method {method}"
+        )
+    if suite is None:
+        compare_study(study, Console(), only_page=page)
+        return
+    from .compare.suite_command import enter, show_suite
+
+    if method is None:
+        show_suite(suite)
+    else:
+        entered = entered_method(method, settings or [], name)
+        enter(suite, entered, Console(), seeds=seeds, workers=workers, only_page=page)
 
 
 @app.command("signal")

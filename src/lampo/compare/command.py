@@ -18,7 +18,7 @@ from .comparison import TunedMethod, compare_methods, tuned_methods
 from .comparison_page import write_comparison
 from .progress import PhaseProgress
 from .results import Phase, RunResult, read_results, write_results
-from .schedule import crash_of, is_finished, run_all
+from .schedule import crash_of, has_ended, run_all
 from .study import Plan, Planned, dump_study, load_study
 from .table import markdown
 
@@ -97,14 +97,9 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
         plan.check()
-        _refuse_what_engines_cannot_do(plan)
+        refuse_what_engines_cannot_do([run for run in plan.test({}) if run.seed == 0])
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
-        if crashed:
-            of_reason: dict[str, list[str]] = {}
-            for path, reason in crashed.items():
-                of_reason.setdefault(reason, []).append(str(path))
-            told = "; ".join(f"{', '.join(sorted(paths))}: {reason}" for reason, paths in of_reason.items())
-            raise LampoError(f"A warm start crashed: {told}")
+        refuse_crashed_starts(crashed)
         write_file(plan.folder / "study.yaml", dump_study(plan.study).encode())
         tuning, _ = _phase("tuning", plan.tuning(), plan, console)
         results = _results(tuning, "tuning")
@@ -119,7 +114,21 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         return results
 
 
-def _refuse_what_engines_cannot_do(plan: Plan) -> None:
+def refuse_crashed_starts(crashed: Mapping[Path, str]) -> None:
+    """Without its warm start a seed has no runs.
+
+    Raises:
+        LampoError: one crashed twice; tells each reason once, with all the starts that it stopped.
+    """
+    of_reason: dict[str, list[str]] = {}
+    for path, reason in crashed.items():
+        of_reason.setdefault(reason, []).append(str(path))
+    if of_reason:
+        told = "; ".join(f"{', '.join(sorted(paths))}: {reason}" for reason, paths in of_reason.items())
+        raise LampoError(f"A warm start crashed: {told}")
+
+
+def refuse_what_engines_cannot_do(runs: Sequence[Planned]) -> None:
     """See before the first run that the engine of every method can honour its settings.
 
     Raises:
@@ -127,12 +136,11 @@ def _refuse_what_engines_cannot_do(plan: Plan) -> None:
     """
     from ..train.engines import engine_of
 
-    for run in plan.test({}):
-        if run.seed == 0:
-            try:
-                engine_of(run.config).refuse(run.config)
-            except LampoError as error:
-                raise LampoError(f"The method {run.method} of the study cannot be run. {error}") from None
+    for run in runs:
+        try:
+            engine_of(run.config).refuse(run.config)
+        except LampoError as error:
+            raise LampoError(f"The method {run.method} of the study cannot be run. {error}") from None
 
 
 def finished_so_far(plan: Plan) -> list[RunResult]:
@@ -144,11 +152,11 @@ def finished_so_far(plan: Plan) -> list[RunResult]:
         LampoError: no run of the study has ended.
     """
     tuning = plan.tuning()
-    results = _results([run for run in tuning if _has_ended(run)], "tuning")
-    undecided = {(run.task, run.method) for run in tuning if not _has_ended(run)}
+    results = _results([run for run in tuning if has_ended(run)], "tuning")
+    undecided = {(run.task, run.method) for run in tuning if not has_ended(run)}
     test = plan.test(_rates(_chosen(plan, results)))
     decided = [run for run in test if (run.task, run.method) not in undecided]
-    results += _results([run for run in decided if _has_ended(run)], "test")
+    results += _results([run for run in decided if has_ended(run)], "test")
     if not results:
         raise LampoError(
             f"No run of the study in {plan.folder} has ended yet, so there is nothing to show. Run it: lampo compare STUDY.yaml"
@@ -168,11 +176,6 @@ def _chosen(plan: Plan, results: Sequence[RunResult]) -> dict[tuple[str, str], T
 
 def _rates(chosen: Mapping[tuple[str, str], TunedMethod]) -> dict[tuple[str, str], float]:
     return {key: tuned.learning_rate for key, tuned in chosen.items()}
-
-
-def _has_ended(run: Planned) -> bool:
-    """Whether it is finished, or crashed when it was last tried."""
-    return crash_of(run) is not None or is_finished(run)
 
 
 def _results(runs: Sequence[Planned], phase: Phase) -> list[RunResult]:

@@ -169,7 +169,7 @@ def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Compar
 
 def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
     """The tuning runs of one task: the learning rate with the highest mean final accuracy wins, of equals the smallest."""
-    runs = _with_points([result for result in results if result.phase == "tuning"])
+    runs = with_points([result for result in results if result.phase == "tuning"])
     tuned = []
     for method in dict.fromkeys(run.method for run in runs):
         trials = []
@@ -245,9 +245,9 @@ Measure = Callable[[RunResult], float | None]
 
 def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     tested = [result for result in results if result.phase == "test"]
-    counted = _with_points(tested)
+    counted = with_points(tested)
     runs_of = _runs_by_method(counted, baseline)
-    budget = _common_budget(counted)
+    budget = common_budget(counted)
     target = _most_of_the_gain(runs_of[baseline]) if baseline in runs_of else None
     problems, samples = _asked(counted)
     differences = [
@@ -281,7 +281,8 @@ def _runs_by_method(counted: Sequence[RunResult], baseline: str) -> dict[str, li
     return runs_of
 
 
-def _common_budget(counted: Sequence[RunResult]) -> int:
+def common_budget(counted: Sequence[RunResult]) -> int:
+    """The rollouts that every finished run had."""
     totals = [run.points[-1].rollouts for run in counted if run.status == "finished" and run.points[-1].rollouts]
     return min(totals, default=max((run.points[-1].rollouts for run in counted), default=0))
 
@@ -368,7 +369,7 @@ def _lost(uncounted: Sequence[RunResult]) -> tuple[tuple[str, int, str], ...]:
     return tuple((name, len(told), told[0]) for name, told in errors.items())
 
 
-def _with_points(runs: Sequence[RunResult]) -> list[RunResult]:
+def with_points(runs: Sequence[RunResult]) -> list[RunResult]:
     """The runs, one without an evaluation having the start of its seed. Left out where no other run knows that."""
     starts = {(run.task, run.seed): run.points[:1] for run in runs if run.points and run.points[0].step == 0}
     filled = [run if run.points else replace(run, points=starts.get((run.task, run.seed), ())) for run in runs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -72,16 +73,32 @@ class RunResult:
     points: tuple[Point, ...]
 
 
-def write_results(path: Path, results: list[RunResult]) -> None:
-    """One row an evaluation, with the columns of its run. A run without an evaluation is one row without a step."""
+def write_results(path: Path, results: Sequence[RunResult], note: Mapping[str, str] | None = None) -> None:
+    """One row an evaluation, with the columns of its run. A run without an evaluation is one row without a step.
+
+    The note says how they were made. It lies in the file's metadata, where `read_note` finds it.
+    """
     rows = []
     nothing = dict.fromkeys(field.name for field in fields(Point))
     for result in results:
         run = {field.name: getattr(result, field.name) for field in fields(RunResult) if field.name != "points"}
         rows += [run | asdict(point) for point in result.points] or [run | nothing]
     aside = path.with_suffix(".partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), aside)
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(dict(note or {}))), aside)
     aside.replace(path)
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """The note of `write_results`. Empty where there is none.
+
+    Raises:
+        LampoError: the file cannot be read.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, ValueError) as error:
+        raise LampoError(f"Cannot read {path}: {error}.") from None
+    return {key.decode(): value.decode() for key, value in metadata.items() if not key.startswith(b"ARROW:")}
 
 
 def read_results(path: Path) -> list[RunResult]:

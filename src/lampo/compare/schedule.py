@@ -100,6 +100,11 @@ def is_finished(run: Planned) -> bool:
     return ("evaluation", run.config.training.steps) in done
 
 
+def has_ended(run: Planned) -> bool:
+    """Whether it is finished, or crashed when it was last tried."""
+    return crash_of(run) is not None or is_finished(run)
+
+
 def crash_of(run: Planned) -> str | None:
     """Why a run crashed when it was last tried. None if it did not."""
     file = _crash_file(run)

@@ -200,13 +200,14 @@ class Plan:
             for rate in self.study.grid(entry)
         ]
 
-    def test(self, chosen: Mapping[tuple[str, str], float]) -> list[Planned]:
-        """The runs that are compared, with the learning rate chosen for (task, method)."""
-        most = max(len(self.study.seeds_of(entry.name)) for entry in self.study.methods)
+    def test(self, chosen: Mapping[tuple[str, str], float], *, only: str | None = None) -> list[Planned]:
+        """The runs that are compared, with the learning rate chosen for (task, method); those of one method if `only` names it."""
+        entries = [entry for entry in self.study.methods if only in (None, entry.name)]
+        most = max(len(self.study.seeds_of(entry.name)) for entry in entries)
         runs = []
         for seed in range(most):  # seed by seed, so that a study that is stopped early has pairs
             for task in self.study.tasks:
-                for entry in self.study.methods:
+                for entry in entries:
                     if seed in self.study.seeds_of(entry.name):
                         rate = chosen.get((task, entry.name), next(iter(self.study.grid(entry)), None))
                         runs.append(self._run(task, entry, seed, rate, "test"))
@@ -250,6 +251,10 @@ class Plan:
         elif tunes:
             settings += [f"evaluation.skip={self.config_of(task).evaluation.skip + problems}"]
         return Planned(task, entry.name, seed, phase, self._config(task, entry, settings))
+
+    def changed(self, **changes: Any) -> Plan:
+        """The same study with other values of some of its fields."""
+        return Plan(self.study.model_copy(update=changes), self._recipe, self._file)
 
     def check(self) -> None:
         """See that every run can be set up and that tuning leaves problems to compare on, before the first run begins.

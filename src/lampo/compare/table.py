@@ -51,7 +51,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         parts += [f"## {comparison.task}", "", *(f"- {line}" for line in in_words(comparison)), ""]
         for table in tables(comparison):
-            parts += [f"### {table.title}", "", *([table.note, ""] if table.note else []), *_rows(table), ""]
+            parts += [f"### {table.title}", "", *([table.note, ""] if table.note else []), *rows_of(table), ""]
     return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in HOW_TO_READ), ""])
 
 
@@ -372,7 +372,7 @@ def _per_method(
     return Table(title, note, head, rows, tuple(i for i, name in enumerate(head) if name in ("method", "verdict")))
 
 
-def _rows(table: Table) -> Iterable[str]:
+def rows_of(table: Table) -> Iterable[str]:
     """The lines of a Markdown table: words to the left, numbers to the right."""
     cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(table.head))]
