@@ -21,7 +21,6 @@ from lampo.compare.table import NONE, points
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SETTINGS = (
-    ("addition", "diversity", "task"),
     ("addition, dropped carries at the start", "dropped_carries_add", "task"),
     ("multiplication, dropped carries at the start", "dropped_carries_mul", "forgotten-carries"),
     ("multiplication, slips at the start", "dropped_carries_mul", "slips"),

@@ -22,6 +22,12 @@ LATER = {
     "run.imports": [],
     "advantage.peer_weight": "equal",
     "advantage.centred": False,
+    "sampling.engine": "native",
+    "sampling.vllm.memory_share": 0.5,
+    "sampling.vllm.cache_gib": None,
+    "sampling.vllm.max_mismatch": 0.1,
+    "loss.sampler_correction": "off",
+    "loss.sampler_cap": 2.0,
 }
 """Settings that came after the runs, and the value that changes nothing of them."""
 GONE = {"advantage.double_forward": False, "advantage.gamma": 1.0, "task.config": "main"}
