@@ -23,6 +23,7 @@ SMALL = {
     "model.config.intermediate_size": 64,
     "model.config.num_hidden_layers": 1,
     "task.digits": 2,
+    "task.num_train": 200,  # each run checks the answers of all
     "sampling.problems_per_step": 4,
     "sampling.group_size": 4,
     "sampling.max_new_tokens": 6,
