@@ -37,6 +37,7 @@ from lampo.config.schema import TrainConfig
 from lampo.learner.batch import Row, row_logprobs
 from lampo.learner.budget import tokens_per_microbatch, with_tokens
 from lampo.model.policy import load_policy
+from lampo.rollout.build import native_sampler
 from lampo.signal.run import Source
 from lampo.train.checks import load_problems
 from lampo.train.loop import train
@@ -133,7 +134,9 @@ def main() -> None:
                 policy = load_policy(config, checkpoints / f"train-{start:06}")
                 source_config = with_tokens(config, tokens_per_microbatch(policy.model, config))
                 with Progress(f"drawing at step {start}") as progress:
-                    source = Source(source_config, policy, load_problems(config).task.train, pool, progress)
+                    sampler = native_sampler(policy, source_config)
+                    problems = load_problems(config).task.train
+                    source = Source(source_config, policy, sampler, problems, pool, progress)
                     groups: list[Group] = []
                     while len(groups) < options.groups:
                         groups += [sampled.group for sampled in source.step()]

@@ -35,6 +35,10 @@ LINES = {
         'output["ref_per_token_logps"]': "returns the reference's log-probs where it has them",
         'output["tool_mask"]': "returns tool_mask where it has one",
     },
+    "_generate_single_turn": {
+        "unwrapped_model.generate(": "draws by transformers' generate",
+        "return completion_ids, logprobs": "returns the completions with log-probs, or with None",
+    },
     "_compute_loss": {
         'inputs["advantages"]': "reads the advantages from the batch",
         "advantages.dim() == 1": "takes advantages of one a row and of one a token",

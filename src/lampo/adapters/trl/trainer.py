@@ -15,6 +15,7 @@ from ...types import LampoError
 from ..estimators import reads_logprobs
 from .config import MEAN_OVER_ROWS, LamPOConfig
 from .contract import check_contract
+from .drawn import drawn_logprobs
 from .rollouts import GatheredRows
 
 logger = logging.getLogger("lampo")
@@ -69,6 +70,7 @@ class LamPOTrainer(GRPOTrainer):
         )
         self._rewards_NF = torch.empty(0)
         self._told: set[str] = set()
+        self._drew_itself = False  # the rollouts of this batch, and told their log-probs
 
     @property
     def _mode(self) -> str:
@@ -84,23 +86,36 @@ class LamPOTrainer(GRPOTrainer):
         self._rewards_NF = rewards_NF.masked_fill(unknown_N[:, None], torch.nan)
         return self._rewards_NF
 
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """TRL's completions. Where transformers' `generate` draws them, their log-probs come with them, as vLLM's do."""
+        self._drew_itself = False
+        if not self._reads_logprobs:
+            return super()._generate_single_turn(*args, **kwargs)
+        with drawn_logprobs(self.accelerator.unwrap_model(self.model_wrapped), self.temperature) as drawn:
+            completion_ids, logprobs = super()._generate_single_turn(*args, **kwargs)
+        if logprobs is None and drawn.logprobs_NT is not None:
+            self._drew_itself = True
+            rows = zip(drawn.logprobs_NT.tolist(), completion_ids, strict=True)
+            logprobs = [row[: len(ids)] for row, ids in rows]
+        return completion_ids, logprobs
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's batch with our advantages. The only place where the whole group is there: afterwards TRL shuffles the rows."""
         batch = super()._generate_and_score_completions(inputs)
         trainers, samplers = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")
         if self._reads_logprobs and trainers is None and self.args.scores_from == "trainer":
-            trainers = self._forward(batch)
+            trainers = samplers if self._drew_itself else self._forward(batch)
         own, other = (trainers, samplers) if self.args.scores_from == "trainer" else (samplers, trainers)
         if self._reads_logprobs and own is None:
             raise LampoError(
-                "scores_from='sampler' needs a sampler that returns log-probs: use_vllm=True, or a rollout_func."
+                "scores_from='sampler' needs a sampler that returns log-probs: transformers' generate, use_vllm=True, or a rollout_func."
             )
 
         rows = self._gather(batch, own)
         estimate = self._estimate(rows)
         self._estimated(rows, estimate)
         self._log(rows, estimate)
-        if self._reads_logprobs and other is not None:
+        if self._reads_logprobs and other is not None and other is not own:
             self._compare(rows, estimate, self._gather(batch, other))
 
         here = slice(start := self.accelerator.process_index * len(inputs), start + len(inputs))

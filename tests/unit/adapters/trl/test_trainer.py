@@ -292,6 +292,7 @@ class WithSampler(Watched):
         )  # the log-probs; older ones return the number of tokens before them
         said[index] = [(-3.0 + self.error * torch.randn(len(ids), generator=generator)).tolist() for ids in said[1]]
         said[index][0][0] = math.nan  # vLLM cannot tell some
+        self._drew_itself = False
         return tuple(said)
 
 
@@ -307,7 +308,7 @@ def test_scores_come_from_the_sampler_where_it_is_asked_for(model: Path, tmp_pat
     expected_N = pairwise_advantages(rows.totals_N, scores_N, rows.group_ids_N, valid_N=rows.valid_N)
     torch.testing.assert_close(run["batches"][0]["advantages"], expected_N, rtol=1e-4, atol=1e-6)
     with pytest.raises(LampoError, match=r"scores_from='sampler' needs a sampler that returns log-probs"):
-        train(model, tmp_path, scores_from="sampler")
+        train(model, tmp_path, trainer=OneDraws, scores_from="sampler")
 
 
 def test_a_mismatch_of_trainer_and_sampler_is_logged_and_warned_of(
@@ -327,14 +328,35 @@ def test_a_mismatch_of_trainer_and_sampler_is_logged_and_warned_of(
     assert not any("disagree" in record.message for record in caplog.records)
 
 
+class OneDraws(Watched):
+    """As if something had sampled that tells no log-probs, as transformers' continuous batching does."""
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        said = super()._generate_single_turn(*args, **kwargs)
+        self._drew_itself = False
+        return said[0], None
+
+
 def test_the_extra_forward_pass_is_told_once_and_made_only_where_it_is_needed(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for settings, times in (({}, 1), ({"num_iterations": 2}, 0), ({"advantage": "grpo"}, 0)):
+    for settings, times in (
+        ({}, 0),
+        ({"trainer": OneDraws}, 1),
+        ({"trainer": OneDraws, "num_iterations": 2}, 0),
+        ({"trainer": OneDraws, "advantage": "grpo"}, 0),
+    ):
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="lampo"):
             train(model, tmp_path, max_steps=2, **settings)
         assert sum("costs one more forward pass" in record.message for record in caplog.records) == times
+
+
+def test_what_generate_tells_is_what_a_forward_pass_tells(model: Path, tmp_path: Path) -> None:
+    """TRL computes log-probs of its own with two iterations: then both are there, and are compared."""
+    log = train(model, tmp_path, max_steps=2, num_iterations=2)["log"]
+    assert 0 <= log[0]["mismatch/scores"] < 1e-5
+    assert log[0]["mismatch/advantages"] < 1e-3
 
 
 # Around it
