@@ -15,7 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lampo.compare.command import compare, finished_so_far
+from lampo.compare.command import compare, compare_study, finished_so_far
 from lampo.compare.results import read_results
 from lampo.compare.study import load_study
 from lampo.types import LampoError
@@ -128,13 +128,12 @@ def test_warm_starts_that_crash_for_one_reason_tell_it_once(tmp_path: Path) -> N
     assert all(str(run.path) in told for run in plan.starts())
 
 
-def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path) -> None:
+def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = SMALL | {"warmstart.steps": 0, "model.path": str(tmp_path / "nowhere")}
-    command = [*warm.python(), "-m", "lampo", "compare", str(write_study(tmp_path, seeds=1, settings=settings))]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "grpo: 1 of 1 crashed before the first evaluation: " in ended.stdout
-    assert "nowhere" in ended.stdout
+    compare_study(write_study(tmp_path, seeds=1, settings=settings), Console(quiet=True))
+    told = capsys.readouterr().out
+    assert "grpo: 1 of 1 crashed before the first evaluation: " in told
+    assert "nowhere" in told
     assert (tmp_path / "small" / "comparison.html").is_file()
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+from lampo.compare.command import compare_study
 from lampo.compare.study import load_study
 from lampo.store.metrics import read_metrics
 from lampo.store.rollouts import read_groups
@@ -132,7 +134,7 @@ def test_a_study_finds_functions_beside_it_and_a_recipe_of_the_package(recipe: P
         load_study(file)
 
 
-def test_an_own_advantage_competes_in_a_study(recipe: Path, tmp_path: Path) -> None:
+def test_an_own_advantage_competes_in_a_study(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = yaml.safe_load(recipe.read_text())
     values.pop("advantage"), values.pop("loss")
     recipe.write_text(yaml.safe_dump(values))
@@ -147,6 +149,6 @@ def test_an_own_advantage_competes_in_a_study(recipe: Path, tmp_path: Path) -> N
         "seeds": 1,
     }
     (recipe.parent / "study.yaml").write_text(yaml.safe_dump(study))
-    done = lampo("compare", str(recipe.parent / "study.yaml"), folder=tmp_path)
-    assert done.returncode == 0, done.stderr + done.stdout
+    monkeypatch.chdir(tmp_path)  # the recipe's folder is found from another one
+    compare_study(recipe.parent / "study.yaml", Console(quiet=True))
     assert "mine (" in (tmp_path / "studies" / "own" / "comparison.md").read_text()
