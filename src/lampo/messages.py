@@ -42,6 +42,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {near}?" if near else ""
 
 
+def refuse_settings(who: str, found: Iterable[str], otherwise: str) -> None:
+    """Refuse a recipe for all of its settings that somebody cannot honour, in one message.
+
+    Args:
+        who: cannot.
+        found: the settings, a sentence each.
+        otherwise: what to do, if not to change them.
+
+    Raises:
+        LampoError: there are some.
+    """
+    if lines := [f"  {line}" for line in found]:
+        raise LampoError("\n".join([f"{who} cannot honour these settings:", *lines, f"Change them, or {otherwise}"]))
+
+
 def printable(text: str) -> str:
     r"""Text from models and files as a terminal may show it: what would steer the terminal is an escape.
 

@@ -99,7 +99,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         plan.check()
         refuse_what_engines_cannot_do([run for run in plan.test({}) if run.seed == 0])
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
-        refuse_crashed_starts(crashed)
+        _refuse_crashed_starts(crashed)
         write_file(plan.folder / "study.yaml", dump_study(plan.study).encode())
         tuning, _ = _phase("tuning", plan.tuning(), plan, console)
         results = _results(tuning, "tuning")
@@ -114,7 +114,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         return results
 
 
-def refuse_crashed_starts(crashed: Mapping[Path, str]) -> None:
+def _refuse_crashed_starts(crashed: Mapping[Path, str]) -> None:
     """Without its warm start a seed has no runs.
 
     Raises:

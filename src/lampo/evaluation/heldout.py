@@ -9,7 +9,7 @@ from ..model.policy import Policy
 from ..model.prompts import encode_prompts
 from ..rollout.sampler import Sampler
 from ..seeds import derive_seed
-from ..types import LampoError, Problem
+from ..types import LampoError, Problem, Verdict
 from ..verify import VerifierPool
 from ..verify.verification import Verification
 from .scores import wilson_interval
@@ -54,6 +54,35 @@ def evaluate(
     verification = Verification(pool, problems, config.verifier)
     rollouts_PG = sampler.sample(prompts_P, samples, seed=seed, on_progress=on_progress, on_rollout=verification.begin)
     verdicts_PG = verification.verdicts(rollouts_PG)
+    return measures(
+        verdicts_PG,
+        [len(rollout.completion_ids) for rollouts_G in rollouts_PG for rollout in rollouts_G],
+        [rollout.finished for rollouts_G in rollouts_PG for rollout in rollouts_G],
+        samples=samples,
+        prefix=prefix,
+    )
+
+
+def measures(
+    verdicts_PG: Sequence[Sequence[Verdict]],
+    lengths_N: Sequence[int],
+    finished_N: Sequence[bool],
+    *,
+    samples: int,
+    prefix: str = "evaluation/",
+) -> dict[str, float]:
+    """What `evaluate` returns, of responses that were sampled and judged already.
+
+    Args:
+        verdicts_PG: by problem.
+        lengths_N: of all responses, in tokens.
+        finished_N: whether each ended by itself.
+        samples: responses to each problem.
+        prefix: of the keys.
+
+    Raises:
+        LampoError: every verdict is unknown.
+    """
     known_PG = [
         [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
         for verdicts_G in verdicts_PG
@@ -65,7 +94,6 @@ def evaluate(
             f"Every verdict of the evaluation is unknown. The first: {first or 'the verifier gave no reason'}. "
             "Check the answers with: lampo tasks check RECIPE"
         )
-    rollouts = [rollout for rollouts_G in rollouts_PG for rollout in rollouts_G]
     accuracy = sum(shares) / len(shares)
     low, high = wilson_interval(accuracy, len(shares))
     solved = {f"{prefix}pass_at_k": sum(share > 0 for share in shares) / len(shares)} if samples > 1 else {}
@@ -76,7 +104,7 @@ def evaluate(
         **solved,
         f"{prefix}problems": len(shares),
         f"{prefix}samples": samples,
-        f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(rollouts),
-        f"{prefix}truncated": sum(not rollout.finished for rollout in rollouts) / len(rollouts),
-        f"{prefix}length_mean": sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+        f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(lengths_N),
+        f"{prefix}truncated": finished_N.count(False) / len(lengths_N),
+        f"{prefix}length_mean": sum(lengths_N) / len(lengths_N),
     }

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..config.schema import SamplingOptions, TrainConfig
+from ..messages import refuse_settings
 from ..model.policy import Policy
 from ..seeds import derive_seed
 from ..types import LampoError, NotFinite, Rollout
@@ -41,12 +42,8 @@ def refuse(config: TrainConfig) -> None:
     Raises:
         LampoError: vLLM is not installed, or names the settings that it cannot honour.
     """
-    if found := [*refusals(config)]:
-        raise LampoError(
-            "sampling.engine=vllm cannot honour these settings:\n"
-            + "\n".join(f"  {line}" for line in found)
-            + "\nChange them, or leave sampling.engine out: the native sampler has them all."
-        )
+    otherwise = "leave sampling.engine out: the native sampler has them all."
+    refuse_settings("sampling.engine=vllm", refusals(config), otherwise)
     if importlib.util.find_spec("vllm") is None:
         raise LampoError(f"sampling.engine=vllm needs the package vllm. {INSTALL}")
 
@@ -118,7 +115,7 @@ class VllmEngine:
         config.architectures = config.architectures or [type(self.policy.core).__name__]
         with tempfile.TemporaryDirectory() as folder:
             config.save_pretrained(folder)  # the weights are the policy's, and come before the first rollout
-            try:
+            with _told("vLLM cannot run this model (sampling.engine)"):
                 return self.vllm.LLM(
                     model=folder,
                     load_format="dummy",
@@ -135,10 +132,6 @@ class VllmEngine:
                     enable_sleep_mode=self._sleeps,
                     enforce_eager=kind == "cpu",
                 )
-            except (ValueError, OSError, RuntimeError, ImportError, AssertionError, NotImplementedError) as error:
-                raise LampoError(
-                    f"vLLM cannot run this model (sampling.engine): {type(error).__name__}: {error}"
-                ) from error
 
     def _probe(self) -> None:
         """Draw a token: what would fail at the first rollout fails here, before a warm start."""
@@ -179,15 +172,10 @@ class VllmEngine:
             self._llm.sleep(level=2)  # the weights go too: the next call brings others
 
     def _take_weights(self) -> None:
-        try:
+        with _told(
+            f"vLLM {self.vllm.__version__} did not take the weights. Take another version, or sampling.engine=native"
+        ):
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights(self.policy)})
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            raise LampoError(
-                f"vLLM {self.vllm.__version__} did not take the weights: {type(error).__name__}: {error}. Take another version of it, or "
-                "sampling.engine=native."
-            ) from error
         ((num_compared, different),) = self._llm.apply_model(lambda model: compare_weights(model, self.policy))
         if different or not num_compared:
             what = f"{different[0]!r} is not the policy's" if different else "no tensor could be compared"
@@ -231,10 +219,10 @@ class _VllmSampler:
                 for p, g in drawn:
                     prompt = {"prompt_token_ids": prompts_P[p].tolist()}
                     places[f"{p}-{g}"] = p, g
-                    with _failures_told():
+                    with _told("vLLM failed while it sampled"):
                         llm_engine.add_request(f"{p}-{g}", prompt, self._params(seeds_PG[p][g], policy.end_ids))
                 while llm_engine.has_unfinished_requests():
-                    with _failures_told():
+                    with _told("vLLM failed while it sampled"):
                         outputs = llm_engine.step()
                     for output in outputs:
                         place = places[output.request_id]
@@ -268,14 +256,14 @@ class _VllmSampler:
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
-    """What vLLM raises, as one message."""
+def _told(what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever vLLM raises, as one message: it is another program, with errors of its own."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError) as error:
-        raise LampoError(f"vLLM failed while it sampled: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise LampoError(f"{what}: {type(error).__name__}: {error}. {remedy}".strip()) from error
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ from typing import Any
 from ...algo.registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
 from ...config.schema import TrainConfig
 from ...learner.budget import activation_bytes, choose_tokens
+from ...messages import refuse_settings
 from ...model.policy import choose_device, choose_dtype
 from ...options import OWN
 from ...rewards import LikelihoodReward
-from ...types import LampoError
 
 LOSS_TYPES = {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}
 """TRL's loss by our aggregation: they divide by the same number."""
@@ -66,12 +66,7 @@ def refusals(config: TrainConfig) -> Iterator[str]:
 
 def refuse(config: TrainConfig) -> None:
     """See `Engine.refuse`."""
-    if found := [*refusals(config)]:
-        raise LampoError(
-            "The engine trl cannot honour these settings:\n"
-            + "\n".join(f"  {line}" for line in found)
-            + "\nChange them, or leave the engine out: the native one has them all."
-        )
+    refuse_settings("The engine trl", refusals(config), "leave the engine out: the native one has them all.")
 
 
 def rows_per_process(config: TrainConfig) -> int:

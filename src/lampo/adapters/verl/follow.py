@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...algo.estimate import Estimate, estimate_advantages
 from ...config.schema import TrainConfig
-from ...evaluation.scores import wilson_interval
+from ...evaluation.heldout import measures
 from ...learner.batch import collate
 from ...learner.optimizer import learning_rate
 from ...model.policy import load_policy
@@ -159,7 +159,7 @@ class Follower:
         return Group(
             problem,
             tuple(self._rollout(problem, row) for row in rows_G),
-            tuple(Verdict(row["verdict"], row["pred"] or None, row["detail"]) for row in rows_G),
+            tuple(map(_verdict, rows_G)),
             tuple(_reward(row) for row in rows_G),
         )
 
@@ -213,37 +213,24 @@ def translated(told: Mapping[str, Any]) -> dict[str, float]:
 def evaluation_record(
     rows_PG: Sequence[Sequence[Mapping[str, Any]]], config: TrainConfig, prefix: str
 ) -> dict[str, float]:
-    """What `lampo.evaluation.heldout.evaluate` returns, from the responses that verl sampled.
-
-    A response of the greatest length counts as cut.
-    """
-    known_PG = [[row["verdict"] == "right" for row in rows_G if row["verdict"] != "unknown"] for rows_G in rows_PG]
-    shares = [sum(known_G) / len(known_G) for known_G in known_PG if known_G]
-    rows = [row for rows_G in rows_PG for row in rows_G]
-    if not shares:
-        told = next((row["detail"] for row in rows if row["detail"]), "the verifier gave no reason")
-        raise LampoError(
-            f"Every verdict of the evaluation is unknown. The first: {told}. Check the answers with: lampo tasks check RECIPE"
-        )
-    accuracy, samples = sum(shares) / len(shares), measured(config.evaluation, "samples")
-    low, high = wilson_interval(accuracy, len(shares))
-    solved = {f"{prefix}pass_at_k": sum(share > 0 for share in shares) / len(shares)} if samples > 1 else {}
-    return {
-        f"{prefix}accuracy": accuracy,
-        f"{prefix}low": low,
-        f"{prefix}high": high,
-        **solved,
-        f"{prefix}problems": len(shares),
-        f"{prefix}samples": samples,
-        f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(rows),
-        f"{prefix}truncated": sum(row["length"] >= config.sampling.max_new_tokens for row in rows) / len(rows),
-        f"{prefix}length_mean": sum(row["length"] for row in rows) / len(rows),
-    }
+    """The measures of responses that verl sampled and we judged. verl tells their lengths alone: one of the greatest counts as cut."""
+    lengths_N = [row["length"] for rows_G in rows_PG for row in rows_G]
+    return measures(
+        [[_verdict(row) for row in rows_G] for rows_G in rows_PG],
+        lengths_N,
+        [length < config.sampling.max_new_tokens for length in lengths_N],
+        samples=measured(config.evaluation, "samples"),
+        prefix=prefix,
+    )
 
 
 def on_cpu(config: TrainConfig) -> TrainConfig:
     """The recipe for a process beside the engine, which has the GPUs."""
     return config.model_copy(update={"model": config.model.model_copy(update={"device": "cpu"})})
+
+
+def _verdict(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(row["verdict"], row["pred"] or None, row["detail"])
 
 
 def _reward(row: Mapping[str, Any]) -> Reward:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...algo.registry import EstimatorOptions, OwnEstimatorOptions
 from ...config.schema import EvaluationOptions, TrainConfig
+from ...messages import refuse_settings
 from ...options import OWN
 from ...types import LampoError
 from .advantages import read_settings
@@ -98,12 +99,8 @@ def refuse(config: TrainConfig) -> None:
         LampoError: names what verl cannot honour.
     """
     translated = settings(config, Path(), model="", longest_prompt=1)
-    if found := [*refusals(config), *option_refusals(config, translated)]:
-        raise LampoError(
-            "The engine verl cannot honour these settings:\n"
-            + "\n".join(f"  {line}" for line in found)
-            + "\nChange them, or take another engine: the native one has them all."
-        )
+    found = [*refusals(config), *option_refusals(config, translated)]
+    refuse_settings("The engine verl", found, "leave the engine out: the native one has all but those of run.")
 
 
 def settings(

@@ -97,7 +97,7 @@ def test_metrics_have_our_names_and_the_others_verl_s() -> None:
 
 
 def row(verdict: str, length: int = 5) -> dict[str, Any]:
-    return {"verdict": verdict, "length": length, "detail": ""}
+    return {"verdict": verdict, "length": length, "detail": "", "pred": ""}
 
 
 def test_an_evaluation_leaves_out_what_nobody_could_judge(tmp_path: Path) -> None:
