@@ -172,9 +172,8 @@ class VllmEngine:
             self._llm.sleep(level=2)  # the weights go too: the next call brings others
 
     def _take_weights(self) -> None:
-        with _told(
-            f"vLLM {self.vllm.__version__} did not take the weights. Take another version, or sampling.engine=native"
-        ):
+        remedy = "Take another version of it, or sampling.engine=native."
+        with _told(f"vLLM {self.vllm.__version__} did not take the weights", remedy):
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights(self.policy)})
         ((num_compared, different),) = self._llm.apply_model(lambda model: compare_weights(model, self.policy))
         if different or not num_compared:
