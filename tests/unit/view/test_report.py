@@ -11,8 +11,8 @@ from plotly.offline import get_plotlyjs
 from lampo.store.metrics import read_metrics, summary
 from lampo.store.rollouts import read_groups, rollout_steps
 from lampo.types import LampoError
+from lampo.view.report.chart_list import CARDS
 from lampo.view.report.report_page import (
-    CARDS,
     POINTS_A_CURVE,
     TEXT_HEAD,
     _extremes,

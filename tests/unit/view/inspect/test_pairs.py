@@ -9,8 +9,8 @@ import torch
 from lampo.algo.advantages import grpo_advantages, pairwise_advantages, rloo_advantages
 from lampo.view.inspect.pairs import pairs
 
-from ...helpers.every_estimator import NORMALIZERS, SCALES, WEIGHTS
-from ...helpers.recorded_groups import group, groups_of, rollout
+from ....helpers.every_estimator import NORMALIZERS, SCALES, WEIGHTS
+from ....helpers.recorded_groups import group, groups_of, rollout
 
 OPTIONS = [
     dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))

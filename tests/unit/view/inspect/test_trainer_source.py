@@ -21,7 +21,7 @@ from lampo.view.inspect.server import ViewerServer, group_pairs
 from lampo.view.inspect.source import Source, open_source
 from lampo.view.inspect.trainer_source import TrainerSource
 
-TRAINERS = Path(__file__).parents[2] / "data" / "trainers"
+TRAINERS = Path(__file__).parents[3] / "data" / "trainers"
 TRL = TRAINERS / "trl-1.16.0"
 VERL = TRAINERS / "verl-0.9.1"
 OLDER_VERL = TRAINERS / "verl-0.9.1-log-probs"
