@@ -21,21 +21,14 @@ from lampo.compare.study import load_study
 from lampo.types import LampoError
 
 from ..helpers import warm
+from ..helpers.small_study import RECIPE
+from ..helpers.small_study import SMALL as STUDY
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-SMALL = {
-    "model.config.hidden_size": 32,
-    "model.config.intermediate_size": 64,
-    "model.config.num_hidden_layers": 1,
-    "task.digits": 2,
-    "task.num_train": 200,  # each run checks the answers of all
+SMALL = STUDY | {
     "warmstart.steps": 10,
-    "sampling.problems_per_step": 4,
-    "sampling.group_size": 4,
     "sampling.max_new_tokens": 12,
     "training.steps": 3,
     "evaluation.every": 1,
-    "evaluation.problems": 4,
 }
 
 

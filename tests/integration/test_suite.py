@@ -16,20 +16,13 @@ from lampo.model.policy import Policy
 from lampo.types import LampoError
 
 from ..helpers import warm
+from ..helpers.small_study import RECIPE
+from ..helpers.small_study import SMALL as STUDY
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-SMALL = {
-    "model.config.hidden_size": 32,
-    "model.config.intermediate_size": 64,
-    "model.config.num_hidden_layers": 1,
-    "task.digits": 2,
-    "task.num_train": 200,  # each run checks the answers of all
-    "sampling.problems_per_step": 4,
-    "sampling.group_size": 4,
+SMALL = STUDY | {
     "sampling.max_new_tokens": 6,
     "training.steps": 2,
     "evaluation.every": 2,
-    "evaluation.problems": 4,
     "evaluation.final_problems": 5,
     "evaluation.final_samples": 2,
 }
