@@ -324,7 +324,7 @@ def compare(
             "--set", metavar="KEY=VALUE", help="Override a setting of --method, such as advantage.temperature=0.1."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the row of --method; its own if not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the row of --method. Its own if not given.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Run the first so many seeds of the suite.", min=1)] = None,
     workers: Annotated[
         int | None, typer.Option(help="Runs at once when a method is entered. One a processor if not given.", min=1)
