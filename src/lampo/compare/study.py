@@ -326,7 +326,7 @@ def load_study(file: Path) -> Plan:
             for each in error.errors()
         )
         raise LampoError(f"The study {file} has settings that do not hold:\n" + "\n".join(lines)) from None
-    beside = file.parent / study.recipe
+    beside = Path(os.path.normpath(file.parent / study.recipe))
     is_file = beside.exists() or beside.suffix in (".yaml", ".yml")
     return Plan(study, find_recipe(beside if is_file else Path(study.recipe)), file)
 

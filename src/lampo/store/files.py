@@ -7,19 +7,30 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MANIFEST = "checksums.json"
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write beside the file, sync, rename."""
+    """Write beside the file, sync, rename.
+
+    Raises:
+        OSError: with the name of the file, which a full disk does not tell. Nothing is left beside it.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        with suppress(OSError):
+            partial.unlink()
+        raise
     sync_folder(path.parent)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from lampo.store.files import MANIFEST, find_corruption, write_file, write_folder
+from lampo.store.files import MANIFEST, find_corruption, reason, write_file, write_folder
 
 
 def fill(folder: Path) -> None:
@@ -34,10 +34,11 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_file(tmp_path / "file", b"after")
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         write_file(tmp_path / "new", b"after")
+    assert reason(raised.value) == f"No space left on device ({tmp_path / 'new'})."
     assert (tmp_path / "file").read_bytes() == b"before"
-    assert not (tmp_path / "new").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_is_written_with_checksums(tmp_path: Path) -> None:

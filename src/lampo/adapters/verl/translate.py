@@ -100,7 +100,7 @@ def refuse(config: TrainConfig) -> None:
     """
     translated = settings(config, Path(), model="", longest_prompt=1)
     found = [*refusals(config), *option_refusals(config, translated)]
-    refuse_settings("The engine verl", found, "leave the engine out: the native one has all but those of run.")
+    refuse_settings("The engine verl", found, "leave the engine out.")
 
 
 def settings(
