@@ -1,7 +1,7 @@
 """The engines that a recipe may name: who samples and updates. Whoever adds one writes a module like these and a line in ENGINES.
 
 An engine's module has the functions of `Engine`. It is imported by its name, and only when a recipe asks for it: nobody imports an
-adapter, and a run on the native engine needs no TRL.
+adapter, and a run on the native engine needs neither TRL nor verl.
 """
 
 from __future__ import annotations
