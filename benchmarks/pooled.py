@@ -9,14 +9,14 @@ and Knapp's interval (`lampo.compare.statistics.pooled`). Settings that share th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lampo.compare.comparison import area_under_curve
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import OverSeeds, paired, pooled
+from lampo.compare.suite_table import MEASURES, Measure, values_by_seed
 from lampo.compare.table import NONE, points
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -31,27 +31,20 @@ SETTINGS = (
 )
 SCALED = ("grpo-less-against-wrong", "grpo-0.36")
 PAIRS = (("LamPO", "GRPO"), ("GRPO x 0.36", "GRPO"), ("LamPO", "GRPO x 0.36"))
-Measure = Callable[[RunResult, int], float | None]
-MEASURES: dict[str, Measure] = {
-    "most likely response, at the end": lambda run, budget: run.points[-1].greedy,
-    "samples, at the end": lambda run, budget: run.points[-1].accuracy,
-    "samples, over training": lambda run, budget: area_under_curve(run.points, budget),
-}
 
 
-def runs_of(study: str, task: str) -> dict[str, list[RunResult]]:
+def runs_of(study: str, task: str) -> list[RunResult]:
+    """The runs of the three methods, by their names here."""
     names = {"lampo": "LamPO", "grpo": "GRPO", **dict.fromkeys(SCALED, "GRPO x 0.36")}
     results = read_results(RESULTS / study / "results.parquet")
     chosen = [run for run in results if run.phase == "test" and run.task == task and run.method in names]
-    return {name: [run for run in chosen if names[run.method] == name] for name in dict.fromkeys(names.values())}
+    return [replace(run, method=names[run.method]) for run in chosen]
 
 
-def differences(runs: dict[str, list[RunResult]], ours: str, theirs: str, measure: Measure) -> tuple[float, ...] | None:
-    """By seed; None where the study did not measure it."""
-    budget = min(run.points[-1].rollouts for each in runs.values() for run in each if run.status == "finished")
-    values = [{run.seed: measure(run, budget) for run in runs[name]} for name in (ours, theirs)]
-    known = [{seed: value for seed, value in each.items() if value is not None} for each in values]
-    pair = paired(*known)
+def differences(runs: list[RunResult], ours: str, theirs: str, measure: Measure) -> tuple[float, ...] | None:
+    """By seed. None where the study did not measure it."""
+    values = values_by_seed(runs, measure).get(runs[0].task, {})
+    pair = paired(values.get(ours, {}), values.get(theirs, {}))
     return pair.differences if pair else None
 
 

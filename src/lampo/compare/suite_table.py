@@ -117,18 +117,18 @@ def _measured(
     suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], measure: Measure
 ) -> dict[str, Measured]:
     """What each method came to on each task."""
-    of_rows = _values([run for row in rows for run in row.runs], measure)
+    of_rows = values_by_seed([run for row in rows for run in row.runs], measure)
     found = {task: Measured(suite.baseline, of_rows.get(task, {}), {}) for task in suite.tasks}
     for study in studies:
-        for task, values in _values(study, measure).items():
+        for task, values in values_by_seed(study, measure).items():
             baseline = values.pop(suite.baseline, {})
             for name, by_seed in values.items():
                 found[task].studies.setdefault(f"{name}{OF_STUDIES}", (by_seed, baseline))
     return found
 
 
-def _values(runs: Sequence[RunResult], measure: Measure) -> dict[str, dict[str, BySeed]]:
-    """Of runs that are compared: what each method came to on each task, where it was measured."""
+def values_by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[str, dict[str, BySeed]]:
+    """Of runs that are compared: what each method came to on each task, by seed, where it was measured."""
     found: dict[str, dict[str, BySeed]] = {}
     for task in dict.fromkeys(run.task for run in runs):
         counted = with_points([run for run in runs if run.task == task])
