@@ -16,7 +16,7 @@ from ..options import Options
 from ..rewards import AnyReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
-from ..types import Group, SamplerCorrection
+from ..types import Group, LogprobSource, SamplerCorrection
 from ..verify import AnyVerifier
 from .methods import METHODS
 from .reward_list import rewards_as_list
@@ -129,6 +129,9 @@ class VllmOptions(Options):
     """Share of a GPU's memory that vLLM takes for its weights and its cache. It gives it back during an update."""
     cache_gib: float | None = Field(default=None, gt=0)
     """Size of its cache of keys and values in GiB, in place of a share. Unset: what its weights leave of `memory_share`, on a CPU 1."""
+    scores_from: LogprobSource = "sampler"
+    """Whose log-probs make the scores of LamPO's pairs. sampler: vLLM's. trainer: the learner's, at one more forward pass of all
+    rollouts in each step."""
     max_mismatch: float = Field(default=0.1, gt=0)
     """The run stops where log-probs of vLLM and of the learner differ by more than this, in nats a token on average. Rounding to
     bfloat16 gave 0.005 at most for a tiny model."""

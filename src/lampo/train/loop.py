@@ -15,7 +15,7 @@ from ..config.schema import TrainConfig
 from ..learner.answer_likelihood import answer_likelihoods
 from ..learner.batch import Batch, collate
 from ..learner.optimizer import Optimizer
-from ..learner.sampler_mismatch import mismatch_record
+from ..learner.sampler_mismatch import mismatch_record, with_learner_logprobs
 from ..model.policy import Policy
 from ..model.prompts import encode_prompts
 from ..rewards import LikelihoodReward, score
@@ -61,7 +61,9 @@ def reinforce(session: Session) -> None:
         groups_P, rejected = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
             # where the methods differ: rewards and log-probs in, advantages out, without a gradient
-            estimate = estimator.estimate(groups_P, step)
+            by_learner = config.sampling.vllm.scores_from == "trainer"
+            scored_P = with_learner_logprobs(groups_P, policy, config) if by_learner else groups_P
+            estimate = estimator.estimate(scored_P, step)
         with stopwatch("update"):
             # a row whose advantage is exactly 0 costs no pass, unless a KL term or its group needs it
             keep_all = reference is not None or whole_groups
