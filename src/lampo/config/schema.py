@@ -224,7 +224,7 @@ class LossOptions(Options):
     """sequence: mean over rows of the mean over tokens (GRPO). token: mean over all tokens (DAPO). constant: as token, but divided
     by rows x max_new_tokens (Dr. GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
+    """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference is kept."""
     sampler_correction: SamplerCorrection = "off"
     """Truncated importance weights, for a sampler whose log-probs differ from the learner's, as vLLM's do in bfloat16. off: none. token: a
     weight for each token. sequence: one for each response. With weights the old log-probs are the learner's."""

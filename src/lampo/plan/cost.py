@@ -375,7 +375,7 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         "weights": shape.parameters * size / shards,
         "gradients": work.trained * size / shards,
         "AdamW's moments": 2 * work.trained * (EIGHT_BIT if in_8_bits else size) / shards,
-        "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
+        "reference": reference_weights(work, machine) * size / shards,
         "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
     if machine.engine == "native":
@@ -397,6 +397,15 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         vllm = vllm_bytes(work, machine)
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
+
+
+def reference_weights(work: Work, machine: Machine) -> float:
+    """Weights of the reference on a GPU. Natively those that are trained, in main memory: they visit it while it holds no gradients."""
+    if work.config.loss.kl_coefficient == 0:
+        return 0.0
+    if machine.engine == "native":
+        return float(work.trained * (machine.card == CARDS["cpu"]))
+    return float(work.shape.parameters)
 
 
 def peak(parts: dict[str, float]) -> float:
