@@ -217,6 +217,17 @@ def area_under_curve(points: Sequence[Point], budget: int) -> float:
     return float(integrate.trapezoid(accuracies, grid)) / budget
 
 
+def accuracy_at(run: RunResult, budget: int) -> float:
+    """When so many rollouts were sampled, on the straight line between evaluations."""
+    return float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run)))
+
+
+def greedy_area(run: RunResult, budget: int) -> float | None:
+    """The mean accuracy of the most likely response, like `area_under_curve`; None where it was not measured."""
+    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
+    return area_under_curve(measured, budget) if measured else None
+
+
 def rollouts_to(points: Sequence[Point], target: float) -> float | None:
     """Rollouts when the accuracy first reached the target, on the straight line between evaluations. None if never."""
     if points[0].accuracy >= target:
@@ -323,7 +334,7 @@ def _summary(
     """One method from its runs that count, and from all of them, those without any evaluation included."""
     finals, areas = [_final(run) for run in runs], [_area(run, budget) for run in runs]
     greedies = list(_by_seed(runs, _greedy).values())
-    at_budget = [float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run))) for run in runs]
+    at_budget = [accuracy_at(run, budget) for run in runs]
     passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
     reached = [
         rollouts for run in runs if target is not None and (rollouts := rollouts_to(run.points, target)) is not None
@@ -342,7 +353,7 @@ def _summary(
         pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
         pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
         greedy_start=_mean([run.points[0].greedy for run in runs]),
-        greedy_area=_mean([_greedy_area(run, budget) for run in runs]),
+        greedy_area=_mean([greedy_area(run, budget) for run in runs]),
         greedy=mean_over_seeds(greedies, 0.0, 1.0) if greedies else None,
         reached=len(reached) / len(runs) if target is not None else None,
         rollouts_to_target=float(np.median(reached)) if reached else None,
@@ -386,11 +397,6 @@ def _area(run: RunResult, budget: int) -> float:
 
 def _greedy(run: RunResult) -> float | None:
     return run.points[-1].greedy
-
-
-def _greedy_area(run: RunResult, budget: int) -> float | None:
-    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
-    return area_under_curve(measured, budget) if measured else None
 
 
 def _costs(run: RunResult, axis: Axis) -> list[float]:

@@ -12,15 +12,15 @@ from .statistics import SIGNIFICANT, OverSeeds, Paired, seeds_needed
 NONE = "–"
 
 HOW_TO_READ = (
-    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals: what other seeds would have "
-    "brought on the same problems. Other problems are another question.",
+    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds, Student's t: what other "
+    "seeds would have brought on the same problems. Other problems are another question.",
     "Differences are in percentage points and paired. A seed fixes the initial weights and the order of the problems, so a "
     "method is compared with the baseline seed by seed.",
     "Probability of improvement is the share of seeds where the method is ahead of the baseline, ties counting half.",
     "A row of a table is one claim and has one p, that of the paired permutation test. It is corrected once (Benjamini and "
     "Hochberg), for the rows of its table. Another table that repeats the claim repeats its p.",
-    f"The verdict goes by p: below {SIGNIFICANT:g} it is better or worse. “No difference shown” is not “equal”. “Too few "
-    "seeds” means that even with all seeds on one side nothing could have been shown.",
+    f"The verdict goes by p, not by the interval: below {SIGNIFICANT:g} it is better or worse. “No difference shown” is not “equal”. "
+    "“Too few seeds” means that even with all seeds on one side nothing could have been shown.",
     "A crashed seed counts with the last accuracy it reached, not as missing.",
 )
 NOTHING_TRAINED = "nothing trained"
