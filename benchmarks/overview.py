@@ -202,7 +202,8 @@ def tables(results_of: Callable[[str], list[RunResult]]) -> dict[Path, str]:
     """comparison.md of every study and of all together, and docs/results/README.md with the tables of all together."""
     texts = {}
     for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
-        text = markdown(compare_methods(results_of(study), baseline_of(study)))
+        declared = load_study(RESULTS / study / "study.yaml").study
+        text = markdown(compare_methods(results_of(study), declared.baseline, declared.primary))
         texts[RESULTS / study / "comparison.md"] = text
     comparisons = compare_pairs(results_of)
     texts[RESULTS / "overview" / "comparison.md"] = overview(comparisons)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy import integrate, stats
 
-from .results import Point, RunResult
+from .results import MeasureName, Point, RunResult
 from .statistics import OverSeeds, Paired, corrected, intervals, mean_over_seeds, paired
 
 SHARE_OF_GAIN = 0.9
@@ -91,6 +91,14 @@ class MethodSummary:
     greedy_difference: Paired | None
     runs: tuple[RunResult, ...]
 
+    def difference(self, measure: MeasureName) -> Paired | None:
+        """To the baseline, in one of the measures."""
+        return {
+            "most_likely_response": self.greedy_difference,
+            "samples": self.final_difference,
+            "over_training": self.area_difference,
+        }[measure]
+
     @property
     def trained(self) -> bool:
         """Whether any of its runs made an optimiser step."""
@@ -131,6 +139,7 @@ class Comparison:
         problems: held-out problems, with `samples` responses each.
         methods: the baseline first, then in the order of the results.
         lost: methods without a run that counts: their names, how many runs crashed, and why the first one did.
+        primary: the measure that the study declared to judge by; None where it declared none.
     """
 
     task: str
@@ -142,6 +151,12 @@ class Comparison:
     methods: tuple[MethodSummary, ...]
     tuning: tuple[TunedMethod, ...]
     lost: tuple[tuple[str, int, str], ...] = ()
+    primary: MeasureName | None = None
+
+    @property
+    def judged_by(self) -> MeasureName:
+        """The primary measure, or else samples after training."""
+        return self.primary or "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +169,9 @@ class Curve:
     high: tuple[float, ...] | None
 
 
-def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Comparison, ...]:
+def compare_methods(
+    results: Sequence[RunResult], baseline: str, primary: MeasureName | None = None
+) -> tuple[Comparison, ...]:
     """Every task of a study, in the order of the results.
 
     Runs of phase "test" are compared, runs of phase "tuning" say how the learning rates were chosen. The target accuracy
@@ -164,7 +181,8 @@ def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Compar
         ValueError: a method has a seed twice on a task, or was tested there with several learning rates.
     """
     tasks = dict.fromkeys(result.task for result in results)
-    return tuple(_compare_task([r for r in results if r.task == task], baseline) for task in tasks)
+    compared = [_compare_task([r for r in results if r.task == task], baseline) for task in tasks]
+    return tuple(replace(comparison, primary=primary) for comparison in compared)
 
 
 def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:

@@ -17,7 +17,15 @@ from lampo.compare.comparison import (
     tuned_methods,
 )
 from lampo.compare.results import Point, RunResult
-from lampo.compare.statistics import Paired, intervals, mean_over_seeds, paired_p, pooled, probability_of_improvement
+from lampo.compare.statistics import (
+    Paired,
+    intervals,
+    mean_over_seeds,
+    paired_p,
+    pooled,
+    probability_of_improvement,
+    smallest_shown,
+)
 from lampo.compare.table import HOW_TO_READ, Table, in_words, markdown, tables
 
 
@@ -204,6 +212,46 @@ def test_too_few_seeds_is_said_where_nothing_could_have_been_shown():
     assert [verdict(n, num_methods=8) for n in (8, 10)] == ["too few seeds", "better"]  # 8 * 2 / 2^8 > 0.05
 
 
+@pytest.mark.parametrize(("num_seeds", "num_methods"), [(7, 1), (8, 3)])
+def test_a_difference_of_the_size_that_is_named_is_shown_in_four_cases_of_five(num_seeds: int, num_methods: int):
+    generator = np.random.default_rng(1)
+    spread = [0.01, -0.01] * (num_seeds // 2) + [0.0] * (num_seeds % 2)
+    size = smallest_shown(spread, num_methods)
+    assert size is not None
+    drawn = generator.normal(size, np.std(spread, ddof=1), (300, num_seeds))
+    shown = sum((paired_p(differences) or 1.0) < 0.05 / num_methods for differences in drawn.tolist())
+    assert shown / 300 == pytest.approx(0.8, abs=0.07)
+
+
+def test_power_is_told_for_each_number_of_seeds():
+    spread = [0.5, 0.6] * 5
+    comparison = only(study(("grpo", [0.5] * 10), ("a", spread), ("b", [0.6] * 10), ("c", spread[:5])))
+    size = smallest_shown([0.0, 0.1] * 5, 3)
+    assert size
+    assert table(comparison, "Final accuracy").note.endswith(
+        f"Power: 10 seeds show a difference of 0.0 to {100 * size:.1f} points in 80 % of cases, 5 seeds can show none."
+    )
+    assert "Power" not in table(only(study(("grpo", [0.5] * 10))), "Final accuracy").note
+
+
+def test_the_primary_measure_comes_first_in_words_and_tables():
+    results = study(("grpo", [0.5] * 6), ("lampo", [0.6] * 6))
+    results = [
+        replace(one, points=tuple(replace(point, greedy=0.3 + one.seed / 10) for point in one.points))
+        for one in results
+    ]
+    (comparison,) = compare_methods(results, "grpo", "most_likely_response")
+    assert [each.title for each in tables(comparison)][:2] == ["The most likely response", "Final accuracy"]
+    assert in_words(comparison) == [
+        "The primary measure is the most likely response, after training.",
+        "No difference to grpo shown: lampo (0.0 [0.0, 0.0]).",
+        "Not the primary measure: in samples, after training, lampo is better (+10.0 [+10.0, +10.0]).",
+        "Not the primary measure: in samples, over training, lampo is better (+5.0 [+5.0, +5.0]).",
+    ]
+    (undeclared,) = compare_methods(results, "grpo")
+    assert tables(undeclared)[0].title == "Final accuracy"
+
+
 def test_only_common_seeds_are_paired():
     results = study(("grpo", [0.4, 0.5, 0.6]))
     results += [run("lampo", seed, [0.1, final]) for seed, final in ((1, 0.7), (2, 0.7), (3, 0.9))]
@@ -352,7 +400,7 @@ def test_a_crashed_run_does_not_say_what_the_others_were_asked():
     assert (comparison.problems, comparison.samples) == (100, 4)
     diversity = next(table for table in tables(comparison) if table.title == "Diversity")
     assert diversity.rows[0][2].endswith("(1 seeds)")
-    assert tables(comparison)[0].note.endswith("(grpo: 2 seeds, 0, 1; lampo: 3 seeds, 0 to 2).")
+    assert "(grpo: 2 seeds, 0, 1; lampo: 3 seeds, 0 to 2)." in tables(comparison)[0].note
 
 
 def test_the_headline_table_in_full():
