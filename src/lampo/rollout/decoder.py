@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from ..model.decode_step import DecodeStep
 from ..model.policy import Policy
 
 
@@ -41,6 +42,7 @@ class Decoder:
         self._policy = policy
         self._graph: torch.cuda.CUDAGraph | None = None
         self._new_shape = True
+        self._quick_step: DecodeStep | None = None
         ids, mask_PL = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
         positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
         self._cache = growing_cache(policy.core.config)
@@ -59,6 +61,7 @@ class Decoder:
             self._make_room()
         elif takes_ready_masks(policy, self._cache):
             self._mask = self._mask.bool()[:, None, None]
+            self._quick_step = policy.decode_step()
         self._masked = self._needs_mask()
 
     def should_drop(self, num_open: int) -> bool:
@@ -67,7 +70,7 @@ class Decoder:
         return num_open <= rows // 2 if self._fixed else num_open < rows
 
     def keep(self, rows: Tensor) -> None:
-        """Keep only these rows, (n,) indices in ascending order."""
+        """Keep only these rows, (n,) indices, in this order."""
         self._mask, self._position_N1 = self._mask[rows], self._position_N1[rows]
         if self._fixed:
             self._tokens_N1 = self._tokens_N1[rows]
@@ -104,6 +107,8 @@ class Decoder:
 
     def _forward(self, ids_N1: Tensor) -> Tensor:
         mask = self._mask if self._masked else None
+        if self._quick_step is not None:
+            return self._quick_step(ids_N1[:, 0], self._position_N1, mask, self._cache)
         return self._policy.hidden_states(
             ids_N1, attention_mask=mask, position_ids=self._position_N1, cache=self._cache
         )[:, -1]
@@ -207,14 +212,12 @@ class _GrowingLayer(DynamicLayer):
         if self._storage is None:
             super().batch_select_indices(indices)
             return
-        # rows that stay move up within the storage; new storage for every row that ends took 5 to 10 % of the time of sampling
+        # only rows that take the place of another move: moving all behind it up took 9 % of the time of sampling, new storage more
         length = self.get_seq_length()
-        first = int(
-            (indices == torch.arange(len(indices), device=indices.device)).sum()
-        )  # those before stay where they are
+        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero().squeeze(-1)
         keys, values = (held[: len(indices)] for held in self._storage)
         for new, old in zip((keys, values), self._storage, strict=True):
-            new[first:, ..., :length, :] = old[indices[first:], ..., :length, :]
+            new[moved, ..., :length, :] = old[indices[moved], ..., :length, :]
         self._storage = keys, values
         self.keys, self.values = keys[..., :length, :], values[..., :length, :]
 

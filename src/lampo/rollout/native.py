@@ -114,7 +114,7 @@ class NativeSampler:
                     end(rows[ended], t + 1, finished=True)
                     is_open, num_open = is_open & ~ended, num_open - num_ended
                     if num_open and decoder.should_drop(num_open):
-                        stay = is_open.nonzero().squeeze(-1)
+                        stay = fill_up(is_open, num_open)
                         rows, tokens, is_open = rows[stay], tokens[stay], is_open[stay]
                         decoder.keep(stay)
                 if t == T - 1 or num_open == 0:
@@ -124,6 +124,13 @@ class NativeSampler:
         end(rows[is_open], T, finished=False)
         count(0, tell=True)
         return [[rollouts[row] for row in range(start, start + group_size)] for start in range(0, N, group_size)]
+
+
+def fill_up(is_open: Tensor, num_open: int) -> Tensor:
+    """(num_open,) rows that stay: the last of them take the places of those that have ended, and the others keep theirs."""
+    stay = torch.arange(num_open, device=is_open.device)
+    stay[~is_open[:num_open]] = is_open[num_open:].nonzero().squeeze(-1) + num_open
+    return stay
 
 
 def draw(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:

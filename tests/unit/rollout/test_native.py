@@ -9,7 +9,7 @@ from lampo.learner.batch import Row, pad
 from lampo.model.policy import Policy
 from lampo.rollout import decoder
 from lampo.rollout.decoder import growing_cache
-from lampo.rollout.native import NativeSampler, draw
+from lampo.rollout.native import NativeSampler, draw, fill_up
 from lampo.types import Rollout
 
 from ...conftest import sharpen, tiny_options
@@ -155,12 +155,18 @@ def test_growing_cache_holds_what_transformers_cache_holds(any_policy: Policy) -
         assert ours.get_seq_length() == theirs.get_seq_length()
 
 
-def test_rows_that_stay_move_up_within_the_storage(policy: Policy) -> None:
+def test_the_last_rows_take_the_places_of_those_that_have_ended() -> None:
+    open_rows = [[1, 1, 1], [0, 1, 1, 0, 1], [0, 0, 1, 1, 0], [1, 0, 0], [0, 0, 0, 1]]
+    stay = [fill_up(torch.tensor(rows).bool(), sum(rows)).tolist() for rows in open_rows]
+    assert stay == [[0, 1, 2], [4, 1, 2], [2, 3], [0], [3]]
+
+
+def test_rows_that_stay_move_within_the_storage(policy: Policy) -> None:
     cache = growing_cache(policy.core.config)
     states = torch.randn(5, 2, 3, 8, generator=torch.Generator().manual_seed(0))
     cache.update(states, -states, 0)
     storage = cache.layers[0].keys.data_ptr()
-    for rows in (torch.tensor([0, 1, 3, 4]), torch.tensor([1, 2, 3]), torch.tensor([0, 1])):
+    for rows in (torch.tensor([0, 4, 2, 3]), torch.tensor([1, 2, 3]), torch.tensor([1, 0])):
         states = states[rows]
         cache.layers[0].batch_select_indices(rows)
         assert torch.equal(cache.layers[0].keys, states)

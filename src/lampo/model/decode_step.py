@@ -1,0 +1,124 @@
+"""One token further for many rows, through layers of Llama's kind, in fewer operations than transformers takes.
+
+On a CPU most of a small model's step is not arithmetic but the calls that lead to it (docs/log.md). So queries, keys and values are one
+product here, gate and up another, a norm is torch's own, queries and keys are normed and turned together, and no module is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from transformers import Cache
+
+MODEL_TYPES = ("llama", "qwen2", "qwen3")
+LARGEST_JOINED = 2**20
+"""Weights of a product that are copied together with others'. Above it the product takes far longer than its dispatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """Linear layers with the same input, their outputs side by side. Small ones are one matrix."""
+
+    factors: list[tuple[Tensor, Tensor | None]]
+
+    @classmethod
+    def of(cls, *layers: nn.Linear) -> _Product:
+        if len(layers) == 1 or sum(layer.weight.numel() for layer in layers) > LARGEST_JOINED:
+            return cls([(layer.weight, layer.bias) for layer in layers])
+        bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+        return cls([(torch.cat([layer.weight for layer in layers]), bias)])
+
+    def __call__(self, states: Tensor) -> Tensor:
+        outputs = [linear(states, weight, bias) for weight, bias in self.factors]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+
+
+class _Norm:
+    def __init__(self, norm: Any) -> None:
+        self._weight, self._epsilon = norm.weight, norm.variance_epsilon
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return rms_norm(states, self._weight.shape, self._weight, self._epsilon)
+
+
+class _Attention:
+    """In transformers' order of arithmetic, so that every bit is the same."""
+
+    def __init__(self, attention: Any) -> None:
+        self._index, self._scale, self._width = attention.layer_idx, attention.scaling, attention.head_dim
+        self._qkv = _Product.of(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._out = _Product.of(attention.o_proj)
+        self._heads, self._shared = (each.out_features // self._width for each in (attention.q_proj, attention.k_proj))
+        self._norm: tuple[Tensor, float] | None = None
+        if hasattr(attention, "q_norm"):
+            weights = attention.q_norm.weight.expand(self._heads, -1), attention.k_norm.weight.expand(self._shared, -1)
+            self._norm = torch.cat(weights), attention.q_norm.variance_epsilon
+
+    def __call__(self, states: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache) -> Tensor:
+        """(N, D): what attention adds to the states."""
+        N = len(states)
+        qkv = self._qkv(states).view(N, -1, self._width)
+        qk, value = qkv[:, : -self._shared], qkv[:, -self._shared :]
+        if self._norm is not None:
+            weight, epsilon = self._norm
+            qk = rms_norm(qk, (self._width,), eps=epsilon).mul_(weight)
+        cos, sin = turn
+        qk = (qk * cos).add_(qk.roll(self._width // 2, -1).mul_(sin))
+        query, key = qk[:, : self._heads], qk[:, self._heads :]
+        keys, values = cache.update(key[:, :, None], value[:, :, None], self._index)
+        if mask is None:
+            query, groups = query[:, :, None], self._heads != self._shared
+        else:  # queries that share a key side by side
+            query, groups = query.reshape(N, self._shared, -1, self._width), False
+        out = scaled_dot_product_attention(query, keys, values, mask, scale=self._scale, enable_gqa=groups)
+        return self._out(out.reshape(N, -1))
+
+
+class _MLP:
+    def __init__(self, mlp: Any) -> None:
+        self._gate_up, self._down = _Product.of(mlp.gate_proj, mlp.up_proj), _Product.of(mlp.down_proj)
+        self._activation = mlp.act_fn
+
+    def __call__(self, states: Tensor) -> Tensor:
+        gate, up = self._gate_up(states).chunk(2, -1)
+        return self._down(self._activation(gate).mul_(up))
+
+
+class DecodeStep:
+    """A model's layers as they are now: it is made anew when the weights have moved."""
+
+    def __init__(self, backbone: Any) -> None:
+        self._embed, self._rotary, self._last_norm = backbone.embed_tokens, backbone.rotary_emb, _Norm(backbone.norm)
+        self._attentions = [(_Norm(layer.input_layernorm), _Attention(layer.self_attn)) for layer in backbone.layers]
+        self._mlps = [(_Norm(layer.post_attention_layernorm), _MLP(layer.mlp)) for layer in backbone.layers]
+
+    @staticmethod
+    def takes(backbone: Any) -> bool:
+        """Whether a model is of this kind. Adapters are not: their layers are no plain linear ones."""
+        if backbone.config.model_type not in MODEL_TYPES or backbone.config._attn_implementation != "sdpa":
+            return False
+        linears = [module for name, module in backbone.layers.named_modules() if name.endswith("_proj")]
+        return all(type(module) is nn.Linear for module in linears)
+
+    def __call__(self, ids_N: Tensor, positions_N1: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:
+        """(N, D) states before the language-model head. The cache takes the new keys and values in.
+
+        Args:
+            ids_N: the new token of each row.
+            positions_N1: its position.
+            mask: (N, 1, 1, L), True where there is a token; None where there is no padding.
+            cache: keys and values of the tokens before.
+        """
+        states = self._embed(ids_N)
+        cos, sin = self._rotary(states[:, None], positions_N1)
+        sin[..., : sin.shape[-1] // 2].neg_()  # instead of half of each query and key
+        if mask is not None:
+            mask = torch.zeros_like(mask, dtype=states.dtype).masked_fill_(~mask, -torch.inf)
+        for (norm, attention), (norm_of_mlp, mlp) in zip(self._attentions, self._mlps, strict=True):
+            states.add_(attention(norm(states), (cos, sin), mask, cache))
+            states.add_(mlp(norm_of_mlp(states)))
+        return self._last_norm(states)
