@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from .types import LampoError
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What is fit for the name of a folder everywhere."""
 OWN = "python:"
 """What the name of an own function begins with: python:module.function."""
 OWN_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
@@ -25,6 +28,15 @@ class Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
+
+
+def _fit_for_a_folder(name: str) -> str:
+    if not re.match(NAME, name):
+        raise ValueError("it names a folder: give letters without accents, digits, and . - _ inside")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_fit_for_a_folder)]
 
 
 def own_function_options(values: Any, *, known: Iterable[str]) -> Any:
@@ -72,7 +84,7 @@ def load_function(path: str, what: str) -> Callable[..., Any]:
             f"There is no module {error.name!r} for {what} {path}. Put {error.name.split('.')[0]}.py beside the recipe "
             f"or into the folder where lampo runs ({Path.cwd()})."
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LampoError(f"Importing {what} {path} failed. {where_raised(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -134,18 +146,46 @@ def call_own(function: Callable[..., Any], what: str, given: Mapping[str, Any], 
     """`call_with`, for a function of the user's own.
 
     Raises:
-        LampoError: it raised, with its own error and line.
+        LampoError: it asks for what there is not; or it raised or left Python, with its own error and line.
     """
+    for name in _asked_in_vain(function, given, offered):
+        raise LampoError(
+            f"{what} asks for {name!r}, which there is not. It may ask for: {', '.join(offered)}. Or give it a default."
+        )
     try:
         return call_with(function, given, offered)
     except LampoError:
         raise
-    except Exception as error:
-        raise LampoError(f"{what} failed. {where_raised(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise LampoError(f"{what} failed. {where_raised(error, function)}") from error
 
 
-def where_raised(error: BaseException) -> str:
-    """An exception in one line: its type, its text, and the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+def _asked_in_vain(function: Callable[..., Any], given: Mapping[str, Any], offered: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments without a default that `call_with` would not fill."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
+    filled = given if given.keys() <= parameters.keys() else [*parameters][: len(given)]
+    for name, parameter in parameters.items():
+        is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if is_one and parameter.default is parameter.empty and name not in filled and name not in offered:
+            yield name
+
+
+def where_raised(error: BaseException, function: Callable[..., Any] | None = None) -> str:
+    """An exception in one line: its type, its text, and the file and line.
+
+    The line is the last one in the file of `function`, else the one that raised it. An error of the call itself has the function's first.
+    """
+    code = getattr(function, "__code__", None)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<")
+    ]
+    if own := [frame for frame in frames if code and frame.filename == code.co_filename] or frames:
+        where = f" ({own[-1].filename}, line {own[-1].lineno}: {own[-1].line})"
+    else:
+        where = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -25,6 +25,11 @@ def by_token(rewards_N, group_ids_N, *, rollouts_N):
     return rewards_N[:, None].expand(-1, T)
 
 
+def in_place(rewards_N, group_ids_N):
+    rewards_N -= rewards_N.mean()
+    return rewards_N
+
+
 def wrong_shape(rewards_N, group_ids_N):
     return rewards_N[:1]
 
@@ -52,6 +57,22 @@ def lengths(completions, answers, prompt):
 
 def unknown(completion, answer):
     return None
+
+
+def leaves(completion, answer):
+    raise SystemExit(3)
+
+
+def huge(completion, answer):
+    return 1e300
+
+
+def asks(completion, answer, unit):
+    return 1.0
+
+
+def takes_one(completion):
+    return 1.0
 
 
 def text(completion, answer):

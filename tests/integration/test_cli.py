@@ -83,6 +83,7 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["eval", "{folder}/recpe.yaml"], "recpe.yaml: no such file. Did you mean recipe.yaml?"),
         (["train", "missing.yaml"], "Cannot read the recipe missing.yaml: no such file."),
         (["train", "recipes/quickstrat.yaml"], "no such file. Did you mean quickstart?"),
         (["train", "elsewhere/quickstart.yaml"], "no such file. The package has one of that name: quickstart."),

@@ -214,6 +214,22 @@ def test_options_are_used_on_held_out_problems_too(recipe: Path) -> None:
     assert "mean length 2 tokens" in line
 
 
+@pytest.mark.parametrize("measured", ["lampo.evaluation.command.measure", "lampo.evaluation.heldout.evaluate"])
+def test_ctrl_c_says_what_is_there(
+    measured: str, recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measured, interrupted)
+    is_heldout = "heldout" in measured
+    words = ["eval", str(recipe)] if is_heldout else arguments(recipe, data, tmp_path / "out")
+    result = CliRunner().invoke(app, words)
+    there = f"Stopped. What was answered is in {tmp_path / 'out'}. The same command goes on with the others."
+    assert result.exit_code == 130
+    assert result.output.splitlines()[-1] == ("Stopped before anything was measured." if is_heldout else there)
+
+
 def served(serve: Start, data: Path, output: Path, plan: Callable[[str, int], object], *more: str) -> Server:
     server = serve(plan)
     start = ["eval", "model", "--benchmarks", "aime24", "--data", f"aime24={data}", "--output", str(output)]

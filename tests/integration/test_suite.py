@@ -145,7 +145,7 @@ def test_a_task_whose_package_is_missing_is_left_out_by_name(kept: Path, tmp_pat
             "all methods of a suite have the task of its tasks",
         ),
         (["--method", "lampo", "--set", "rewards.verifier.weight=2", "--name", "x"], "have the rewards.verifier of"),
-        (["--method", "lampo", "--name", "a/b"], "name: String should match"),
+        (["--method", "lampo", "--name", "a/b"], "name: it names a folder: give letters without accents"),
         (["--method", "python:nowhere.f"], "There is no module 'nowhere'"),
         (["--method", "rloo", "--seeds", "3"], "--seeds 3: the suite has 2 seeds"),
         (["--method", "rloo", "--page"], "No run of rloo"),

@@ -121,7 +121,9 @@ def _call(
     if not isinstance(options, OwnEstimatorOptions):
         return call_with(options.load(), given, offered)
     what = f"The advantage {options.function}"
-    said = call_own(options.load(), what, given, offered)
+    ours = {**given, **offered}  # a function may write into what it is given, and what is logged is of these tensors
+    copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in ours.items()}
+    said = call_own(options.load(), what, {name: copies.pop(name) for name in given}, copies)
     N, T = len(rollouts_N), max((len(rollout.completion_ids) for rollout in rollouts_N), default=0)
     if not isinstance(said, Tensor) or tuple(said.shape) not in ((N,), (N, T)):
         returned = f"a tensor {tuple(said.shape)}" if isinstance(said, Tensor) else f"a {type(said).__name__}"

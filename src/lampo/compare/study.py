@@ -18,7 +18,7 @@ from ..config.load import load_config, read_yaml
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
 from ..messages import joined
-from ..options import OWN, Options
+from ..options import NAME, OWN, Name, Options
 from ..types import LampoError
 from .results import MeasureName, Phase
 
@@ -26,14 +26,13 @@ TUNING_SEED = 1_000_000
 """Seeds of tuning runs begin here, so that none of them is a seed of the comparison."""
 
 Settings = dict[str, Any]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 START = "start"
 
 
 class MethodEntry(Options):
     """One competitor: a method, and what is different about it."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     """Name in tables and on the page."""
     method: str | None
     """Name of the method (`lampo methods`). null for none, as with an advantage of your own in `settings`, where it may be left out."""
@@ -67,7 +66,7 @@ class TuningOptions(Options):
 class Study(Options):
     """A comparison of methods over seeds, and over tasks if there are several."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     """Name of the study. Its runs live in FOLDER/NAME."""
     recipe: str
     """The recipe that all runs share: a path relative to the study file, or the name of a packaged one, such as quickstart."""

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from ..config.load import parse_setting, read_yaml
 from ..config.methods import METHODS
 from ..messages import did_you_mean, joined
-from ..options import OWN, Options
+from ..options import OWN, Name, Options
 from ..types import LampoError
 from .results import RunResult, read_note, read_results
-from .study import NAME, MethodEntry, Plan, Planned, load_study
+from .study import MethodEntry, Plan, Planned, load_study
 
 PACKAGED = "suite"
 ROW = "row.parquet"
@@ -50,9 +50,9 @@ class SuiteTask(Options):
 class Suite(Options):
     """A suite of tasks, on which methods are compared with a baseline."""
 
-    name: str = Field(pattern=NAME)
+    name: Name
     """Name of the suite. What is entered here lives in FOLDER/NAME."""
-    tasks: dict[Annotated[str, Field(pattern=NAME)], SuiteTask] = Field(min_length=1)
+    tasks: dict[Name, SuiteTask] = Field(min_length=1)
     """The tasks by the names that tables give them."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings over those of the studies, for all runs, as `section.key: value`."""
@@ -286,4 +286,5 @@ def read_row(file: Path) -> Row:
 
 
 def _told(error: ValidationError) -> str:
-    return "\n".join(sorted(f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+    found = ((".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors())
+    return "\n".join(sorted(f"  {where}: {what}" for where, what in found))

@@ -28,7 +28,8 @@ def find_recipe(recipe: Path) -> Path:
         return recipe
     if recipe.name != str(recipe) or recipe.suffix in (".yaml", ".yml"):
         exact = f" The package has one of that name: {recipe.stem}." if recipe.stem in packaged else ""
-        guess = exact or did_you_mean(recipe.stem, packaged)
+        beside = [file.name for file in recipe.parent.iterdir()] if recipe.parent.is_dir() else []  # a run, perhaps
+        guess = exact or did_you_mean(recipe.stem, packaged) or did_you_mean(recipe.name, beside)
         raise LampoError(f"Cannot read the recipe {recipe}: no such file.{guess}")
     if str(recipe) not in packaged:
         raise LampoError(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..algo.registry import AdvantageOptions, PairwiseOptions, ProcessRewardOptions, check_surrogate
-from ..options import Options
+from ..options import Name, Options
 from ..rewards import AnyReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
@@ -278,7 +278,7 @@ class EvaluationOptions(Options):
 class RunOptions(Options):
     """Where a run lives and what it leaves behind."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     """Name of the run."""
     folder: str = "runs"
     """The run directory is made here."""

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..config.load import load_config, parse_config
 from ..config.recipes import find_recipe
@@ -26,7 +26,7 @@ from ..types import LampoError
 from ..verify import VerifierPool, prepare_verifiers
 from ..verify.pool.progress import bar
 from ..view.console import Progress
-from ..view.output import unfailing_output
+from ..view.output import output_failed, unfailing_output
 from .benchmarks import benchmark
 from .measure import Measurement, markdown, measure
 from .records import compare
@@ -72,9 +72,17 @@ def evaluate(model: str | None, *, compared: tuple[Path, Path] | None, **options
             )
             text = compare_folders(*compared)
         else:
-            text = evaluate_model(model, given, **options)
+            try:
+                text = evaluate_model(model, given, **options)
+            except KeyboardInterrupt:
+                _stop("Stopped before anything was measured.")
         print(text)
         return text
+
+
+def _stop(told: str) -> NoReturn:
+    print(told, file=sys.stderr if output_failed() else sys.stdout)
+    raise SystemExit(130) from None
 
 
 def evaluate_model(
@@ -238,7 +246,10 @@ def measure_benchmarks(
         for name, asked in problems.items():
             with bar(f"{name} in {folder}") as show:
                 measurement = Measurement(name, asked, samples or 1, seed)
-                summaries[name] = measure(measurement, responder, pool, folder, identity, on_progress=show)
+                try:
+                    summaries[name] = measure(measurement, responder, pool, folder, identity, on_progress=show)
+                except KeyboardInterrupt:
+                    _stop(f"Stopped. What was answered is in {folder}. The same command goes on with the others.")
     table = markdown(summaries)
     write_file(folder / "summary.md", table.encode())
     return f"{table}\nrecords: {folder}"

@@ -265,6 +265,10 @@ def resolve_path(path: str) -> str:
             raise LampoError(f"There is no GGUF file {file.absolute()} (model.path).")
         return str(_converted(file))
     folder = Path(path).expanduser()
+    if folder.is_file():  # the hub would be asked for half a minute
+        raise LampoError(
+            f"model.path is the file {path}. Give a folder with config.json and safetensors, or a .gguf file."
+        )
     if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
         beside = [str(each) for each in folder.parent.iterdir() if is_run(each)]
         if beside:  # no name on the hub, which would be asked for half a minute

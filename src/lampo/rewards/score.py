@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..types import Group, Likelihood, Problem, Reward, Rollout, Verdict
+from ..types import Group, LampoError, Likelihood, Problem, Reward, Rollout, Verdict
 from .likelihood import LikelihoodReward
 from .reward import Responses, RewardOptions
+
+MOST = 1e31
+"""The largest total: float32 must hold the gaps between two."""
 
 
 def score(
@@ -62,7 +65,11 @@ def score(
 
 
 def add_up(rewards: Sequence[RewardOptions], responses: Responses) -> tuple[list[dict[str, float | None]], list[float]]:
-    """Every reward of every response by its title, and the totals. NaN where a reward cannot tell."""
+    """Every reward of every response by its title, and the totals. NaN where a reward cannot tell.
+
+    Raises:
+        LampoError: a total is too large to compute with.
+    """
     parts_G: list[dict[str, float | None]] = [{} for _ in responses.texts_G]
     totals_G = [0.0] * len(responses.texts_G)
     for reward in rewards:
@@ -74,4 +81,11 @@ def add_up(rewards: Sequence[RewardOptions], responses: Responses) -> tuple[list
                 totals_G[index] += reward.weight * value
             elif reward.none_is_unknown:
                 totals_G[index] = math.nan
+    for parts, total in zip(parts_G, totals_G, strict=True):
+        if abs(total) > MOST:
+            told = ", ".join(f"{name} {value:g}" for name, value in parts.items() if value is not None)
+            raise LampoError(
+                f"The rewards of a response to problem {responses.problem.id!r} come to {total:g}, which is too large for float32: {told}. "
+                "Bound them, or lower their weight."
+            )
     return parts_G, totals_G

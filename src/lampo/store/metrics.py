@@ -62,6 +62,22 @@ def find_metrics_damage(file: Path, num_bytes: int) -> str | None:
     return f"{file.name} is damaged in line {len(lines)}" if lines[-1] else None
 
 
+def nothing_trained(metrics: Sequence[Record]) -> str:
+    """A sentence and its reason where there is something to look at, and no optimiser step in it. Else ""."""
+    steps = [record for record in metrics if record["stage"] == "train"]
+    if not metrics or any("optimizer/gradient_norm" in record for record in steps):
+        return ""
+    why = ""
+    if steps:
+        all_unknown = all(record.get("rollouts/unknown") == 1 for record in steps)
+        why = (
+            " No response had a reward: to each the verifier or a reward said that it cannot tell."
+            if all_unknown
+            else " In no group did the rewards differ. A warm start, a denser reward or easier problems would help."
+        )
+    return f"Nothing was trained: the run has made no optimiser step.{why}"
+
+
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
     """One measure before and after training, formatted, so that console and page say the same. "" where unmeasured."""

@@ -79,6 +79,19 @@ def drop_overlap(train: Sequence[Problem], heldout: Sequence[Problem], source: s
     return kept
 
 
+def tell_contradictions(problems: Sequence[Problem], source: str) -> None:
+    """Say how many prompts stand in several rows with different answers. A response cannot be right to all of them, and all are kept."""
+    answers: dict[str, dict[str, str]] = {}
+    for problem in problems:
+        answers.setdefault(prompt_key(problem.prompt), {}).setdefault(problem.answer, problem.id)
+    if found := [list(of.items()) for of in answers.values() if len(of) > 1]:
+        (one, first), (other, second) = found[0][:2]
+        logger.warning(
+            "%s: prompts with several answers: %d, such as %s with %r and %s with %r. All are kept",
+            source, len(found), first, one, second, other,
+        )  # fmt: skip
+
+
 def prompt_key(prompt: str) -> str:
     """The prompt with every run of white space as one space: what makes two problems the same."""
     return " ".join(prompt.split())

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ..types import LampoError
-from .columns import Columns, drop_overlap, prompt_key, to_problems
+from .columns import Columns, drop_overlap, prompt_key, tell_contradictions, to_problems
 from .files import read_rows
 from .split import is_heldout
 from .task import Task, TaskOptions
@@ -41,6 +41,7 @@ class FilesOptions(TaskOptions):
         """
         train_rows = read_rows(self.train, ("train",))
         problems = to_problems(train_rows, self.columns, source=self.train, id_prefix="files/train")
+        tell_contradictions(problems, self.train)
         if self.heldout is not None:
             heldout_rows = read_rows(self.heldout, ("test", "validation"))
             heldout = to_problems(heldout_rows, self.columns, source=self.heldout, id_prefix="files/heldout")

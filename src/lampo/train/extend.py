@@ -35,7 +35,7 @@ def extended(run: Path, settings: Sequence[str], position: Position) -> tuple[Tr
     """The configuration that a run goes on with, and lines the user should read.
 
     Raises:
-        LampoError: a setting may not change in a run that has begun, or `training.steps` is not greater than before.
+        LampoError: a setting may not change in a run that has begun, or `training.steps` leaves nothing to do or is lowered.
     """
     before = load_config(run / "config.yaml")
     for key in (parse_setting(setting)[0] for setting in settings):
@@ -47,7 +47,9 @@ def extended(run: Path, settings: Sequence[str], position: Position) -> tuple[Tr
             )
     after = load_config(run / "config.yaml", settings)
     old, new = before.training.steps, after.training.steps
-    if any(parse_setting(setting)[0] == "training.steps" for setting in settings) and new <= old:
+    at_end = position.stage == "train" and position.step >= old
+    is_set = any(parse_setting(setting)[0] == "training.steps" for setting in settings)
+    if is_set and (new < old or (new == old and at_end)):  # the same once more, where a resume was refused for its data
         raise LampoError(
             f"training.steps is {old} in this run, and --resume can only raise it, not set it to {new}. "
             "To end earlier, press Ctrl-C: the checkpoint is a whole model."

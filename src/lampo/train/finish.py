@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config.schema import TrainConfig
 from ..store.checkpoints import is_run, model_folder
 from ..store.files import MANIFEST, write_folder
-from ..store.metrics import read_metrics, summary
+from ..store.metrics import nothing_trained, read_metrics, summary
 from ..types import LampoError
 from ..view.console import final_table
 from ..view.report.report_page import write_report
@@ -28,15 +28,16 @@ def finish(run: Run) -> None:
     """
     with run.alone():
         model = keep_model(run)
-        rows, report = summary(read_metrics(run.path)), run.path / "report.html"
+        metrics, report = read_metrics(run.path), run.path / "report.html"
+        rows, told = summary(metrics), nothing_trained(metrics) if run.config.training.steps > 0 else ""
         try:
             write_report(run.path)
         except OSError as error:
-            final_table(rows, next_steps(run, model, None))
+            final_table(rows, next_steps(run, model, None), told)
             raise LampoError(
                 f"Cannot write {report}: {error.strerror or error}. Make room, then: lampo train {run.path} --resume"
             ) from None
-        final_table(rows, next_steps(run, model, report))
+        final_table(rows, next_steps(run, model, report), told)
 
 
 def keep_model(run: Run) -> Path | None:

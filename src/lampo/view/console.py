@@ -26,6 +26,7 @@ SHOWN = (  # of a step's record, in this order; the loss only without rewards, b
     ("reward/verifier", "correctness", "{:.3f}"),
     ("loss/value", "loss", "{:.4f}"),
     ("loss/entropy", "entropy", "{:.3f}"),
+    ("rollouts/unknown", "unknown", "{:.0%}"),
     ("rollouts/length_mean", "length", "{:.0f}"),
     ("time/tokens_per_s", "tokens/s", "{:,.0f}"),
 )
@@ -121,8 +122,11 @@ class Progress:
 
     def _numbers(self) -> list[tuple[str, str]]:
         shown = SHOWN if "reward/total" not in self._record else [row for row in SHOWN if row[1] != "loss"]
+        values = [(label, form, self._record.get(key)) for key, label, form in shown]
         numbers = [
-            (label, form.format(self._record[key])) for key, label, form in shown if self._record.get(key) is not None
+            (label, form.format(value))
+            for label, form, value in values
+            if value is not None and (value > 0 or label != "unknown")  # no news
         ]
         if self._accuracy:
             since = f" (was {100 * self._accuracy[0]:.1f} %)" if len(self._accuracy) > 1 else ""
@@ -157,9 +161,12 @@ class Progress:
 
 
 def final_table(
-    rows: Sequence[SummaryRow], next_steps: Sequence[tuple[str, str]] = (), console: Console | None = None
+    rows: Sequence[SummaryRow],
+    next_steps: Sequence[tuple[str, str]] = (),
+    told: str = "",
+    console: Console | None = None,
 ) -> None:
-    """Print what changed from before to after training, then a line a label: where things are, and what to type next."""
+    """Print what changed from before to after training, what is `told` of it, and a line a label: where things are, what to type next."""
     console = console or _standard_output()
     if rows:
         style = (
@@ -175,6 +182,8 @@ def final_table(
             bold = "bold" if console.is_terminal and row is rows[0] else None
             table.add_row(*(Text(cell) for cell in (row.measure, row.before, row.after, row.change)), style=bold)
         console.print(table)
+    if told:
+        console.out(told, highlight=False)
     width = max((len(label) for label, _ in next_steps), default=0) + 2
     for label, text in next_steps:
         console.out(f"{label + ':':{width}}{text}", highlight=False)

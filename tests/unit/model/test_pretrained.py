@@ -287,6 +287,12 @@ def test_a_misspelt_run_is_not_asked_for_on_the_hub(tmp_path: Path) -> None:
         resolve_path(str(tmp_path / "bass"))
 
 
+def test_a_file_is_not_asked_for_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(LampoError, match=r"model\.path is the file .*safetensors\. Give a folder with config\.json"):
+        resolve_path(str(tmp_path / "model.safetensors"))
+
+
 def test_characters_there_and_back() -> None:
     tokenizer = character_tokenizer("abc\n +é🙂")
     text = "a b\n\n c+é🙂 \n"

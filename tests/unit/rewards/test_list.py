@@ -111,11 +111,25 @@ def test_a_function_gets_the_columns_that_it_names() -> None:
         ("text", False, "returned 'good'. It must return a number, or None for unknown"),
         ("text", True, r"returned 'good'\. With `batch` it must return a list of 1 numbers"),
         ("raises", False, r"failed\. KeyError: 'no such key' \(.*own_functions\.py, line"),
+        ("leaves", False, r"failed\. SystemExit: 3 \(.*own_functions\.py, line"),
+        (
+            "asks",
+            False,
+            r"asks for 'unit', which there is not\. It may ask for: prompt, .*level.* Or give it a default",
+        ),
+        ("takes_one", False, r"failed\. TypeError: takes_one\(\) takes 1 .* given \(.*own_functions\.py, line \d+\)"),
     ],
 )
 def test_what_is_no_reward_is_told(name: str, batch: bool, message: str) -> None:
     with pytest.raises(LampoError, match=message):
         PythonReward(function=f"{OWN}.{name}", batch=batch).values(responses("4"))
+
+
+def test_a_total_that_cannot_be_computed_with_is_refused() -> None:
+    rewards = [VerifierReward(), PythonReward(function=f"{OWN}.huge")]
+    said = r"problem 'p' come to 1e\+300, which is too large for float32: verifier 1, huge 1e\+300\. Bound them"
+    with pytest.raises(LampoError, match=said):
+        add_up(rewards, responses("4"))
 
 
 def test_a_graded_verdict_is_worth_its_score() -> None:

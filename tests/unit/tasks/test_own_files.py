@@ -85,6 +85,15 @@ def test_answers_stay_as_they_were_written(tmp_path):
     ]
 
 
+def test_prompts_with_several_answers_are_told(tmp_path, caplog):
+    rows = [{"prompt": f"q{number % 20}", "answer": number % 20} for number in range(40)]
+    FilesOptions(train=write_jsonl(tmp_path / "twice.jsonl", rows), heldout_fraction=0.5).load()
+    assert not caplog.text  # the same answer twice is none
+    rows[22] |= {"prompt": "q2 ", "answer": "7"}
+    FilesOptions(train=write_jsonl(tmp_path / "two.jsonl", rows), heldout_fraction=0.5).load()
+    assert "prompts with several answers: 1, such as files/train/3 with '2' and files/train/23 with '7'." in caplog.text
+
+
 def test_rows_without_prompt_or_answer_are_dropped_and_counted(tmp_path, caplog):
     rows = [
         {"prompt": "a", "answer": "1"},

@@ -37,6 +37,11 @@ def test_what_becomes_of_a_cosine_schedule_is_told(tmp_path: Path) -> None:
     assert note == "the cosine schedule of the learning rate now ends at step 12, not 6"
 
 
+def test_the_same_length_once_more_is_no_change_before_its_end(run: Path) -> None:
+    config, notes = extended(run, ["training.steps=6"], Position("train", 5, 0))
+    assert (config.training.steps, notes) == (6, [])
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+PAGE = Path(__file__).parents[3] / "docs" / "verifiers-alone.md"
 ABSENT = [
     "torch",
     "transformers",
@@ -57,15 +61,26 @@ def test_each_verifier_judges_where_only_pydantic_and_mpmath_are(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_metric_of_the_page_does_what_lighteval_asks_for():
-    """lighteval itself is not installed: its own classes stand in by what its documentation says they hold."""
-    from types import SimpleNamespace
+LIGHTEVAL = {
+    "metrics.metrics_sample": {"SampleLevelComputation": object},
+    "metrics.utils.metric_utils": {"SampleLevelMetric": SimpleNamespace},
+    "tasks.lighteval_task": {"LightevalTaskConfig": SimpleNamespace},
+    "tasks.requests": {"Doc": SimpleNamespace, "SamplingMethod": SimpleNamespace(GENERATIVE="generative")},
+}
 
-    from lampo.verify import verify
 
-    def correct(doc, model_response):
-        return verify("math", model_response.final_text[0], doc.choices[doc.gold_index]).status == "right"
-
-    doc = SimpleNamespace(choices=[r"\frac12"], gold_index=0)
-    assert correct(doc, SimpleNamespace(final_text=["The answer is 0.5."]))
-    assert not correct(doc, SimpleNamespace(final_text=["The answer is 0.4."]))
+def test_the_file_of_the_page_is_a_task_of_lighteval(monkeypatch):
+    """lighteval itself is not installed: what the file imports of it stands in."""
+    for name, attributes in LIGHTEVAL.items():
+        module = ModuleType(f"lighteval.{name}")
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    (file,) = re.findall(r"```python\n(import numpy.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    mine = {}
+    exec(file, mine)
+    (task,) = mine["TASKS_TABLE"]
+    doc = task.prompt_function({"prompt": "1/2 = ?", "answer": r"\frac12"}, task.name)
+    (metric,) = task.metrics
+    for text, value in (("The answer is 0.5.", 1.0), ("The answer is 0.4.", 0.0)):
+        assert metric.sample_level_fn.compute(doc, SimpleNamespace(final_text=[text])) == value
+    assert metric.corpus_level_fn([1.0, 0.0]) == 0.5

@@ -50,6 +50,16 @@ def test_plain_lines_have_no_control_codes_and_are_not_wrapped():
     assert lines[-1].split("  ")[0] == "held-out accuracy"
 
 
+def test_unknown_rollouts_are_shown_where_there_are_some():
+    plain = console(terminal=False)
+    with Progress("sums", console=plain) as progress:
+        for unknown in (0.0, 0.25):
+            progress.stage("training", 1)
+            progress.step(1, RECORD | {"rollouts/unknown": unknown})
+    told = [line.partition("unknown")[2].split("  ")[0] for line in output(plain).splitlines()[1:]]
+    assert told == ["", " 25%"]
+
+
 def test_a_slow_stage_makes_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
@@ -129,6 +139,9 @@ def test_the_final_table_is_followed_by_what_to_do_next():
         text = output(target)
         assert "75.0 % [70.0, 80.0]" in text
         assert text.splitlines()[-2:] == [f"report:   {long}", "train on: lampo train runs/x --resume"]
+    target = console(terminal=False)
+    final_table(ROWS, [("report", "x")], "Nothing was trained.", console=target)
+    assert output(target).splitlines()[-2:] == ["Nothing was trained.", "report: x"]
     empty = console(terminal=False)
     final_table([], console=empty)
     assert output(empty) == ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...store.files import write_file
-from ...store.metrics import read_metrics, summary
+from ...store.metrics import nothing_trained, read_metrics, summary
 from ...store.rollouts import NO_GROUP, Record, read_groups, rollout_steps
 from ...types import LampoError
 from ..charts import GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
@@ -55,7 +55,7 @@ def write_report(run: Path) -> Path:
         "view/report/page.html.j2",
         name=run.resolve().name,
         facts=[*_identity(read_settings(settings)), *_size(metrics)],
-        nothing_trained=_nothing_trained(metrics),
+        nothing_trained=nothing_trained(metrics),
         accuracy=next((row for row in rows if row.measure == "held-out accuracy"), None),
         rows=rows,
         command=manifest.pop("command", ""),
@@ -110,12 +110,6 @@ def _size(metrics: Sequence[Record]) -> list[tuple[str, str]]:
     tokens = sum(record.get("rollouts/tokens", 0) for record in train)
     facts = [("steps", f"{train[-1]['step']:,}" if train else "0"), ("time", str(timedelta(seconds=round(seconds))))]
     return facts + ([("tokens sampled", f"{tokens:,.0f}")] if tokens else [])
-
-
-def _nothing_trained(metrics: Sequence[Record]) -> bool:
-    """Whether there is something to look at, and no optimiser step in it."""
-    trained = any("optimizer/gradient_norm" in record for record in metrics if record["stage"] == "train")
-    return bool(metrics) and not trained
 
 
 # Curves --------------------------------------------------------------------------------------------------------------
