@@ -6,7 +6,7 @@ accuracy its seed started from: to leave them out would flatter methods that cra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -291,6 +291,22 @@ def collapsed(points: Sequence[Point]) -> bool:
 Measure = Callable[[RunResult], Measured | None]
 
 
+def measured(run: RunResult, measure: MeasureName, budget: int) -> Measured | None:
+    """What a run came to: for each problem where that is known. None where the most likely response was not measured.
+
+    Args:
+        run: with an evaluation.
+        measure: one of those that methods are compared by.
+        budget: rollouts that "over training" is over.
+    """
+    end = run.points[-1]
+    if measure == "over_training":
+        by_problem = area_by_problem(run.points, budget)
+        return area_under_curve(run.points, budget) if by_problem is None else by_problem
+    value, shares = (end.accuracy, end.by_problem) if measure == "samples" else (end.greedy, end.greedy_by_problem)
+    return value if shares is None else np.array(shares)
+
+
 def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     tested = [result for result in results if result.phase == "test"]
     counted = with_points(tested)
@@ -298,8 +314,10 @@ def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     budget = common_budget(counted)
     target = _most_of_the_gain(runs_of[baseline]) if baseline in runs_of else None
     problems, samples = _asked(counted)
-    measures: tuple[Measure, ...] = (_final, lambda run: _area(run, budget), _greedy)
-    differences = [_beside_baseline(runs_of, baseline, measure) for measure in measures]
+    differences = [
+        _beside_baseline(runs_of, baseline, lambda run, measure=measure: measured(run, measure, budget))
+        for measure in ("samples", "over_training", "most_likely_response")
+    ]
     methods = []
     for name, runs in runs_of.items():
         of_method = [result for result in tested if result.method == name]
@@ -369,7 +387,7 @@ def _summary(
 ) -> MethodSummary:
     """One method from its runs that count, and from all of them, those without any evaluation included."""
     finals = [run.points[-1].accuracy for run in runs]
-    greedies = list(_by_seed(runs, _greedy).values())
+    greedies = _by_seed(runs, lambda run: measured(run, "most_likely_response", budget))
     at_budget = [accuracy_at(run, budget) for run in runs]
     passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
     reached = [
@@ -382,9 +400,9 @@ def _summary(
         seeds=tuple(run.seed for run in runs),
         finals=tuple(finals),
         start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
-        final=_mean_share([_final(run) for run in runs]),
+        final=_mean_share(_by_seed(runs, lambda run: measured(run, "samples", budget))),
         final_iqm=float(stats.trim_mean(finals, 0.25)),
-        area=_mean_share([_area(run, budget) for run in runs]),
+        area=_mean_share(_by_seed(runs, lambda run: measured(run, "over_training", budget))),
         at_budget=mean_over_seeds(at_budget, 0.0, 1.0),
         pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
         pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
@@ -423,24 +441,9 @@ def with_points(runs: Sequence[RunResult]) -> list[RunResult]:
     return [run for run in filled if run.points]
 
 
-def _final(run: RunResult) -> Measured:
-    end = run.points[-1]
-    return end.accuracy if end.by_problem is None else np.array(end.by_problem)
-
-
-def _area(run: RunResult, budget: int) -> Measured:
-    by_problem = area_by_problem(run.points, budget)
-    return area_under_curve(run.points, budget) if by_problem is None else by_problem
-
-
-def _greedy(run: RunResult) -> Measured | None:
-    end = run.points[-1]
-    return end.greedy if end.greedy_by_problem is None else np.array(end.greedy_by_problem)
-
-
-def _mean_share(values: Sequence[Measured]) -> OverSeeds:
+def _mean_share(by_seed: Mapping[int, Measured]) -> OverSeeds:
     """Over seeds, and over problems where all have the same number of them."""
-    return mean_over_seeds(alike(values), 0.0, 1.0)
+    return mean_over_seeds(alike([*by_seed.values()]), 0.0, 1.0)
 
 
 def _costs(run: RunResult, axis: Axis) -> list[float]:

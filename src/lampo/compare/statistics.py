@@ -205,17 +205,30 @@ def _deviations_shown(num_seeds: int, num_methods: int) -> float:
 
 
 def paired(ours: Mapping[int, Measured], baseline: Mapping[int, Measured]) -> Paired | None:
-    """One method and one measure by seed, not yet corrected for the other methods. Problems are paired too, where all have as many."""
+    """One method and one measure by seed, not yet corrected for the other methods."""
     seeds = tuple(sorted(ours.keys() & baseline.keys()))
     if not seeds:
         return None
-    # rounded, so that accuracies that are equal as fractions of problems are ties
-    differences = tuple(round(float(np.mean(ours[seed])) - float(np.mean(baseline[seed])), 12) for seed in seeds)
-    values = alike([by_seed[seed] for by_seed in (ours, baseline) for seed in seeds])
-    by_problem = [np.subtract(a, b) for a, b in zip(values[: len(seeds)], values[len(seeds) :], strict=True)]
-    difference = mean_over_seeds(by_problem if np.size(by_problem[0]) > 1 else differences, -1.0, 1.0)
+    differences = _differences(ours, baseline, seeds)
+    difference = mean_difference(ours, baseline)
     improvement, p = probability_of_improvement(differences), paired_p(differences)
     return Paired(seeds, differences, difference, improvement, p, None, "too few seeds")
+
+
+def mean_difference(ours: Mapping[int, Measured], theirs: Mapping[int, Measured]) -> OverSeeds:
+    """Over the seeds that both have, at least one. Problems are paired too, where all have as many."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    values = alike([by_seed[seed] for by_seed in (ours, theirs) for seed in seeds])
+    by_problem = [np.subtract(a, b) for a, b in zip(values[: len(seeds)], values[len(seeds) :], strict=True)]
+    known = np.size(by_problem[0]) > 1
+    return mean_over_seeds(by_problem if known else _differences(ours, theirs, seeds), -1.0, 1.0)
+
+
+def _differences(
+    ours: Mapping[int, Measured], theirs: Mapping[int, Measured], seeds: Sequence[int]
+) -> tuple[float, ...]:
+    """Rounded, so that accuracies that are equal as fractions of problems are ties."""
+    return tuple(round(float(np.mean(ours[seed])) - float(np.mean(theirs[seed])), 12) for seed in seeds)
 
 
 def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
