@@ -25,15 +25,15 @@ from lampo.compare.comparison import (
     Comparison,
     MethodSummary,
     accuracy_at,
-    area_under_curve,
     compare_methods,
     greedy_area,
+    measured,
 )
 from lampo.compare.results import RunResult
-from lampo.compare.statistics import mean_over_seeds
+from lampo.compare.statistics import Measured, mean_difference
 from lampo.compare.suite import PACKAGED, OpenSuite, find_suite, open_suite
 from lampo.compare.suite_table import HOW_TO_READ, suite_text
-from lampo.compare.table import percent, points
+from lampo.compare.table import MEASURES, percent, points
 from lampo.store.files import write_file
 from lampo.types import LampoError
 
@@ -44,7 +44,7 @@ INTERVAL = re.compile(rf"(?:(\d+\.\d)(?: %| points)? )?(\[{END}, {END}\])")
 BESIDE = {"rouge_l": "groups"}
 """Studies whose README compares them with another one, of the same starts and problems."""
 
-Measure = Callable[[RunResult], float | None]
+Measure = Callable[[RunResult], Measured | None]
 
 
 def tables() -> dict[Path, str]:
@@ -137,31 +137,30 @@ def beside_each_other(study: str) -> list[RunResult]:
 
 
 def told(comparison: Comparison) -> Iterator[str]:
-    end: list[Measure] = [
-        lambda run, name=name: getattr(run.points[-1], name) for name in ("accuracy", "pass_at_k", "greedy")
-    ]
-    start: list[Measure] = [
-        lambda run, name=name: getattr(run.points[0], name) for name in ("accuracy", "pass_at_k", "greedy")
-    ]
-    whole: list[Measure] = [
-        lambda run: area_under_curve(run.points, comparison.budget),
-        lambda run: greedy_area(run, comparison.budget),
-        lambda run: accuracy_at(run, comparison.budget),
+    """Of each method, after minus before too, and of each method minus another one."""
+    at: list[tuple[Measure, Measure]] = [
+        (lambda run, name=name: getattr(run.points[-1], name), lambda run, name=name: getattr(run.points[0], name))
+        for name in ("accuracy", "pass_at_k", "greedy")
     ]
     for method in comparison.methods:
         means = (method.start, method.final, method.area, method.at_budget, method.pass_at_k, method.greedy)
         yield from (percent(mean) for mean in means if mean)
-        yield from (difference(method, after, method, before) for after, before in zip(end, start, strict=True))
+        yield from (difference(method, after, method, before) for after, before in at)
+    measures: list[Measure] = [
+        *(lambda run, name=name: measured(run, name, comparison.budget) for name in MEASURES),
+        lambda run: run.points[-1].pass_at_k,
+        lambda run: greedy_area(run, comparison.budget),
+        lambda run: accuracy_at(run, comparison.budget),
+    ]
     for ours, theirs in permutations(comparison.methods, 2):
-        yield from (difference(ours, measure, theirs, measure) for measure in (*end, *whole))
+        yield from (difference(ours, measure, theirs, measure) for measure in measures)
 
 
 def difference(ours: MethodSummary, measure: Measure, theirs: MethodSummary, beside: Measure) -> str:
     """Of two measures, or of two methods, over the seeds that have both. Empty where there are none."""
     a = {run.seed: value for run in ours.runs if (value := measure(run)) is not None}
     b = {run.seed: value for run in theirs.runs if (value := beside(run)) is not None}
-    both = [round(a[seed] - b[seed], 12) for seed in a if seed in b]  # as `paired` has it
-    return points(mean_over_seeds(both)) if both else ""
+    return points(mean_difference(a, b)) if a.keys() & b.keys() else ""
 
 
 def main() -> None:

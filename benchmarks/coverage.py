@@ -1,9 +1,10 @@
-"""How often a 95 % interval over seeds holds the true mean.
+"""How often a 95 % interval holds the true mean.
 
     python benchmarks/coverage.py       # half a minute
 
 Simulated paired differences of a few seeds, from three populations: normal ones, the same with one seed in ten that fails badly (ten
-standard deviations), and the differences of the committed studies, each in units of its own standard deviation.
+standard deviations), and the differences of the committed studies, each in units of its own standard deviation. Then differences of
+seeds and problems.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from scipy import stats
 
 from lampo.compare.comparison import compare_methods
 from lampo.compare.results import read_results
-from lampo.compare.statistics import intervals
+from lampo.compare.statistics import intervals, mean_over_seeds
 from lampo.compare.study import load_study
 from lampo.evaluation.scores import Array, bootstrap
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SEEDS = (3, 5, 7, 10, 20)
-SIMULATIONS, AT_ONCE = 2000, 100
+SIMULATIONS, AT_ONCE, OVER_PROBLEMS = 2000, 100, 1000
 FAILS = -10.0
 
 Bounds = tuple[Array, Array]
@@ -93,5 +94,27 @@ def coverage() -> str:
     return "\n".join(lines)
 
 
+def over_problems() -> str:
+    """Differences of seeds (sd 1 point), of problems, and of both (sd 40 points) on 400 problems: which interval holds the mean?"""
+    generator, rows = np.random.default_rng(0), (0.0, 5.0, 10.0, 20.0)
+    counts = (3, 5, 10)
+    lines = ["| problems differ by | interval | " + " | ".join(f"{n} seeds" for n in counts) + " |", "|---" * 5 + "|"]
+    for spread in rows:
+        held = {over: dict.fromkeys(counts, 0) for over in ("over seeds", "over seeds and problems")}
+        for n in counts:
+            for _ in range(OVER_PROBLEMS):
+                of_seeds, of_problems = generator.normal(0, 1, (n, 1)), generator.normal(0, spread, 400)
+                values_SP = of_seeds + of_problems + generator.normal(0, 40, (n, 400))
+                for over, values in zip(held, (values_SP.mean(1), values_SP), strict=True):
+                    mean = mean_over_seeds(values)
+                    assert mean.low is not None
+                    assert mean.high is not None
+                    held[over][n] += mean.low <= 0 <= mean.high
+        for over, inside in held.items():
+            cells = [f"{100 * inside[n] / OVER_PROBLEMS:.0f} %" for n in counts]
+            lines.append(f"| {spread:g} points | {over} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(coverage())
+    print(coverage(), over_problems(), sep="\n\n")

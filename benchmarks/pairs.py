@@ -2,8 +2,9 @@
 
     python benchmarks/pairs.py docs/results/dropped_carries_mul
 
-Prints the differences as Markdown: in points, paired by seed, with 95 % intervals over seeds and p of the paired permutation test. Where
-the study's own table makes the claim, p is the one that stands there. Where it does not, "alone" is said: p is of this pair, not corrected.
+Prints the differences as Markdown: in points, paired by seed, with 95 % intervals as on the study's page, and p of the paired permutation
+test. Where the study's own table makes the claim, p is the one that stands there. Where it does not, "alone" is said: p is of this pair,
+not corrected.
 Then what each method gained in pass@k.
 """
 
@@ -15,22 +16,25 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
-from lampo.compare.comparison import Comparison, MethodSummary, area_under_curve, compare_methods
+from lampo.compare.comparison import Comparison, MethodSummary, compare_methods, measured
 from lampo.compare.results import RunResult, read_results
-from lampo.compare.statistics import Paired, paired
+from lampo.compare.statistics import Measured, Paired, paired
 from lampo.compare.study import load_study
 from lampo.compare.table import NONE, p_value, points
 from lampo.types import LampoError
 
-Measure = Callable[[RunResult], float | None]
+Measure = Callable[[RunResult], Measured | None]
 
 
 def differences(comparison: Comparison) -> str:
     """The first method of a row minus the second."""
     measures: dict[str, tuple[Measure, str]] = {
-        "at the end": (lambda run: run.points[-1].accuracy, "final_difference"),
-        "over training": (lambda run: area_under_curve(run.points, comparison.budget), "area_difference"),
-        "most likely response": (lambda run: run.points[-1].greedy, "greedy_difference"),
+        "at the end": (lambda run: measured(run, "samples", comparison.budget), "final_difference"),
+        "over training": (lambda run: measured(run, "over_training", comparison.budget), "area_difference"),
+        "most likely response": (
+            lambda run: measured(run, "most_likely_response", comparison.budget),
+            "greedy_difference",
+        ),
         "pass@k": (lambda run: run.points[-1].pass_at_k, ""),
     }
     lines = [
@@ -56,7 +60,7 @@ def gains(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _by_seed(method: MethodSummary, measure: Measure) -> dict[int, float]:
+def _by_seed(method: MethodSummary, measure: Measure) -> dict[int, Measured]:
     return {run.seed: value for run in method.runs if (value := measure(run)) is not None}
 
 

@@ -71,6 +71,9 @@ def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_pat
     assert [point.step for point in cot.points] == [0]
     assert grpo.points[0].accuracy == dapo.points[0].accuracy == cot.points[0].accuracy  # the same weights
     assert [(point.problems, point.samples) for point in grpo.points] == [(5, 2), (4, 1), (4, 1), (5, 2)]
+    shares = grpo.points[-1].by_problem
+    assert shares is not None
+    assert (len(shares), sum(shares) / 5) == (5, pytest.approx(grpo.points[-1].accuracy))
     assert grpo.points[-1].pass_at_k is not None
     assert grpo.points[-1].pass_at_k >= grpo.points[-1].accuracy
     before = {path: path.stat().st_mtime_ns for path in plan.folder.rglob("metrics.jsonl")}

@@ -37,6 +37,8 @@ def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
                 problems=int(record["evaluation/problems"]),
                 samples=int(record["evaluation/samples"]),
                 greedy=record.get("evaluation/greedy/accuracy"),
+                by_problem=_all_known(record.get("evaluation/by_problem")),
+                greedy_by_problem=_all_known(record.get("evaluation/greedy/by_problem")),
             )
         )
     norms = [record["optimizer/gradient_norm"] for record in train if "optimizer/gradient_norm" in record]
@@ -55,6 +57,12 @@ def collect(run: Planned, phase: Phase, error: str | None) -> RunResult:
         ),
         points=tuple(points),
     )
+
+
+def _all_known(by_problem: list[float | None] | None) -> tuple[float, ...] | None:
+    """The shares of right responses, if every problem has one: a problem without a verdict is another one in each run."""
+    known = tuple(share for share in by_problem or () if share is not None)
+    return known if by_problem and len(known) == len(by_problem) else None
 
 
 def _costs(record: dict[str, Any]) -> tuple[float, float, float, float]:

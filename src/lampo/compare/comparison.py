@@ -6,7 +6,7 @@ accuracy its seed started from: to leave them out would flatter methods that cra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from scipy import integrate, stats
 
+from ..evaluation.scores import Array
 from .results import MeasureName, Point, RunResult
-from .statistics import OverSeeds, Paired, corrected, intervals, mean_over_seeds, paired
+from .statistics import Measured, OverSeeds, Paired, alike, corrected, intervals, mean_over_seeds, paired
 
 SHARE_OF_GAIN = 0.9
 
@@ -194,7 +195,7 @@ def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
         for rate in sorted({run.learning_rate for run in runs if run.method == method}):
             tried = [run for run in runs if run.method == method and run.learning_rate == rate]
             crashed = sum(run.status == "crashed" for run in tried)
-            trials.append(Trial(rate, mean_over_seeds([_final(run) for run in tried], 0.0, 1.0), crashed))
+            trials.append(Trial(rate, mean_over_seeds([run.points[-1].accuracy for run in tried], 0.0, 1.0), crashed))
         best = max(trials, key=lambda trial: trial.accuracy.value)
         edge: Edge | None = None
         if len(trials) > 1:
@@ -246,6 +247,24 @@ def greedy_area(run: RunResult, budget: int) -> float | None:
     return area_under_curve(measured, budget) if measured else None
 
 
+def area_by_problem(points: Sequence[Point], budget: int) -> Array | None:
+    """One number for each problem, whose mean is `area_under_curve`. None where the results of problems are not there.
+
+    The area is a sum of the accuracies of evaluations, weighted. An evaluation of few problems says as much more of each:
+
+        area + sum over evaluations of weight * P / P_evaluation * (share right of the problem - accuracy)
+    """
+    known = [np.array(point.by_problem) for point in points if point.by_problem]
+    if len(known) < len(points):
+        return None
+    alone = [[replace(point, accuracy=float(point is one)) for point in points] for one in points]
+    weights = [area_under_curve(each, budget) for each in alone]
+    area_P = np.full(max(map(len, known)), area_under_curve(points, budget))
+    for weight, shares in zip(weights, known, strict=True):
+        area_P[: len(shares)] += weight * len(area_P) / len(shares) * (shares - shares.mean())
+    return area_P
+
+
 def rollouts_to(points: Sequence[Point], target: float) -> float | None:
     """Rollouts when the accuracy first reached the target, on the straight line between evaluations. None if never."""
     if points[0].accuracy >= target:
@@ -269,7 +288,23 @@ def collapsed(points: Sequence[Point]) -> bool:
     return accuracies[-1] < max(accuracies[0], max(accuracies) / 2)
 
 
-Measure = Callable[[RunResult], float | None]
+Measure = Callable[[RunResult], Measured | None]
+
+
+def measured(run: RunResult, measure: MeasureName, budget: int) -> Measured | None:
+    """What a run came to: for each problem where that is known. None where the most likely response was not measured.
+
+    Args:
+        run: with an evaluation.
+        measure: one of those that methods are compared by.
+        budget: rollouts that "over training" is over.
+    """
+    end = run.points[-1]
+    if measure == "over_training":
+        by_problem = area_by_problem(run.points, budget)
+        return area_under_curve(run.points, budget) if by_problem is None else by_problem
+    value, shares = (end.accuracy, end.by_problem) if measure == "samples" else (end.greedy, end.greedy_by_problem)
+    return value if shares is None else np.array(shares)
 
 
 def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
@@ -280,7 +315,8 @@ def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     target = _most_of_the_gain(runs_of[baseline]) if baseline in runs_of else None
     problems, samples = _asked(counted)
     differences = [
-        _beside_baseline(runs_of, baseline, measure) for measure in (_final, lambda run: _area(run, budget), _greedy)
+        _beside_baseline(runs_of, baseline, lambda run, measure=measure: measured(run, measure, budget))
+        for measure in ("samples", "over_training", "most_likely_response")
     ]
     methods = []
     for name, runs in runs_of.items():
@@ -335,7 +371,7 @@ def _beside_baseline(runs_of: dict[str, list[RunResult]], baseline: str, measure
     return dict(zip(others, pairs, strict=True))
 
 
-def _by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[int, float]:
+def _by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[int, Measured]:
     return {run.seed: value for run in runs if (value := measure(run)) is not None}
 
 
@@ -350,8 +386,8 @@ def _summary(
     greedy_difference: Paired | None,
 ) -> MethodSummary:
     """One method from its runs that count, and from all of them, those without any evaluation included."""
-    finals, areas = [_final(run) for run in runs], [_area(run, budget) for run in runs]
-    greedies = list(_by_seed(runs, _greedy).values())
+    finals = [run.points[-1].accuracy for run in runs]
+    greedies = _by_seed(runs, lambda run: measured(run, "most_likely_response", budget))
     at_budget = [accuracy_at(run, budget) for run in runs]
     passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
     reached = [
@@ -364,15 +400,15 @@ def _summary(
         seeds=tuple(run.seed for run in runs),
         finals=tuple(finals),
         start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
-        final=mean_over_seeds(finals, 0.0, 1.0),
+        final=_mean_share(_by_seed(runs, lambda run: measured(run, "samples", budget))),
         final_iqm=float(stats.trim_mean(finals, 0.25)),
-        area=mean_over_seeds(areas, 0.0, 1.0),
+        area=_mean_share(_by_seed(runs, lambda run: measured(run, "over_training", budget))),
         at_budget=mean_over_seeds(at_budget, 0.0, 1.0),
         pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
         pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
         greedy_start=_mean([run.points[0].greedy for run in runs]),
         greedy_area=_mean([greedy_area(run, budget) for run in runs]),
-        greedy=mean_over_seeds(greedies, 0.0, 1.0) if greedies else None,
+        greedy=_mean_share(greedies) if greedies else None,
         reached=len(reached) / len(runs) if target is not None else None,
         rollouts_to_target=float(np.median(reached)) if reached else None,
         mean_drop=float(np.mean(drops)),
@@ -405,16 +441,9 @@ def with_points(runs: Sequence[RunResult]) -> list[RunResult]:
     return [run for run in filled if run.points]
 
 
-def _final(run: RunResult) -> float:
-    return run.points[-1].accuracy
-
-
-def _area(run: RunResult, budget: int) -> float:
-    return area_under_curve(run.points, budget)
-
-
-def _greedy(run: RunResult) -> float | None:
-    return run.points[-1].greedy
+def _mean_share(by_seed: Mapping[int, Measured]) -> OverSeeds:
+    """Over seeds, and over problems where all have the same number of them."""
+    return mean_over_seeds(alike([*by_seed.values()]), 0.0, 1.0)
 
 
 def _costs(run: RunResult, axis: Axis) -> list[float]:

@@ -12,7 +12,7 @@ from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, 
 from .comparison import Axis, Comparison, Curve, MethodSummary, learning_curve
 from .results import RunResult
 from .statistics import Paired
-from .table import HOW_TO_READ, MEASURES, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
+from .table import MEASURES, how_to_read, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27
 AXES: dict[Axis, str] = {
@@ -80,7 +80,7 @@ def write_comparison(
         forest=_forest(comparisons, looks),
         forest_seeds=_seeds_a_row([method for comparison in comparisons for method in _compared(comparison)]),
         tasks=[_task(comparison, looks) for comparison in comparisons],
-        how_to_read=HOW_TO_READ,
+        how_to_read=how_to_read(comparisons),
         command=command,
         versions=versions,
         study=study,

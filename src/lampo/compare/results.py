@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,9 @@ class Point:
         problems: held-out problems that were asked.
         samples: responses to each of them.
         greedy: accuracy of the most likely response; None where it was not measured (`evaluation.greedy`).
+        by_problem: share of right responses to each problem, in an order in which a smaller evaluation is the beginning of a larger
+            one; None in older results, and where a problem has no verdict.
+        greedy_by_problem: the same of the most likely response.
     """
 
     step: int
@@ -49,6 +52,8 @@ class Point:
     problems: int
     samples: int
     greedy: float | None = None
+    by_problem: tuple[float, ...] | None = None
+    greedy_by_problem: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def read_results(path: Path) -> list[RunResult]:
     """
     try:
         table = pq.read_table(path)
-        if missing := set(_SCHEMA.names) - {"greedy"} - set(table.column_names):  # older tables have no `greedy`
+        if missing := set(_SCHEMA.names) - _LATER - set(table.column_names):
             columns = "column" if len(missing) == 1 else "columns"
             raise ValueError(f"it has no {columns} {joined(sorted(missing))}")
     except (OSError, ValueError) as error:
@@ -120,11 +125,15 @@ def read_results(path: Path) -> list[RunResult]:
     runs: dict[tuple[object, ...], tuple[dict[str, object], list[Point]]] = {}
     names = [field.name for field in fields(Point)]
     for row in table.to_pylist():
-        point = {name: row.pop(name, None) for name in names}
+        point = {name: _frozen(row.pop(name, None)) for name in names}
         _, points = runs.setdefault(tuple(row.values()), (row, []))
         if point["step"] is not None:
             points.append(Point(**point))
     return [RunResult(**run, points=tuple(points)) for run, points in runs.values()]  # pyright: ignore[reportArgumentType]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 _SCHEMA = pa.schema(
@@ -136,5 +145,8 @@ _SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("entropy_end", "gradient_spikes")),
         *((name, pa.int64()) for name in ("problems", "samples", "step", "rollouts", "tokens", "updates")),
         *((name, pa.float64()) for name in ("seconds", "accuracy", "pass_at_k", "length", "truncated", "greedy")),
+        *((name, pa.list_(pa.float64())) for name in ("by_problem", "greedy_by_problem")),
     ]
 )
+_LATER = {"greedy", "by_problem", "greedy_by_problem"}
+"""Columns that older tables do not have."""

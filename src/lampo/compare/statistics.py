@@ -1,13 +1,14 @@
 """Means over seeds, and two methods beside each other, seed by seed.
 
 A seed fixes the initial weights and the order of the problems, so methods are compared within a seed and what a seed
-brings of its own cancels. Intervals are Student's t. They answer "what if other seeds had been drawn?". The problems stay the same ones.
+brings of its own cancels. Intervals are Student's t. They answer "what if other seeds had been drawn?", and where the results of each
+problem are there, "and if other problems had been asked?". The permutation test asks about seeds alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -27,12 +28,19 @@ Finding = Literal["better", "worse", "no difference shown", "too few seeds"]
 
 @dataclass(frozen=True, slots=True)
 class OverSeeds:
-    """A mean over seeds, or over settings, and the ends of its 95 % interval. One seed has no interval."""
+    """A mean over seeds, or over settings, and the ends of its 95 % interval. One seed has no interval.
+
+    Attributes:
+        num_problems: where the interval is over problems too, how many.
+        error: standard error of the mean; 0 of one seed.
+    """
 
     value: float
     low: float | None
     high: float | None
     num_seeds: int
+    num_problems: int | None = None
+    error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +66,28 @@ class Paired:
     verdict: Finding
 
 
-def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> OverSeeds:
-    """The mean with its 95 % interval over seeds, within [lowest, highest].
+Measured = float | Array
+"""What a run came to in a measure: one number, or where it is known one for each problem, whose mean it is."""
 
-        mean -+ t_(0.975, n - 1) s / sqrt(n)
 
-    For 3 to 20 seeds it covers the mean of normal data, and of the differences in the committed studies, as often as it says. A bootstrap
-    falls short there (`benchmarks/coverage.py`). Of one value there is none.
+def alike(values: Sequence[Measured]) -> Sequence[Measured]:
+    """The values as they are if all have the same number of problems, and otherwise their means."""
+    return values if len({np.shape(value) for value in values}) == 1 else [float(np.mean(value)) for value in values]
+
+
+def mean_over_seeds(
+    values: Sequence[Measured] | Array, lowest: float = -math.inf, highest: float = math.inf
+) -> OverSeeds:
+    """The mean with its 95 % interval, within [lowest, highest]: over seeds, and over problems where each seed has a number for each.
+
+        mean -+ t_(0.975, S - 1) e,    e^2 = var_S / S + max(0, var_P / P - var_SP / (S P))
+
+    var_S is the variance of the means of seeds, var_P that of the means of problems, and var_SP that of what is left of both. The first
+    term asks what other seeds would have brought, the second what other problems would: without the part of chance that the first has
+    already. It is there where each seed has a number for each problem.
+
+    Over seeds it covers the mean of normal data, and of the differences in the committed studies, as often as it says. A bootstrap falls
+    short there. Over problems too it covers a little more (`benchmarks/coverage.py`). Of one value there is none.
 
     >>> mean_over_seeds([0.5]).low, mean_over_seeds([0.25, 0.25]).high
     (None, 0.25)
@@ -72,15 +95,26 @@ def mean_over_seeds(values: Sequence[float], lowest: float = -math.inf, highest:
     Raises:
         ValueError: there are no values.
     """
-    if not values:
+    values_SP = np.array([np.atleast_1d(value) for value in values], dtype=float)
+    if not values_SP.size:
         raise ValueError("a mean over seeds needs at least one seed")
-    values_S1 = np.asarray(values, dtype=float)[:, None]
-    mean = float(values_S1.mean())
-    bounds = intervals(values_S1)
-    if bounds is None:
-        return OverSeeds(mean, None, None, len(values))
-    low, high = (min(highest, max(lowest, float(bound[0]))) for bound in bounds)
-    return OverSeeds(mean, low, high, len(values))
+    (num_seeds, num_problems), mean = values_SP.shape, float(values_SP.mean())
+    if num_seeds < 2:
+        return OverSeeds(mean, None, None, 1)
+    variance = float(values_SP.mean(1).var(ddof=1)) / num_seeds + (_of_problems(values_SP) if num_problems > 1 else 0.0)
+    error = math.sqrt(variance)
+    half = float(stats.t.ppf(0.975, num_seeds - 1)) * error
+    low, high = (min(highest, max(lowest, end)) for end in (mean - half, mean + half))
+    return OverSeeds(mean, low, high, num_seeds, num_problems if num_problems > 1 else None, error)
+
+
+def _of_problems(values_SP: Array) -> float:
+    """The part of the mean's variance that the choice of problems has, and the seeds have not."""
+    of_seeds_S1, of_problems_P = values_SP.mean(1, keepdims=True), values_SP.mean(0)
+    left_SP = values_SP - of_seeds_S1 - of_problems_P + values_SP.mean()
+    num_seeds, num_problems = values_SP.shape
+    chance = float((left_SP**2).sum()) / ((num_seeds - 1) * (num_problems - 1)) / values_SP.size
+    return max(0.0, float(of_problems_P.var(ddof=1)) / num_problems - chance)
 
 
 def paired_p(differences: Sequence[float]) -> float | None:
@@ -170,15 +204,31 @@ def _deviations_shown(num_seeds: int, num_methods: int) -> float:
     return cast(float, optimize.bisect(lambda difference: power(difference) - POWER, 0.0, 10.0, xtol=0.002))
 
 
-def paired(ours: dict[int, float], baseline: dict[int, float]) -> Paired | None:
-    """One method and one measure, not yet corrected for the other methods."""
+def paired(ours: Mapping[int, Measured], baseline: Mapping[int, Measured]) -> Paired | None:
+    """One method and one measure by seed, not yet corrected for the other methods."""
     seeds = tuple(sorted(ours.keys() & baseline.keys()))
     if not seeds:
         return None
-    # rounded, so that accuracies that are equal as fractions of problems are ties
-    differences = tuple(round(ours[seed] - baseline[seed], 12) for seed in seeds)
+    differences = _differences(ours, baseline, seeds)
+    difference = mean_difference(ours, baseline)
     improvement, p = probability_of_improvement(differences), paired_p(differences)
-    return Paired(seeds, differences, mean_over_seeds(differences, -1.0, 1.0), improvement, p, None, "too few seeds")
+    return Paired(seeds, differences, difference, improvement, p, None, "too few seeds")
+
+
+def mean_difference(ours: Mapping[int, Measured], theirs: Mapping[int, Measured]) -> OverSeeds:
+    """Over the seeds that both have, at least one. Problems are paired too, where all have as many."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    values = alike([by_seed[seed] for by_seed in (ours, theirs) for seed in seeds])
+    by_problem = [np.subtract(a, b) for a, b in zip(values[: len(seeds)], values[len(seeds) :], strict=True)]
+    known = np.size(by_problem[0]) > 1
+    return mean_over_seeds(by_problem if known else _differences(ours, theirs, seeds), -1.0, 1.0)
+
+
+def _differences(
+    ours: Mapping[int, Measured], theirs: Mapping[int, Measured], seeds: Sequence[int]
+) -> tuple[float, ...]:
+    """Rounded, so that accuracies that are equal as fractions of problems are ties."""
+    return tuple(round(float(np.mean(ours[seed])) - float(np.mean(theirs[seed])), 12) for seed in seeds)
 
 
 def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
@@ -235,12 +285,13 @@ def pooled(means: Sequence[float], errors: Sequence[float]) -> OverSeeds:
             float, optimize.brentq(lambda value: squares(value)[0] - (k - 1), 0.0, float(np.ptp(y)) ** 2 * k)
         )
     total, mean, weight = squares(between)
-    half = float(stats.t.ppf(0.975, k - 1)) * math.sqrt(total / (k - 1) / weight)
-    return OverSeeds(mean, mean - half, mean + half, k)
+    error = math.sqrt(total / (k - 1) / weight)
+    half = float(stats.t.ppf(0.975, k - 1)) * error
+    return OverSeeds(mean, mean - half, mean + half, k, error=error)
 
 
 def intervals(values_SM: Array) -> tuple[Array, Array] | None:
-    """95 % intervals of the means of columns, as `mean_over_seeds` says; None for one seed."""
+    """95 % intervals over seeds of the means of columns, as `mean_over_seeds` says; None for one seed."""
     n = len(values_SM)
     if n < 2:
         return None

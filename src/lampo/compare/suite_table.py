@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from .comparison import area_under_curve, common_budget, with_points
@@ -140,13 +139,7 @@ def values_by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[str, dic
 
 
 def _paired(pair: Paired | None) -> Difference | None:
-    return None if pair is None else Difference(pair.difference, _error(pair), pair.p_alone)
-
-
-def _error(pair: Paired) -> float:
-    """The standard error of the mean difference. One seed has none: 0."""
-    count = len(pair.differences)
-    return 0.0 if count < 2 else float(np.std(pair.differences, ddof=1)) / math.sqrt(count)
+    return None if pair is None else Difference(pair.difference, pair.difference.error, pair.p_alone)
 
 
 def _through(ours: Paired | None, theirs: Paired | None) -> Difference | None:
@@ -154,13 +147,12 @@ def _through(ours: Paired | None, theirs: Paired | None) -> Difference | None:
     if ours is None or theirs is None:
         return None
     value, count = ours.difference.value - theirs.difference.value, min(len(ours.seeds), len(theirs.seeds))
-    if count < 2 or _error(ours) + _error(theirs) == 0:
+    errors = ours.difference.error, theirs.difference.error
+    if count < 2 or sum(errors) == 0:
         return Difference(OverSeeds(value, None, None, count), 0.0, None)
     test: Any = stats.ttest_ind(ours.differences, theirs.differences, equal_var=False)
     low, high = test.confidence_interval(0.95)
-    return Difference(
-        OverSeeds(value, float(low), float(high), count), math.hypot(_error(ours), _error(theirs)), float(test.pvalue)
-    )
+    return Difference(OverSeeds(value, float(low), float(high), count), math.hypot(*errors), float(test.pvalue))
 
 
 def _table(title: str, names: Sequence[str], columns: dict[str, list[Difference | None]]) -> list[str]:

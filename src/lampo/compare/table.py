@@ -12,9 +12,16 @@ from .statistics import POWER, SIGNIFICANT, OverSeeds, Paired, seeds_needed, sma
 
 NONE = "–"
 
-HOW_TO_READ = (
+OVER_SEEDS = (
     "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds, Student's t: what other "
-    "seeds would have brought on the same problems. Other problems are another question.",
+    "seeds would have brought on the same problems. Other problems are another question."
+)
+OVER_PROBLEMS = (
+    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds and problems, Student's t: what "
+    "other seeds and other problems of this kind would have brought. Those of pass@k and of accuracies at equal rollouts are over seeds "
+    "alone, and so is every p."
+)
+HOW_TO_READ = (
     "Differences are in percentage points and paired. A seed fixes the initial weights and the order of the problems, so a "
     "method is compared with the baseline seed by seed.",
     "Probability of improvement is the share of seeds where the method is ahead of the baseline, ties counting half.",
@@ -60,7 +67,13 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         parts += [f"## {comparison.task}", "", *(f"- {line}" for line in in_words(comparison)), ""]
         for table in tables(comparison):
             parts += [f"### {table.title}", "", *([table.note, ""] if table.note else []), *rows_of(table), ""]
-    return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in HOW_TO_READ), ""])
+    return "\n".join([*parts, "## How to read this", "", *(f"- {line}" for line in how_to_read(comparisons)), ""])
+
+
+def how_to_read(comparisons: Sequence[Comparison]) -> list[str]:
+    """What the numbers mean. Intervals are over problems too where the results of each problem are there."""
+    finals = [method.final for comparison in comparisons for method in comparison.methods]
+    return [OVER_PROBLEMS if finals and all(final.num_problems for final in finals) else OVER_SEEDS, *HOW_TO_READ]
 
 
 def in_words(comparison: Comparison) -> list[str]:

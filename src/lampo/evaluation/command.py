@@ -204,7 +204,8 @@ def measure_heldout(
         sampler = native_sampler(policy, config, temperature)
         samples = samples or config.evaluation.final_samples or config.evaluation.samples
         record = evaluate(policy, sampler, heldout, config, pool, samples=samples, on_progress=progress.tokens)
-    share = {key.removeprefix("evaluation/"): f"{value:.1%}" for key, value in record.items()}
+    named = ("accuracy", "low", "high", "truncated", "unknown")
+    share = {name: f"{record[f'evaluation/{name}']:.1%}" for name in named}
     return (
         f"accuracy {share['accuracy']} (95 % interval {share['low']} to {share['high']}; "
         f"{record['evaluation/problems']:.0f} problems x {samples} samples at temperature "

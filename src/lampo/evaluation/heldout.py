@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..config.schema import TrainConfig
 from ..model.policy import Policy
 from ..model.prompts import encode_prompts
 from ..rollout.sampler import Sampler
 from ..seeds import derive_seed
+from ..tasks.split import stable_hash
 from ..types import LampoError, Problem, Verdict
 from ..verify import VerifierPool
 from ..verify.verification import Verification
@@ -25,7 +27,7 @@ def evaluate(
     samples: int | None = None,
     prefix: str = "evaluation/",
     on_progress: Callable[[int], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Accuracy of sampled responses: the mean over problems of the share of right ones among the verified ones.
 
     Each response is verified while others are still being sampled.
@@ -46,7 +48,8 @@ def evaluate(
     Returns:
         accuracy, low and high end of its 95 % interval, pass@k with k = samples (the share of problems with a right response) where
         there are several, number of problems, samples, shares of unknown and truncated responses, mean length; keys begin with the
-        prefix.
+        prefix. `by_problem` is a list: the share of right responses to each problem, in the order of a hash of their ids, so that an
+        evaluation of fewer problems has the beginning of it. None where no verdict is known.
     """
     samples = config.evaluation.samples if samples is None else samples
     prompts_P = encode_prompts(problems, policy, config.prompt)
@@ -55,6 +58,7 @@ def evaluate(
     rollouts_PG = sampler.sample(prompts_P, samples, seed=seed, on_progress=on_progress, on_rollout=verification.begin)
     verdicts_PG = verification.verdicts(rollouts_PG)
     return measures(
+        [problem.id for problem in problems],
         verdicts_PG,
         [len(rollout.completion_ids) for rollouts_G in rollouts_PG for rollout in rollouts_G],
         [rollout.finished for rollouts_G in rollouts_PG for rollout in rollouts_G],
@@ -64,16 +68,18 @@ def evaluate(
 
 
 def measures(
+    ids_P: Sequence[str],
     verdicts_PG: Sequence[Sequence[Verdict]],
     lengths_N: Sequence[int],
     finished_N: Sequence[bool],
     *,
     samples: int,
     prefix: str = "evaluation/",
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What `evaluate` returns, of responses that were sampled and judged already.
 
     Args:
+        ids_P: of the problems.
         verdicts_PG: by problem.
         lengths_N: of all responses, in tokens.
         finished_N: whether each ended by itself.
@@ -87,7 +93,8 @@ def measures(
         [verdict.status == "right" for verdict in verdicts_G if verdict.status != "unknown"]
         for verdicts_G in verdicts_PG
     ]
-    shares = [sum(known_G) / len(known_G) for known_G in known_PG if known_G]
+    shares_P = [sum(known_G) / len(known_G) if known_G else None for known_G in known_PG]
+    shares = [share for share in shares_P if share is not None]
     if not shares:
         first = next((verdict.detail for verdicts_G in verdicts_PG for verdict in verdicts_G if verdict.detail), "")
         raise LampoError(
@@ -107,4 +114,7 @@ def measures(
         f"{prefix}unknown": 1 - sum(map(len, known_PG)) / len(lengths_N),
         f"{prefix}truncated": finished_N.count(False) / len(lengths_N),
         f"{prefix}length_mean": sum(lengths_N) / len(lengths_N),
+        f"{prefix}by_problem": [
+            shares_P[at] for at in sorted(range(len(ids_P)), key=lambda at: stable_hash(ids_P[at]))
+        ],
     }

@@ -3,7 +3,7 @@
 runs/NAME/
   config.yaml        every setting, loads as a recipe
   manifest.json      command, versions, git commit, settings, hashes of the data; the same of every resume
-  metrics.jsonl      one flat object a line, in the order things happened
+  metrics.jsonl      one flat object a line, in the order things happened: numbers, and of an evaluation the list by_problem
   rollouts/          000012.jsonl.gz: the groups of training step 12, one a line; index.jsonl
   not-finite-000012.jsonl.gz   the groups of a step that stopped the run, which going on with it does not undo; or mismatch-...
   checkpoints/       train-000050: a Hugging Face folder, with the state of the optimiser
@@ -227,7 +227,7 @@ class Run:
         """The problems of a step, see `problems_of_step`."""
         return problems_of_step(problems, self.config.run.seed, step, count, stage, round_)
 
-    def log(self, stage: str, step: int, record: dict[str, float]) -> dict[str, Any]:
+    def log(self, stage: str, step: int, record: Mapping[str, Any]) -> dict[str, Any]:
         """Append one line to metrics.jsonl."""
         line = {"stage": stage, "step": step, **record}
         self._metrics.write(json.dumps(line).encode() + b"\n")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config.methods import overridden
 from ..config.schema import TrainConfig
@@ -149,7 +150,7 @@ def evaluate_policy(session: Session, step: int) -> None:
     count = options.final_problems if ends and options.final_problems is not None else options.problems
     samples = options.final_samples if ends and options.final_samples is not None else options.samples
     stopwatch = Stopwatch()
-    record: dict[str, float] = {}
+    record: dict[str, Any] = {}
     heldout = subset(session.task.heldout, count, options.skip)
     sampler = session.sampler_at(session.config.evaluation_temperature)
     measures = {"": (heldout, sampler, samples)}

@@ -8,6 +8,7 @@ from scipy import stats
 from lampo.compare.comparison import (
     Comparison,
     MethodSummary,
+    area_by_problem,
     area_under_curve,
     collapsed,
     compare_methods,
@@ -26,7 +27,7 @@ from lampo.compare.statistics import (
     probability_of_improvement,
     smallest_shown,
 )
-from lampo.compare.table import HOW_TO_READ, Table, in_words, markdown, tables
+from lampo.compare.table import HOW_TO_READ, OVER_PROBLEMS, OVER_SEEDS, Table, how_to_read, in_words, markdown, tables
 
 
 def points(accuracies: list[float], rollouts_a_step: int = 100, pass_at_k: float | None = 0.9) -> tuple[Point, ...]:
@@ -139,6 +140,58 @@ def test_the_same_seeds_give_the_same_interval():
     assert mean_over_seeds(values) == mean_over_seeds(values)
     results = study(("grpo", [0.5] * 10), ("lampo", values))
     assert only(results) == only(results[::-1])
+
+
+def test_the_interval_is_over_problems_too_where_each_has_a_number():
+    # two seeds on two problems: what problems bring and seeds do not is var_P / P less the rest, with hand-made numbers
+    values_SP = np.array([[0.2, 0.6], [0.4, 1.0]])
+    of_seeds = np.var([0.4, 0.7], ddof=1) / 2
+    of_problems = np.var([0.3, 0.8], ddof=1) / 2 - 4 * 0.05**2 / (1 * 1) / 4  # what is left of both is -+0.05
+    mean = mean_over_seeds(values_SP)
+    assert (mean.value, mean.num_problems) == (pytest.approx(0.55), 2)
+    assert mean.error == pytest.approx(math.sqrt(of_seeds + of_problems))
+    assert mean.high == pytest.approx(0.55 + stats.t.ppf(0.975, 1) * mean.error)
+    same = mean_over_seeds(np.repeat([[0.2], [0.4]], 50, axis=1))  # all problems alike: nothing comes of them
+    assert same.high == pytest.approx(mean_over_seeds([0.2, 0.4]).high)
+
+
+def test_the_area_of_problems_has_the_area_as_its_mean_and_few_problems_count_for_more():
+    first, last = (
+        replace(point, by_problem=shares)
+        for point, shares in zip(points([0.5, 0.5]), ((1.0, 0.0), (1.0, 0.0, 1.0, 0.0)), strict=True)
+    )
+    area_P = area_by_problem((first, last), 100)
+    assert area_P is not None
+    assert area_P.mean() == area_under_curve((first, last), 100) == 0.5
+    # half of the area is the first evaluation's, and it asked half of the problems
+    assert area_P.tolist() == [
+        0.5 + 0.5 * 2 * 0.5 + 0.5 * 0.5,
+        0.5 - 0.5 * 2 * 0.5 - 0.5 * 0.5,
+        0.5 + 0.5 * 0.5,
+        0.5 - 0.5 * 0.5,
+    ]
+    assert area_by_problem(points([0.5, 0.5]), 100) is None
+
+
+def test_differences_are_over_problems_where_all_runs_have_them():
+    def measured(method: str, by_seed: list[tuple[float, ...]]) -> list[RunResult]:
+        runs = study((method, [sum(shares) / len(shares) for shares in by_seed]))
+        return [
+            replace(each, points=(each.points[0], replace(each.points[1], by_problem=shares)))
+            for each, shares in zip(runs, by_seed, strict=True)
+        ]
+
+    grpo = measured("grpo", [(0.5, 0.5, 0.0), (0.5, 1.0, 0.0), (0.5, 0.5, 0.5)])
+    lampo = measured("lampo", [(1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (1.0, 0.5, 0.5)])
+    comparison = only([*grpo, *lampo])
+    found = beside_baseline(comparison, "lampo").difference
+    expected = mean_over_seeds(np.array([[0.5, 0.0, 0.0], [0.5, -0.5, 0.5], [0.5, 0.0, 0.0]]), -1.0, 1.0)
+    assert found == replace(expected, value=pytest.approx(expected.value))
+    assert found.num_problems == 3
+    assert how_to_read([comparison])[0] == OVER_PROBLEMS
+    older = only([*grpo, *study(("lampo", [0.5, 0.6, 0.7]))])
+    assert beside_baseline(older, "lampo").difference.num_problems is None
+    assert how_to_read([older])[0] == OVER_SEEDS
 
 
 # Beside the baseline -------------------------------------------------------------------------------------------------

@@ -179,9 +179,9 @@ class Follower:
         for row in rows:
             prefix, problem = self._asked.measured[int(row["row"])]
             by_measure.setdefault(prefix, {}).setdefault(problem.id, []).append(row)
-        record: dict[str, float] = {}
+        record: dict[str, Any] = {}
         for prefix, by_problem in by_measure.items():
-            record |= evaluation_record(list(by_problem.values()), self._config, f"evaluation/{prefix}")
+            record |= evaluation_record(by_problem, self._config, f"evaluation/{prefix}")
         if seconds is not None:
             record["time/total"] = seconds
         line = self._run.log("evaluation", step, record)
@@ -211,11 +211,13 @@ def translated(told: Mapping[str, Any]) -> dict[str, float]:
 
 
 def evaluation_record(
-    rows_PG: Sequence[Sequence[Mapping[str, Any]]], config: TrainConfig, prefix: str
-) -> dict[str, float]:
+    by_problem: Mapping[str, Sequence[Mapping[str, Any]]], config: TrainConfig, prefix: str
+) -> dict[str, Any]:
     """The measures of responses that verl sampled and we judged. verl tells their lengths alone: one of the greatest counts as cut."""
+    rows_PG = list(by_problem.values())
     lengths_N = [row["length"] for rows_G in rows_PG for row in rows_G]
     return measures(
+        list(by_problem),
         [[_verdict(row) for row in rows_G] for rows_G in rows_PG],
         lengths_N,
         [length < config.sampling.max_new_tokens for length in lengths_N],

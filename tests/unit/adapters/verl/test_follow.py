@@ -102,10 +102,11 @@ def row(verdict: str, length: int = 5) -> dict[str, Any]:
 
 def test_an_evaluation_leaves_out_what_nobody_could_judge(tmp_path: Path) -> None:
     rows_PG = [[row("right"), row("unknown")], [row("right", 12), row("wrong")], [row("unknown"), row("unknown")]]
-    record = evaluation_record(rows_PG, config_of(tmp_path), "evaluation/")
+    record = evaluation_record(dict(zip("abc", rows_PG, strict=True)), config_of(tmp_path), "evaluation/")
+    assert sorted(record["evaluation/by_problem"], key=str) == [0.5, 1.0, None]
     assert record["evaluation/accuracy"] == (1 + 0.5) / 2
     assert (record["evaluation/problems"], record["evaluation/samples"], record["evaluation/pass_at_k"]) == (2, 2, 1)
     assert record["evaluation/unknown"] == 1 - 3 / 6
     assert record["evaluation/truncated"] == 1 / 6
     with pytest.raises(LampoError, match="Every verdict of the evaluation is unknown"):
-        evaluation_record([rows_PG[2]], config_of(tmp_path), "evaluation/")
+        evaluation_record({"c": rows_PG[2]}, config_of(tmp_path), "evaluation/")
