@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -159,6 +160,18 @@ def test_where_nothing_is_mixed_the_first_groups_stay(monkeypatch: pytest.Monkey
 def test_an_unknown_verdict_does_not_make_a_group_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = Rounds(monkeypatch, 1, "ru uw rw", "rw rw")
     assert rounds.groups() == (["0.2", "1.1", "1.2"], ["0.0", "0.1"])
+
+
+def test_scores_tell_wrong_responses_apart() -> None:
+    def group(*verdicts: Verdict) -> Group:
+        made = make_group(Problem("p", "?", "1"), "w" * len(verdicts))
+        return dataclasses.replace(made, verdicts_G=verdicts)
+
+    better, worse = (Verdict("wrong", score=score, graded=True) for score in (0.5, 0.25))
+    assert SamplingOptions().keeps(group(better, worse))
+    assert not SamplingOptions().keeps(group(better, better, Verdict("unknown")))
+    assert not SamplingOptions().keeps(group(Verdict("wrong", score=0.5), Verdict("wrong", score=0.25)))
+    assert not SamplingOptions(accuracy_range=(0.2, 0.8)).keeps(group(better, worse))
 
 
 @pytest.fixture
