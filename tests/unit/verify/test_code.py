@@ -168,6 +168,13 @@ def test_one_process_for_all_tests_takes_nothing_from_those_before_a_crash(code:
     assert verdict.value == int(passed) / int(number)
 
 
+def test_a_function_states_any_text_and_number() -> None:
+    values = ['a"b\\c\n\x7f\t', "é😀", 10**30, 1e-9, float("inf"), [["x", None], [True]], ""]
+    tests = ProgramTests(type="function", fn_name="f", inputs=[[value] for value in values], outputs=values)
+    code = "class Text(str): pass\ndef f(x): return Text(x) if isinstance(x, str) else x"
+    assert judged(code, tests, one_process=True).detail == "7/7 tests"
+
+
 def test_one_process_judges_asserts_and_starts_programs_that_read_anew() -> None:
     assert judged("def square(x): return x * x", ASSERTS, one_process=True).detail == "2/2 tests"
     assert judged("a, b = map(int, input().split())\nprint(a + b)", ADD, one_process=True).detail == "3/3 tests"
