@@ -73,7 +73,7 @@ class ArithmeticOptions(TaskOptions):
 
     def _problem(self, operation: Operation, a: int, b: int) -> Problem:
         question = f"{a}{SYMBOLS[operation]}{b}"
-        make_mistakes = slips if self.demonstration_mistake == "slip" else _forgotten_carries
+        make_mistakes = _slips if self.demonstration_mistake == "slip" else _forgotten_carries
         mistaken = make_mistakes(self.demonstration_noise, random.Random(stable_hash(f"{self.seed} {question}")))
         return Problem(
             id=f"arithmetic/{question}",
@@ -143,7 +143,7 @@ def _work(columns: list[tuple[str, int]], largest: int, write: Write) -> tuple[l
     return lines, result + carry * 10 ** len(columns)
 
 
-def slips(probability: float, random_numbers: random.Random) -> Write:
+def _slips(probability: float, random_numbers: random.Random) -> Write:
     """Write a wrong result with this probability: any other that such a column can have."""
 
     def write(result: int, largest: int) -> tuple[int, int]:

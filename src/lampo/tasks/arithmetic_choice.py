@@ -1,4 +1,4 @@
-"""Sums with four answers to choose from: the third kind of question beside numbers and programs, for a tiny model."""
+"""Which of four numbers a divisor divides: the third kind of question beside numbers and programs, for a tiny model."""
 
 from __future__ import annotations
 
@@ -11,68 +11,79 @@ from pydantic import Field
 
 from ..types import Problem
 from ..verify import ChoiceOptions, lettered
-from .arithmetic import slips, worked_solution
-from .split import shuffled, split_candidates, stable_hash
+from .split import split_candidates, stable_hash
 from .task import Task, TaskOptions
 
-NUM_WRONG = 3
+DIVISORS = range(2, 10)
+NUMBERS = range(10, 100)
+LETTERS = "ABCD"
+Question = tuple[int, list[int]]
+"""A divisor, and four numbers of which it divides the first alone."""
 
 
 class ArithmeticChoiceOptions(TaskOptions):
-    """Sums of whole numbers with four answers to choose from, worked column by column."""
+    """Multiple choice: which of four numbers a divisor divides, worked number by number."""
 
     name: Literal["arithmetic_choice"] = "arithmetic_choice"
     """Selects this task."""
-    digits: int = Field(default=3, ge=2, le=100)
-    """Digits of both summands: exactly this many."""
     num_train: int = Field(default=20_000, gt=0)
-    """Problems to train on, or fewer if there are not so many."""
+    """Problems to train on."""
     num_heldout: int = Field(default=500, gt=0)
-    """Problems to measure on, from the tenth that is never trained on. Fewer if there are not so many."""
+    """Problems to measure on, from the tenth that is never trained on."""
     demonstration_noise: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a mistake in each column of the solutions that the warm start imitates. One that ends in none of the answers
-    chooses any. The references stay right."""
+    """Probability of a wrong remainder in each line of the solutions that the warm start imitates. The references stay right."""
     seed: int = 0
-    """Chooses the problems, their answers, and the mistakes."""
+    """Chooses the problems, the order of their answers, and the mistakes."""
 
     def load(self) -> Task:
-        """Generate the problems: all different, a + b and b + a on the same side."""
-        keyed = ((f"{min(pair)}+{max(pair)}", pair) for pair in self._pairs())
+        """Generate the problems: all different."""
+        keyed = ((f"{divisor} {sorted(numbers)}", (divisor, numbers)) for divisor, numbers in self._questions())
         train, heldout = split_candidates(keyed, self.num_train, self.num_heldout)
-        return Task([self._problem(*pair) for pair in train], [self._problem(*pair) for pair in heldout])
+        return Task([self._problem(*each) for each in train], [self._problem(*each) for each in heldout])
 
-    def _pairs(self) -> Iterator[tuple[int, int]]:
-        """All pairs of summands in random order."""
-        least = 10 ** (self.digits - 1)
+    def _questions(self) -> Iterator[Question]:
+        """Different questions without end, in random order."""
         random_numbers = random.Random(stable_hash(f"{self.seed} choice"))
-        for index in shuffled((9 * least) ** 2, random_numbers):
-            yield least + index // (9 * least), least + index % (9 * least)
+        asked: set[tuple[int, ...]] = set()
+        while True:
+            divisor = random_numbers.choice(DIVISORS)
+            right = random_numbers.choice([number for number in NUMBERS if number % divisor == 0])
+            wrong = random_numbers.sample([number for number in NUMBERS if number % divisor != 0], len(LETTERS) - 1)
+            key = (divisor, right, *sorted(wrong))
+            if key not in asked:
+                asked.add(key)
+                yield divisor, [right, *wrong]
 
-    def _problem(self, a: int, b: int) -> Problem:
-        question = f"{a}+{b}"
-        random_numbers = random.Random(stable_hash(f"{self.seed} choice {question}"))
-        offered = [a + b, *_near_misses(a + b, self.digits, random_numbers)]
-        options, answer = lettered([str(number) for number in offered], 0, key=f"{self.seed} {question}")
-        mistaken = slips(self.demonstration_noise, random_numbers)
-        right, said = worked_solution("add", a, b), worked_solution("add", a, b, mistaken)
-        texts: list[str] = json.loads(answer)["options"]
-
-        def chosen(working: str) -> str:
-            result = working.rpartition("=")[2]
-            index = texts.index(result) if result in texts else random_numbers.randrange(len(texts))
-            return f"{working}\n{'ABCD'[index]}"
-
+    def _problem(self, divisor: int, numbers: list[int]) -> Problem:
+        name = f"{divisor} of {' '.join(map(str, numbers))}"
+        options, answer = lettered([str(number) for number in numbers], 0, key=f"{self.seed} {name}")
+        offered = [int(number) for number in json.loads(answer)["options"]]
+        random_numbers = random.Random(stable_hash(f"{self.seed} choice {name}"))
+        mistaken = _working(divisor, offered, self.demonstration_noise, random_numbers)
         return Problem(
-            id=f"arithmetic_choice/{question}",
-            prompt=f"{question}=\n{options}\n",
+            id=f"arithmetic_choice/{name}",
+            prompt=f"{divisor}?\n{options}\n",
             answer=answer,
-            reference=chosen(right),
-            demonstration=chosen(said) if self.demonstration_noise > 0 else None,
+            reference=_working(divisor, offered, 0.0, random_numbers),
+            demonstration=mistaken if self.demonstration_noise > 0 else None,
             verifier=ChoiceOptions(),
         )
 
 
-def _near_misses(result: int, digits: int, random_numbers: random.Random) -> list[int]:
-    """Three numbers that differ from the result by one in one digit's place, as after a mistake in a column."""
-    near = [result + sign * 10**place for place in range(digits) for sign in (1, -1)]
-    return random_numbers.sample([number for number in near if number > 0], NUM_WRONG)
+def _working(divisor: int, offered: list[int], noise: float, random_numbers: random.Random) -> str:
+    r"""The remainder of each number in turn, until one leaves none. Where all leave one, any is chosen.
+
+    A line is as long as that of the option it is about, so that a small model finds the digits by their distance.
+
+    >>> _working(7, [22, 35, 40, 61], 0.0, random.Random(0))
+    'A22=1\nB35=0\nB'
+    """
+    lines: list[str] = []
+    for letter, number in zip(LETTERS, offered, strict=True):
+        remainder = number % divisor
+        if random_numbers.random() < noise:
+            remainder = random_numbers.choice([other for other in range(divisor) if other != remainder])
+        lines.append(f"{letter}{number}={remainder}")
+        if remainder == 0:
+            return "\n".join([*lines, letter])
+    return "\n".join([*lines, random_numbers.choice(LETTERS)])
