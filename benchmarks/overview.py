@@ -193,18 +193,24 @@ def main() -> None:
 def write(results_of: Callable[[str], list[RunResult]]) -> None:
     """Write the tables of every study and of all together, and the page of all together."""
     results_of = cache(results_of)
+    for path, text in tables(results_of).items():
+        write_file(path, text.encode())
+    print(overview(compare_pairs(results_of)), f"page: {write_page(results_of)}", sep="\n")
+
+
+def tables(results_of: Callable[[str], list[RunResult]]) -> dict[Path, str]:
+    """comparison.md of every study and of all together, and docs/results/README.md with the tables of all together."""
+    texts = {}
     for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
-        text = markdown(compare_methods(results_of(study), baseline_of(study)))
-        write_file(RESULTS / study / "comparison.md", text.encode())
+        declared = load_study(RESULTS / study / "study.yaml").study
+        text = markdown(compare_methods(results_of(study), declared.baseline, declared.primary))
+        texts[RESULTS / study / "comparison.md"] = text
     comparisons = compare_pairs(results_of)
-    (RESULTS / "overview").mkdir(exist_ok=True)
-    write_file(RESULTS / "overview" / "comparison.md", overview(comparisons).encode())
-    summary = RESULTS / "README.md"
-    text = summary.read_text(encoding="utf-8")
+    texts[RESULTS / "overview" / "comparison.md"] = overview(comparisons)
+    summary = (RESULTS / "README.md").read_text(encoding="utf-8")
     for table in (accuracies(comparisons, "."), speed_and_steadiness(comparisons)):
-        text = with_table(text, table)
-    write_file(summary, text.encode())
-    print(overview(comparisons), f"page: {write_page(results_of)}", sep="\n")
+        summary = with_table(summary, table)
+    return texts | {RESULTS / "README.md": summary}
 
 
 def with_table(text: str, table: str) -> str:

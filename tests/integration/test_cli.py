@@ -67,14 +67,17 @@ def test_train_then_eval(
 
 
 def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
         assert lampo(monkeypatch, "train", recipe, "--set", "training.steps=1") == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["small", "small-2"]
     (tmp_path / "runs" / "small-2" / "report.html").unlink()
+    assert "differs" not in capfd.readouterr().out
     assert lampo(monkeypatch, "train", recipe, "--resume") == 0
     assert (tmp_path / "runs" / "small-2" / "report.html").exists()
+    differs = "The recipe differs from the run, which goes on with its own settings: training.steps (1 in the run, 2 in the recipe)"
+    assert differs in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

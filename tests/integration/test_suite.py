@@ -13,6 +13,7 @@ from lampo.compare.results import Point, RunResult, read_results, write_results
 from lampo.compare.suite import open_suite, read_row
 from lampo.config.load import load_config
 from lampo.model.policy import Policy
+from lampo.store.lock import lock
 from lampo.types import LampoError
 
 from ..helpers import warm
@@ -102,8 +103,35 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
     assert "### grpo minus each" in lampo(tmp_path, suite, "--method", "grpo")  # all there: nothing is run
     assert not list((tmp_path / "runs" / "mini" / "grpo").rglob("metrics.jsonl"))
 
+    with lock(folder / "entry.lock", "The entry"):
+        assert "is under way in process" in lampo(tmp_path, *enter, ok=False)
     (tmp_path / "mine.py").write_text(MINE.replace("1.0", "2.0"))
     assert "mine.py has changed since the runs of advantage began" in lampo(tmp_path, *enter, ok=False)
+
+
+def test_a_task_whose_package_is_missing_is_left_out_by_name(kept: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    recipe = RECIPE.with_name("reasoning-gym.yaml")
+    (words / "study.yaml").write_text(yaml.safe_dump({"name": "w", "recipe": str(recipe), "methods": ["grpo"]}))
+    write_results(words / "results.parquet", [kept_run("task", "grpo", seed) for seed in range(2)])
+    (tmp_path / "reasoning_gym.py").write_text("raise ImportError('not here')")
+    start = str(kept / "start")
+    tasks = {
+        "words": {"study": "words", "start": start},
+        "clean": {"study": str(kept / "study"), "task": "clean", "start": start},
+    }
+    values = {"name": "partly", "tasks": tasks, "seeds": 1}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(values))
+    told = lampo(tmp_path, "suite.yaml", "--method", "rloo", "--workers", "1")
+    cannot = "reasoning-gym cannot be imported (not here). Install it with: pip install 'lampo[reasoning-gym]'"
+    assert told.count(f"words is not run: {cannot}") == 2  # before the runs, and under the table
+    assert {run.task for run in read_row(tmp_path / "runs" / "partly" / "rloo" / "row.parquet").runs} == {"clean"}
+    assert "| rloo | 1 | – | rloo |" in told
+
+    del tasks["clean"]
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(values | {"name": "none"}))
+    assert f"No task can be run. words: {cannot}" in lampo(tmp_path, "suite.yaml", "--method", "rloo", ok=False)
 
 
 @pytest.mark.parametrize(

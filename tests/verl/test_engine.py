@@ -171,7 +171,7 @@ def test_an_update_is_the_native_engine_s(step: int, run_and_groups: tuple[Path,
     run, taken = run_and_groups
     config = on_cpu(config_of(run))
     before = run / "reference" if step == 1 else run / "checkpoints" / f"train-{step - 1:06d}"
-    policy, reference = (load_policy(config, folder) for folder in (before, run / "reference"))
+    policy, reference = load_policy(config, before), load_policy(config, run / "reference").copy_weights()
     groups_P, estimate = taken[step - 1]
     assert any(not reward.valid for group in groups_P for reward in group.rewards_G)
     batch = collate(groups_P, estimate.token_advantages, keep_all=True)

@@ -50,7 +50,7 @@ def _compare_study(study: Path, console: Console, *, only_page: bool) -> None:
     else:
         results, made_with = compare(plan, console), versions()
     plan.folder.mkdir(parents=True, exist_ok=True)
-    comparisons = compare_methods(results, plan.study.baseline)
+    comparisons = compare_methods(results, plan.study.baseline, plan.study.primary)
     page = write_comparison(
         plan.folder,
         comparisons,

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy import integrate, stats
 
-from .results import Point, RunResult
+from .results import MeasureName, Point, RunResult
 from .statistics import OverSeeds, Paired, corrected, intervals, mean_over_seeds, paired
 
 SHARE_OF_GAIN = 0.9
@@ -91,6 +91,14 @@ class MethodSummary:
     greedy_difference: Paired | None
     runs: tuple[RunResult, ...]
 
+    def difference(self, measure: MeasureName) -> Paired | None:
+        """To the baseline, in one of the measures."""
+        return {
+            "most_likely_response": self.greedy_difference,
+            "samples": self.final_difference,
+            "over_training": self.area_difference,
+        }[measure]
+
     @property
     def trained(self) -> bool:
         """Whether any of its runs made an optimiser step."""
@@ -131,6 +139,7 @@ class Comparison:
         problems: held-out problems, with `samples` responses each.
         methods: the baseline first, then in the order of the results.
         lost: methods without a run that counts: their names, how many runs crashed, and why the first one did.
+        primary: the measure that the study declared to judge by; None where it declared none.
     """
 
     task: str
@@ -142,6 +151,12 @@ class Comparison:
     methods: tuple[MethodSummary, ...]
     tuning: tuple[TunedMethod, ...]
     lost: tuple[tuple[str, int, str], ...] = ()
+    primary: MeasureName | None = None
+
+    @property
+    def judged_by(self) -> MeasureName:
+        """The primary measure, or else samples after training."""
+        return self.primary or "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +169,9 @@ class Curve:
     high: tuple[float, ...] | None
 
 
-def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Comparison, ...]:
+def compare_methods(
+    results: Sequence[RunResult], baseline: str, primary: MeasureName | None = None
+) -> tuple[Comparison, ...]:
     """Every task of a study, in the order of the results.
 
     Runs of phase "test" are compared, runs of phase "tuning" say how the learning rates were chosen. The target accuracy
@@ -164,7 +181,8 @@ def compare_methods(results: Sequence[RunResult], baseline: str) -> tuple[Compar
         ValueError: a method has a seed twice on a task, or was tested there with several learning rates.
     """
     tasks = dict.fromkeys(result.task for result in results)
-    return tuple(_compare_task([r for r in results if r.task == task], baseline) for task in tasks)
+    compared = [_compare_task([r for r in results if r.task == task], baseline) for task in tasks]
+    return tuple(replace(comparison, primary=primary) for comparison in compared)
 
 
 def tuned_methods(results: Sequence[RunResult]) -> tuple[TunedMethod, ...]:
@@ -215,6 +233,17 @@ def area_under_curve(points: Sequence[Point], budget: int) -> float:
     grid = np.unique([0.0, *rollouts[rollouts < budget], float(budget)])
     accuracies = np.interp(grid, rollouts, [point.accuracy for point in points])
     return float(integrate.trapezoid(accuracies, grid)) / budget
+
+
+def accuracy_at(run: RunResult, budget: int) -> float:
+    """When so many rollouts were sampled, on the straight line between evaluations."""
+    return float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run)))
+
+
+def greedy_area(run: RunResult, budget: int) -> float | None:
+    """The mean accuracy of the most likely response, like `area_under_curve`; None where it was not measured."""
+    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
+    return area_under_curve(measured, budget) if measured else None
 
 
 def rollouts_to(points: Sequence[Point], target: float) -> float | None:
@@ -323,7 +352,7 @@ def _summary(
     """One method from its runs that count, and from all of them, those without any evaluation included."""
     finals, areas = [_final(run) for run in runs], [_area(run, budget) for run in runs]
     greedies = list(_by_seed(runs, _greedy).values())
-    at_budget = [float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run))) for run in runs]
+    at_budget = [accuracy_at(run, budget) for run in runs]
     passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
     reached = [
         rollouts for run in runs if target is not None and (rollouts := rollouts_to(run.points, target)) is not None
@@ -342,7 +371,7 @@ def _summary(
         pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
         pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
         greedy_start=_mean([run.points[0].greedy for run in runs]),
-        greedy_area=_mean([_greedy_area(run, budget) for run in runs]),
+        greedy_area=_mean([greedy_area(run, budget) for run in runs]),
         greedy=mean_over_seeds(greedies, 0.0, 1.0) if greedies else None,
         reached=len(reached) / len(runs) if target is not None else None,
         rollouts_to_target=float(np.median(reached)) if reached else None,
@@ -386,11 +415,6 @@ def _area(run: RunResult, budget: int) -> float:
 
 def _greedy(run: RunResult) -> float | None:
     return run.points[-1].greedy
-
-
-def _greedy_area(run: RunResult, budget: int) -> float | None:
-    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
-    return area_under_curve(measured, budget) if measured else None
 
 
 def _costs(run: RunResult, axis: Axis) -> list[float]:

@@ -11,7 +11,8 @@ from ..store.files import write_file
 from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
 from .comparison import Axis, Comparison, Curve, MethodSummary, learning_curve
 from .results import RunResult
-from .table import HOW_TO_READ, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
+from .statistics import Paired
+from .table import HOW_TO_READ, MEASURES, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27
 AXES: dict[Axis, str] = {
@@ -75,6 +76,7 @@ def write_comparison(
         facts=_facts(results),
         looks=looks,
         axes=AXES,
+        measure=MEASURES[comparisons[0].judged_by] if comparisons else "",
         forest=_forest(comparisons, looks),
         forest_seeds=_seeds_a_row([method for comparison in comparisons for method in _compared(comparison)]),
         tasks=[_task(comparison, looks) for comparison in comparisons],
@@ -189,26 +191,26 @@ def _label(name: str, curve: Curve, look: Look) -> Trace:
 
 
 def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> Figure | None:
-    """The mean paired difference of each method and task, with its interval. Filled where the verdict is clear."""
-    rows: list[tuple[str, MethodSummary | None]] = []
+    """The mean paired difference of each method and task in the measure that judges. Filled where the verdict is clear."""
+    rows: list[tuple[str, str, Paired | None]] = []
     for comparison in comparisons:
-        compared, task = _compared(comparison), f"<b>{_escaped(comparison.task)}</b>"
-        if len(compared) == 1 and len(comparisons) > 1:
-            rows.append((task, compared[0]))
-        elif compared:
-            rows += [(task, None)] if len(comparisons) > 1 else []
-            rows += [(_escaped(method.method), method) for method in compared]
+        task = f"<b>{_escaped(comparison.task)}</b>"
+        found = [(method.method, method.difference(comparison.judged_by)) for method in _compared(comparison)]
+        pairs = [(name, pair) for name, pair in found if pair]
+        if len(pairs) == 1 and len(comparisons) > 1:
+            rows.append((task, *pairs[0]))
+        elif pairs:
+            rows += [(task, "", None)] if len(comparisons) > 1 else []
+            rows += [(_escaped(name), name, pair) for name, pair in pairs]
     if not rows:
         return None
-    traces = [_difference(row, method, looks[method.method]) for row, (_, method) in enumerate(rows) if method]
-    return _rows_figure(traces, [label for label, _ in rows])
+    traces = [_difference(row, name, pair, looks[name]) for row, (_, name, pair) in enumerate(rows) if pair]
+    return _rows_figure(traces, [label for label, *_ in rows])
 
 
-def _difference(row: int, method: MethodSummary, look: Look) -> Trace:
-    pair = method.final_difference
-    assert pair
+def _difference(row: int, name: str, pair: Paired, look: Look) -> Trace:
     mean = pair.difference
-    dot = scatter([_points(mean.value)], [row], "markers", name=method.method)
+    dot = scatter([_points(mean.value)], [row], "markers", name=name)
     dot["marker"] = _marker(look, "circle" if pair.verdict in MARKED else "circle-open", 10)
     dot["hovertemplate"] = (
         f"{points(mean)} points over {len(pair.seeds)} seeds<br>p {p_value(pair.p)}: {pair.verdict}"
@@ -218,7 +220,7 @@ def _difference(row: int, method: MethodSummary, look: Look) -> Trace:
         plus, minus = [_points(mean.high - mean.value)], [_points(mean.value - mean.low)]
         bar = {"type": "data", "symmetric": False, "array": plus, "arrayminus": minus}
         dot["error_x"] = bar | {"color": look.colour, "thickness": 2, "width": 5}
-    return dot | _part(method.method, "row")
+    return dot | _part(name, "row")
 
 
 def _compared(comparison: Comparison) -> list[MethodSummary]:

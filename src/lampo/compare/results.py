@@ -14,6 +14,8 @@ from ..messages import joined
 from ..types import LampoError
 
 Phase = Literal["tuning", "test"]
+MeasureName = Literal["most_likely_response", "samples", "over_training"]
+"""What methods are compared by: accuracy of the most likely response after training, of samples after it, of samples over it."""
 
 
 @dataclass(frozen=True, slots=True)

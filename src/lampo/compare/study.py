@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ..config.load import load_config, read_yaml
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
+from ..messages import joined
 from ..options import OWN, Options
 from ..types import LampoError
-from .results import Phase
+from .results import MeasureName, Phase
 
 TUNING_SEED = 1_000_000
 """Seeds of tuning runs begin here, so that none of them is a seed of the comparison."""
@@ -78,6 +79,8 @@ class Study(Options):
     """Names of methods, python:module.function for an advantage of your own, or entries with settings of their own."""
     baseline: str = "grpo"
     """The one of the methods that the others are compared with."""
+    primary: MeasureName | None = None
+    """The measure that the study is judged by, which its page has first. Unset: samples after training."""
     seeds: Annotated[int, Field(gt=0)] | dict[str, Annotated[int, Field(gt=0)]] = 10
     """Runs of every method. A mapping has those of each, with `default` for the others. Runs are paired with the baseline's by seed."""
     learning_rates: list[float] = Field(default_factory=list)
@@ -260,9 +263,15 @@ class Plan:
         """See that every run can be set up and that tuning leaves problems to compare on, before the first run begins.
 
         Raises:
-            LampoError: it does not; or a method or a task cannot be set up.
+            LampoError: it does not; a method or a task cannot be set up; or the primary measure would not be measured.
         """
         self.test({})
+        unmeasured = [task for task in self.study.tasks if not self.config_of(task).evaluation.greedy]
+        if self.study.primary == "most_likely_response" and unmeasured:
+            raise LampoError(
+                f"The primary measure is the most likely response, which {joined(unmeasured)} would not measure. "
+                "Set evaluation.greedy: true."
+            )
         for task in dict.fromkeys(run.task for run in self.tuning()):
             config = self.config_of(task)
             count, used = len(config.task.load().heldout), config.evaluation.skip + self.study.tuning.problems

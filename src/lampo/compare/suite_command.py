@@ -66,10 +66,10 @@ def enter(
         suite = open_suite(file)
         if seeds is not None and seeds > suite.suite.seeds:
             raise LampoError(f"--seeds {seeds}: the suite has {suite.suite.seeds} seeds.")
-        entry = suite.entry(method, seeds or suite.suite.seeds)
+        entry, left_out = suite.entry(method, seeds or suite.suite.seeds), []
         if not only_page:
             try:
-                _run(entry, console, workers or os.cpu_count() or 1)
+                left_out = _run(entry, console, workers or os.cpu_count() or 1)
             except KeyboardInterrupt:
                 told = f"Stopped. Go on with: {shlex.join(['lampo', *sys.argv[1:]])}"
                 print(told, file=sys.stderr if output_failed() else sys.stdout)
@@ -88,26 +88,37 @@ def enter(
             study=file.read_text(encoding="utf-8"),
         )
         write_file(entry.folder / "suite.md", text.encode())
-        print(text)
-        print(f"page: {page}\nrow: {entry.folder / ROW}")
+        print("\n".join([text, *left_out, f"page: {page}\nrow: {entry.folder / ROW}"]))
 
 
-def _run(entry: Entry, console: Console, workers: int) -> None:
-    """Bring the runs of a method to their end, if any is missing."""
+def _run(entry: Entry, console: Console, workers: int) -> list[str]:
+    """Bring the runs of a method to their end, if any is missing.
+
+    Returns:
+        A sentence for each task that cannot be loaded here, whose runs are left out. The same call makes them once it can.
+    """
     if not entry.runs:
-        return
-    _check(entry)
+        return []
+    cannot = _check(entry)
+    runs = [run for run in entry.runs if run.task not in cannot]
+    left_out = [f"{task} is not run: {reason}" for task, reason in cannot.items()]
+    for line in left_out:
+        console.print(line, markup=False)
     with lock(entry.folder / "entry.lock", f"The entry in {entry.folder}"):
-        progress = PhaseProgress(entry.method.name, len(entry.runs), console)
+        progress = PhaseProgress(entry.method.name, len(runs), console)
         with progress.shown():
-            run_all(entry.runs, workers, 1, progress)
+            run_all(runs, workers, 1, progress)
+    return left_out
 
 
-def _check(entry: Entry) -> None:
-    """See before the first run that each task can be loaded, and that the method can be run on it.
+def _check(entry: Entry) -> dict[str, str]:
+    """See before the first run which tasks can be loaded, and that the method can be run on them.
+
+    Returns:
+        Why a task cannot be loaded, by its name: a package that it needs is missing, for example.
 
     Raises:
-        LampoError: it cannot; or its own function fails, or a file of it is another one than that of the runs that are here.
+        LampoError: no task can; the method cannot be run; or a file of its own is another one than that of the runs that are here.
     """
     from ..process import prepare
     from ..train.own_functions import try_own_functions
@@ -116,9 +127,17 @@ def _check(entry: Entry) -> None:
     one_of_task = {run.task: run for run in entry.runs}
     refuse_what_engines_cannot_do([*one_of_task.values()])
     prepare(entry.runs[0].config)
+    cannot: dict[str, str] = {}
     with VerifierPool(1) as pool:
-        for run in one_of_task.values():
-            try_own_functions(run.config, run.config.task.load().train, pool)
+        for task, run in one_of_task.items():
+            try:
+                problems = run.config.task.load().train
+            except LampoError as error:
+                cannot[task] = str(error)
+                continue
+            try_own_functions(run.config, problems, pool)
+    if len(cannot) == len(one_of_task):
+        raise LampoError("\n".join(["No task can be run.", *(f"{task}: {reason}" for task, reason in cannot.items())]))
     entry.folder.mkdir(parents=True, exist_ok=True)
     for name, code in _own_code(entry.runs[0].config).items():
         if _code_of_runs(entry).get(name, code) != code:
@@ -128,6 +147,7 @@ def _check(entry: Entry) -> None:
             )
         (entry.folder / CODE).mkdir(exist_ok=True)
         write_file(entry.folder / CODE / name, code.encode())
+    return cannot
 
 
 def _own_code(config: TrainConfig) -> dict[str, str]:

@@ -22,7 +22,7 @@ POOLED_FROM = 3
 OF_STUDIES = " *"
 
 HOW_TO_READ = (
-    "Differences are in percentage points. Brackets are 95 % intervals over seeds.",
+    "Differences are in percentage points. Brackets are 95 % intervals over seeds, Student's t.",
     "Methods without a star began from the same weights and are paired by seed. Methods with a star are those of the studies: they began "
     "from other weights, and are paired with the study's own baseline. Beside a method without a star they are compared through the "
     "baseline, by Welch's t.",

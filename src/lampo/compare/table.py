@@ -7,23 +7,31 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from .comparison import Comparison, MethodSummary
-from .statistics import SIGNIFICANT, OverSeeds, Paired, seeds_needed
+from .results import MeasureName
+from .statistics import POWER, SIGNIFICANT, OverSeeds, Paired, seeds_needed, smallest_shown
 
 NONE = "–"
 
 HOW_TO_READ = (
-    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals: what other seeds would have "
-    "brought on the same problems. Other problems are another question.",
+    "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds, Student's t: what other "
+    "seeds would have brought on the same problems. Other problems are another question.",
     "Differences are in percentage points and paired. A seed fixes the initial weights and the order of the problems, so a "
     "method is compared with the baseline seed by seed.",
     "Probability of improvement is the share of seeds where the method is ahead of the baseline, ties counting half.",
+    f"Power is the smallest true difference that would be shown in {POWER * 100:.0f} % of cases, if differences spread as they do here. "
+    "It is a range over the methods. A smaller one may be there and not be seen.",
     "A row of a table is one claim and has one p, that of the paired permutation test. It is corrected once (Benjamini and "
     "Hochberg), for the rows of its table. Another table that repeats the claim repeats its p.",
-    f"The verdict goes by p: below {SIGNIFICANT:g} it is better or worse. “No difference shown” is not “equal”. “Too few "
-    "seeds” means that even with all seeds on one side nothing could have been shown.",
+    f"The verdict goes by p, not by the interval: below {SIGNIFICANT:g} it is better or worse. “No difference shown” is not “equal”. "
+    "“Too few seeds” means that even with all seeds on one side nothing could have been shown.",
     "A crashed seed counts with the last accuracy it reached, not as missing.",
 )
 NOTHING_TRAINED = "nothing trained"
+MEASURES: dict[MeasureName, str] = {
+    "most_likely_response": "the most likely response, after training",
+    "samples": "samples, after training",
+    "over_training": "samples, over training",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +75,13 @@ def in_words(comparison: Comparison) -> list[str]:
         return lines or ["There are no test runs yet."]
     if len(untrained) == len(comparison.methods):
         return [*lines, "Nothing was trained: no run made an optimiser step, so there is nothing to compare."]
+    if comparison.primary:
+        lines.append(f"The primary measure is {MEASURES[comparison.primary]}.")
     if all(method.method != comparison.baseline for method in comparison.methods):
         lines.append(f"The baseline {comparison.baseline} has no test runs here, so there is nothing to compare with.")
     for verdict in ("better", "worse"):
         for method in others:
-            pair = method.final_difference
+            pair = method.difference(comparison.judged_by)
             if pair and pair.verdict == verdict:
                 lines.append(
                     f"{method.method} is {verdict} than {comparison.baseline}: {points(pair.difference)} points over "
@@ -81,7 +91,7 @@ def in_words(comparison: Comparison) -> list[str]:
         ", ".join(
             f"{method.method} ({points(pair.difference)})"
             for method in others
-            if (pair := method.final_difference) and pair.verdict == verdict
+            if (pair := method.difference(comparison.judged_by)) and pair.verdict == verdict
         )
         for verdict in ("no difference shown", "too few seeds")
     )
@@ -92,6 +102,8 @@ def in_words(comparison: Comparison) -> list[str]:
             f"Too few seeds to show any difference to {comparison.baseline}: {few}. {seeds_needed(len(comparison.methods) - 1)} "
             "seeds show a method that is ahead in all of them."
         )
+    if comparison.primary:
+        lines += [line for measure in MEASURES if measure != comparison.primary and (line := _also(others, measure))]
     if untrained:
         lines.append(f"Nothing was trained with {', '.join(untrained)}: no optimiser step was made.")
     for method in comparison.methods:
@@ -106,12 +118,24 @@ def in_words(comparison: Comparison) -> list[str]:
     return lines
 
 
+def _also(methods: Sequence[MethodSummary], measure: MeasureName) -> str:
+    """Which methods differ in a measure that is not the primary one. Empty where none does."""
+    shown = [
+        f"{method.method} is {pair.verdict} ({points(pair.difference)})"
+        for method in methods
+        if (pair := method.difference(measure)) and pair.verdict in ("better", "worse")
+    ]
+    return f"Not the primary measure: in {MEASURES[measure]}, {', '.join(shown)}." if shown else ""
+
+
 def tables(comparison: Comparison) -> list[Table]:
-    """All tables of a task, as far as there are runs for them."""
+    """All tables of a task, that of the primary measure first, as far as there are runs for them."""
     passes = any(method.pass_at_k for method in comparison.methods)
     greedy = any(method.greedy for method in comparison.methods)
     wanted = [_diversity] * passes + [_most_likely] * greedy
     makers = [_headline, _efficiency, _stability, *wanted, _cost] if comparison.methods else []
+    first = {"most_likely_response": _most_likely, "samples": _headline, "over_training": _efficiency}
+    makers.sort(key=lambda make: make is not first[comparison.judged_by])
     return [make(comparison) for make in [*makers, *([_tuned] if comparison.tuning else [])]]
 
 
@@ -138,13 +162,34 @@ def _seeds_in_words(seeds: tuple[int, ...]) -> str:
     return f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, {listed}"
 
 
+def power(comparison: Comparison, measure: MeasureName) -> str:
+    """The smallest differences that are shown, over the methods with as many seeds. Empty where nothing was compared."""
+    pairs = [pair for method in comparison.methods if (pair := method.difference(measure))]
+    told = []
+    for count in sorted({len(pair.seeds) for pair in pairs}, reverse=True):
+        sizes = [smallest_shown(pair.differences, len(pairs)) for pair in pairs if len(pair.seeds) == count]
+        known = sorted(size for size in sizes if size is not None)
+        ends = dict.fromkeys(f"{size * 100:.1f}" for size in (*known[:1], *known[-1:]))
+        shown = (
+            f"show a difference of {' to '.join(ends)} points in {POWER * 100:.0f} % of cases"
+            if known
+            else "can show none"
+        )
+        told.append(f"{count} {'seed' if count == 1 else 'seeds'} {shown}")
+    return f"Power: {', '.join(told)}." if told else ""
+
+
 def _headline(comparison: Comparison) -> Table:
     """Final accuracy of every method, and beside the baseline."""
     samples = f"{comparison.samples} {'sample' if comparison.samples == 1 else 'samples'}"
     return _per_method(
         comparison,
         "Final accuracy",
-        f"On {comparison.problems:,} test problems, {samples} each. {unequal_seeds(comparison)}".strip(),
+        _note(
+            f"On {comparison.problems:,} test problems, {samples} each.",
+            unequal_seeds(comparison),
+            power(comparison, "samples"),
+        ),
         {
             "learning rate": lambda m: rate(m.learning_rate),
             "seeds": _seeds,
@@ -159,18 +204,22 @@ def _headline(comparison: Comparison) -> Table:
 
 def _efficiency(comparison: Comparison) -> Table:
     if comparison.target is None:
-        note = f"No target accuracy: {comparison.baseline} gained nothing."
+        target = f"No target accuracy: {comparison.baseline} gained nothing."
     else:
-        note = (
+        target = (
             f"The target is {share(comparison.target)}. The median is over the seeds that reach it, so read it "
             "together with their share."
         )
     return _per_method(
         comparison,
         "Sample efficiency",
-        f"Mean accuracy over the first {comparison.budget:,} rollouts, the most that all finished runs have in common. It is the "
-        "area under the curve, with straight lines between evaluations. Rollouts that dynamic sampling threw away count. "
-        + note,
+        _note(
+            f"Mean accuracy over the first {comparison.budget:,} rollouts, the most that all finished runs have in common.",
+            "It is the area under the curve, with straight lines between evaluations.",
+            "Rollouts that dynamic sampling threw away count.",
+            target,
+            power(comparison, "over_training"),
+        ),
         {
             "over training": lambda m: percent(m.area),
             f"minus {comparison.baseline}": lambda m: _difference(m.area_difference),
@@ -233,9 +282,12 @@ def _most_likely(comparison: Comparison) -> Table:
     return _per_method(
         comparison,
         "The most likely response",
-        "Accuracy of greedy decoding. Where the sampled accuracy rises and this one does not, the policy sharpened and "
-        "learned nothing new. Over training: the mean over the first "
-        f"{comparison.budget:,} rollouts.",
+        _note(
+            "Accuracy of greedy decoding. Where the sampled accuracy rises and this one does not, the policy sharpened and "
+            "learned nothing new.",
+            f"Over training: the mean over the first {comparison.budget:,} rollouts.",
+            power(comparison, "most_likely_response"),
+        ),
         {
             "before": lambda m: _share(m.greedy_start),
             "over training": lambda m: _share(m.greedy_area),
@@ -362,6 +414,10 @@ def _of(count: int, method: MethodSummary) -> str:
 
 def _count(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
+
+
+def _note(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _per_method(

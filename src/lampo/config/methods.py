@@ -48,6 +48,14 @@ METHODS: dict[str, Method] = {
         "2605.21235",
         {"advantage": LAMPO_ADVANTAGE, "loss": {**PPO_CLIP, "aggregation": "sequence"}},
     ),
+    "lampo_ob": Method(
+        "LamPO among the peers of the optimal baseline: who was unsure counts more (of this project)",
+        None,
+        {
+            "advantage": {**LAMPO_ADVANTAGE, "peer_weight": "score_norm"},
+            "loss": {**PPO_CLIP, "aggregation": "sequence"},
+        },
+    ),
     "grpo": Method(
         "DeepSeekMath: Pushing the Limits of Mathematical Reasoning",
         "2402.03300",

@@ -16,7 +16,7 @@ from ..options import Options
 from ..rewards import AnyReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
-from ..types import Group, SamplerCorrection
+from ..types import Group, LogprobSource, SamplerCorrection
 from ..verify import AnyVerifier
 from .methods import METHODS
 from .reward_list import rewards_as_list
@@ -107,6 +107,8 @@ class OptimizerOptions(Options):
     """Decoupled weight decay."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
+    eight_bit_moments: bool = False
+    """Keep the two moments in 8 bits a number (arXiv 2110.02861), a quarter of their memory. Needs the extra `torchao`."""
 
 
 class WarmstartOptions(Options):
@@ -127,6 +129,9 @@ class VllmOptions(Options):
     """Share of a GPU's memory that vLLM takes for its weights and its cache. It gives it back during an update."""
     cache_gib: float | None = Field(default=None, gt=0)
     """Size of its cache of keys and values in GiB, in place of a share. Unset: what its weights leave of `memory_share`, on a CPU 1."""
+    scores_from: LogprobSource = "sampler"
+    """Whose log-probs make the scores of LamPO's pairs. sampler: vLLM's. trainer: the learner's, at one more forward pass of all
+    rollouts in each step."""
     max_mismatch: float = Field(default=0.1, gt=0)
     """The run stops where log-probs of vLLM and of the learner differ by more than this, in nats a token on average. Rounding to
     bfloat16 gave 0.005 at most for a tiny model."""
@@ -222,7 +227,7 @@ class LossOptions(Options):
     """sequence: mean over rows of the mean over tokens (GRPO). token: mean over all tokens (DAPO). constant: as token, but divided
     by rows x max_new_tokens (Dr. GRPO)."""
     kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference model is loaded."""
+    """Weight of the KL divergence (k3) to the policy that reinforcement learning started from. 0: no reference is kept."""
     sampler_correction: SamplerCorrection = "off"
     """Truncated importance weights, for a sampler whose log-probs differ from the learner's, as vLLM's do in bfloat16. off: none. token: a
     weight for each token. sequence: one for each response. With weights the old log-probs are the learner's."""

@@ -177,11 +177,13 @@ def collate(
     return Batch(rows, num_rows=len(rollouts), num_tokens=sum(len(rollout.completion_ids) for rollout in rollouts))
 
 
-def row_logprobs(policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int) -> list[Tensor]:
-    """(T,) log-probabilities at temperature 1 of the completion of each row, in the order of the rows. No gradient."""
+def row_logprobs(
+    policy: Policy, rows: Sequence[Row], tokens_per_microbatch: int, *, temperature: float = 1.0
+) -> list[Tensor]:
+    """(T,) log-probabilities of the completion of each row at a temperature, in the order of the rows. No gradient."""
     logprobs: dict[int, Tensor] = {}
     for microbatch in Batch.numbered(rows).split(tokens_per_microbatch, layout=policy.layout):
-        logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=1.0))
+        logprobs |= microbatch.by_row(policy.frozen_logprobs(microbatch.to(policy.device), temperature=temperature))
     return [logprobs[number] for number in range(len(rows))]
 
 

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..config.schema import OptimizerOptions
+from ..config.schema import OptimizerOptions, TrainConfig
 from ..model.policy import Policy
-from ..types import NotFinite
+from ..types import LampoError, NotFinite
+
+PARTS = ("codes", "scale", "qmap")
+"""Tensors of a moment in 8 bits: its codes, a scale for each block of 256, and the number that each code stands for."""
+
+
+def refuse(config: TrainConfig) -> None:
+    """See before anything is loaded that the optimisers of a recipe can be made.
+
+    Raises:
+        LampoError: one needs torchao, and it is not installed.
+    """
+    for key, options in {"optimizer": config.optimizer, "warmstart.optimizer": config.warmstart.optimizer}.items():
+        if options.eight_bit_moments and importlib.util.find_spec("torchao") is None:
+            raise LampoError(
+                f"{key}.eight_bit_moments needs the package torchao. Install it with: pip install 'lampo[torchao]'"
+            )
 
 
 def learning_rate(step: int, total_steps: int, options: OptimizerOptions) -> float:
@@ -35,16 +55,21 @@ class Optimizer:
         self._options = options
         self._total_steps = total_steps
         self._parameters = policy.trainable_parameters()
-        self._adamw = torch.optim.AdamW(
+        self._adamw: torch.optim.Optimizer
+        if options.eight_bit_moments:
+            make, more = _torchao("torchao.optim").AdamW8bit, {}
+        else:
+            make, more = torch.optim.AdamW, {"fused": policy.device.type in ("cpu", "cuda")}
+        self._adamw = make(
             self._parameters.values(),
             lr=options.learning_rate,
             betas=options.betas,
             weight_decay=options.weight_decay,
-            fused=policy.device.type in ("cpu", "cuda"),
+            **more,
         )
 
     @property
-    def adamw(self) -> torch.optim.AdamW:
+    def adamw(self) -> torch.optim.Optimizer:
         """The optimiser itself, for an engine that steps it on its own."""
         return self._adamw
 
@@ -62,7 +87,10 @@ class Optimizer:
             raise NotFinite(_where_not_finite(gradients))
         torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self._options.max_gradient_norm, norm)
         for group in self._adamw.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # torchao compiles the step, and would do so again for each other number
+            else:
+                group["lr"] = rate
         self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)
         return record
@@ -72,16 +100,41 @@ class Optimizer:
         return {
             f"{name}/{key}": value
             for name, parameter in self._parameters.items()
-            for key, value in self._adamw.state.get(parameter, {}).items()
+            for moment, held in self._adamw.state.get(parameter, {}).items()
+            for key, value in _parts(moment, held).items()
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` returned."""
+        in_parts: dict[tuple[str, str], dict[str, Tensor]] = {}
         for full_name, value in state.items():
-            name, _, key = full_name.rpartition("/")
+            name, key, *part = full_name.split("/")
             parameter = self._parameters[name]
-            device = parameter.device if self._adamw.defaults["fused"] or key != "step" else "cpu"
-            self._adamw.state[parameter][key] = value.to(device)
+            device = parameter.device if self._adamw.defaults.get("fused") or key != "step" else "cpu"
+            if part:
+                in_parts.setdefault((name, key), {})[part[0]] = value.to(device)
+            else:
+                self._adamw.state[parameter][key] = value.to(device)
+        for (name, key), parts in in_parts.items():
+            parameter, signed = self._parameters[name], key == "exp_avg"
+            moment = _torchao("torchao.optim.subclass_8bit").OptimState8bit
+            self._adamw.state[parameter][key] = moment(*(parts[part] for part in PARTS), signed, parameter.dtype)
+
+
+def _torchao(module: str) -> Any:
+    """A module of torchao, imported where a recipe asks for it. It warns then of kernels that are not for this machine."""
+    logging.disable(logging.WARNING)
+    try:
+        return importlib.import_module(module)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _parts(moment: str, held: Any) -> dict[str, Tensor]:
+    """A moment's tensors by their keys: itself, or what torchao keeps of one in 8 bits."""
+    if hasattr(held, "codes"):
+        return {f"{moment}/{part}": getattr(held, part) for part in PARTS}
+    return {moment: held}
 
 
 def _where_not_finite(gradients: dict[str, Tensor]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -18,7 +18,7 @@ from .optimizer import Optimizer, load_optimizer, save_optimizer
 
 
 class ProcessRewards:
-    r"""The model pi_phi, its frozen reference, and its optimiser.
+    r"""The model pi_phi, the weights of its frozen reference, and its optimiser.
 
         r_phi(y_t) = beta log(pi_phi(y_t | q, y_<t) / pi_ref(y_t | q, y_<t))
         loss       = mean_i CE(sigmoid(sum_t r_phi(y_it)), correctness_i)
@@ -30,7 +30,7 @@ class ProcessRewards:
     def __init__(
         self,
         model: Policy,
-        reference: Policy,
+        reference: Mapping[str, Tensor],
         optimizer: Optimizer,
         options: ProcessRewardOptions,
         tokens_per_microbatch: int,
@@ -74,7 +74,8 @@ class ProcessRewards:
             for rollout, _, group in (rollouts[index] for index in known)
         ]
         labels_N = torch.tensor([rollouts[index][1] for index in known])
-        ref_logprobs = row_logprobs(self._reference, rows, self._tokens_per_microbatch)
+        with self._model.holding(self._reference):
+            ref_logprobs = row_logprobs(self._model, rows, self._tokens_per_microbatch)
         logprobs, record = self._update(rows, ref_logprobs, labels_N, step)
         for index, logprobs_T, ref_logprobs_T in zip(known, logprobs, ref_logprobs, strict=True):
             rewards_N[index] = self._options.beta * (logprobs_T - ref_logprobs_T)

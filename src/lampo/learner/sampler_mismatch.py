@@ -1,16 +1,18 @@
-"""A sampler that is another program than the learner: how far their log-probs are apart in a step, and a bound."""
+"""A sampler that is another program than the learner: how far their log-probs are apart, a bound, and scores by the learner."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..algo.importance import sampler_mismatch
 from ..config.schema import TrainConfig
-from ..types import SamplerMismatch
-from .batch import Batch
+from ..model.policy import Policy
+from ..types import Group, SamplerMismatch
+from .batch import Batch, Row, row_logprobs
 
 
 def mismatch_record(batch: Batch, logprobs: Mapping[int, Tensor], config: TrainConfig) -> dict[str, float]:
@@ -36,3 +38,18 @@ def mismatch_record(batch: Batch, logprobs: Mapping[int, Tensor], config: TrainC
             "all the same, raise the bound and set loss.sampler_correction=token."
         )
     return {f"sampler/{name}": value for name, value in statistics.items()}
+
+
+def with_learner_logprobs(groups_P: Sequence[Group], policy: Policy, config: TrainConfig) -> list[Group]:
+    """The same groups, with the learner's log-probs in the place of the sampler's. It takes one forward pass of all rollouts.
+
+    They are for the scores of an estimator (`sampling.vllm.scores_from`). The update keeps the sampler's, which its ratios are of.
+    """
+    rollouts = [rollout for group in groups_P for rollout in group.rollouts_G]
+    rows = [Row(rollout.prompt_ids, rollout.completion_ids, rollout.logprobs, 0.0) for rollout in rollouts]
+    budget, temperature = config.training.budget, config.sampling.temperature
+    logprobs = iter(row_logprobs(policy, rows, budget, temperature=temperature))
+    return [
+        replace(group, rollouts_G=tuple(replace(each, logprobs=next(logprobs)) for each in group.rollouts_G))
+        for group in groups_P
+    ]

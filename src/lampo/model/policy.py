@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from textwrap import shorten
@@ -127,6 +127,26 @@ class Policy:
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that the optimiser moves, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def copy_weights(self) -> dict[str, Tensor]:
+        """What the trainable parameters hold now, in main memory."""
+        return {name: weight.detach().to("cpu", copy=True) for name, weight in self.trainable_parameters().items()}
+
+    @contextmanager
+    def holding(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, the trainable parameters hold these weights: another policy on the same model, and under LoRA on the same base.
+
+        On a GPU they lie there only as long. A backward pass inside would be that of the other policy.
+        """
+        parameters = self.trainable_parameters()
+        own = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = weights[name].to(self.device)
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = own[name]
 
     @property
     def in_bfloat16(self) -> bool:
@@ -412,3 +432,14 @@ def with_lora(model: PreTrainedModel, options: LoraOptions, seed: int, weights: 
 def load_policy(config: TrainConfig, weights: Path | None) -> Policy:
     """The recipe's policy, with the weights of a checkpoint folder where one is given."""
     return Policy.load(config.model, seed=derive_seed(config.run.seed, "model"), weights=weights)
+
+
+def load_weights(config: TrainConfig, policy: Policy, folder: Path) -> dict[str, Tensor]:
+    """What the recipe's policy would hold with the weights of a checkpoint folder, in main memory. See `Policy.holding`."""
+    if config.model.lora is None:
+        on_cpu = config.model.model_copy(update={"device": "cpu"})
+        return dict(load_policy(config.model_copy(update={"model": on_cpu}), folder).trainable_parameters())
+    from peft.utils import load_peft_weights  # the adapter alone: its base is there
+
+    saved = load_peft_weights(str(folder), device="cpu")
+    return {name: saved[name.replace(".default.", ".")].clone() for name in policy.trainable_parameters()}

@@ -21,6 +21,8 @@ SHARE_OF_MEMORY = 0.25
 """... and this share of what weights, gradients and moments leave holds the activations (learner.budget)."""
 LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
 """What a micro-batch may be padded (learner.batch)."""
+EIGHT_BIT = 1 + 4 / 256
+"""Bytes of a moment in 8 bits: its code, and its share of a scale for 256."""
 CODE_MS, VERDICT_MS = 200.0, 2.0
 """Processor time of a verdict. `code` runs several programs, each 17 ms and more (docs/log.md). The others take 2 ms for 25,000
 characters."""
@@ -368,11 +370,12 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
     """Bytes of one GPU, by part; `peak` puts together what lies there at once."""
     shape, config = work.shape, work.config
     shards, size = shards_of(machine), work.weight_bytes
+    in_8_bits = machine.engine == "native" and config.optimizer.eight_bit_moments
     parts = {
         "weights": shape.parameters * size / shards,
         "gradients": work.trained * size / shards,
-        "AdamW's moments": 2 * work.trained * size / shards,
-        "reference": shape.parameters * size / shards * (config.loss.kl_coefficient > 0),
+        "AdamW's moments": 2 * work.trained * (EIGHT_BIT if in_8_bits else size) / shards,
+        "reference": reference_weights(work, machine) * size / shards,
         "the process itself": PROCESS * (machine.card == CARDS["cpu"]),
     }
     if machine.engine == "native":
@@ -394,6 +397,15 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         vllm = vllm_bytes(work, machine)
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
+
+
+def reference_weights(work: Work, machine: Machine) -> float:
+    """Weights of the reference on a GPU. Natively those that are trained, in main memory: they visit it while it holds no gradients."""
+    if work.config.loss.kl_coefficient == 0:
+        return 0.0
+    if machine.engine == "native":
+        return float(work.trained * (machine.card == CARDS["cpu"]))
+    return float(work.shape.parameters)
 
 
 def peak(parts: dict[str, float]) -> float:

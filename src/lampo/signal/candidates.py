@@ -35,7 +35,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "opo": {"name": "pairwise", "weight": "uniform", "peer_weight": "length"},
     "optimal-baseline": {"name": "pairwise", "weight": "uniform", "peer_weight": "score_norm"},
     "otb": {"name": "otb"},
-    "product": {"name": "pairwise", "peer_weight": "score_norm"},
+    "lampo_ob": {"name": "pairwise", "peer_weight": "score_norm"},
 }
 """Sections `advantage` of a recipe, by name. docs/signal.md says what each is."""
 

@@ -66,53 +66,79 @@ def measure(
         LampoError: the recipe does not work out, or there is nothing to measure.
         KeyboardInterrupt: the user stopped it before anything could be said.
     """
-    group_size = config.sampling.group_size
-    if num_groups * group_size > MOST_ROLLOUTS:
-        raise LampoError(
-            f"{num_groups:,} groups of {group_size} are {num_groups * group_size:,} rollouts, and at most {MOST_ROLLOUTS:,} fit. "
-            f"Lower --groups to {MOST_ROLLOUTS // group_size:,}."
-        )
-    problems = load_problems(config)
+    refuse_too_many(num_groups, config.sampling.group_size)
     interrupt = Interrupt("Stopping. The answer is of what was measured by now.")
+    conditions = _conditions(config.rewards, false_positives, false_negatives)
     with ExitStack() as stack:
-        pool = stack.enter_context(VerifierPool())
+        source = open_source(config, weights, estimators, progress, stack)
+        config = source.config
         stack.enter_context(interrupt.watch())
-        check_problems(config, problems, pool, progress.note)
-        for options in estimators.values():
-            if isinstance(options, OwnEstimatorOptions) and options != config.advantage:
-                try_own_functions(config.model_copy(update={"advantage": options}), problems.task.train, pool)
-        policy = load_policy(config, weights)
-        config = with_tokens(config, tokens_per_microbatch(policy.model, config))
-        check_prompts(config, problems, policy, progress.note)
-        sampler = open_samplers(policy, config, problems.own, stack, progress.note)(config.sampling.temperature)
         if weights is None:
-            warm_start(policy, config, problems.task.train, progress, interrupt)
-        conditions = _conditions(config.rewards, false_positives, false_negatives)
-        source = Source(config, policy, sampler, problems.task.train, pool, progress)
+            warm_start(source, interrupt)
         instrument = Instrument(
-            policy,
+            source.policy,
             temperature=config.sampling.temperature,
             tokens_per_microbatch=config.training.budget,
             aggregation=config.loss.aggregation,
             width=width,
             seed=derive_seed(config.run.seed, "sketch"),
         )
-        try:
-            num_scale = learn_scale(source, instrument, estimators[BASELINE], conditions[CLEAN], num_groups, interrupt)
-            sketches = gather(source, instrument, estimators, conditions, num_groups, interrupt)
-        finally:
-            instrument.close()
+        stack.callback(instrument.close)
+        num_scale = learn_scale(source, instrument, estimators[BASELINE], conditions[CLEAN], num_groups, interrupt)
+        sketches = gather(source, instrument, estimators, conditions, num_groups, interrupt)
     progress.within("comparing")
+    return answer_of(sketches, config, weights, num_scale=num_scale, width=width)
+
+
+def refuse_too_many(num_groups: int, group_size: int) -> None:
+    """What is kept of the rollouts must fit into memory.
+
+    Raises:
+        LampoError: it does not.
+    """
+    if num_groups * group_size > MOST_ROLLOUTS:
+        raise LampoError(
+            f"{num_groups:,} groups of {group_size} are {num_groups * group_size:,} rollouts, and at most {MOST_ROLLOUTS:,} fit. "
+            f"Lower --groups to {MOST_ROLLOUTS // group_size:,}."
+        )
+
+
+def open_source(
+    config: TrainConfig,
+    weights: Path | None,
+    estimators: Mapping[str, EstimatorOptions],
+    progress: Progress,
+    stack: ExitStack,
+) -> Source:
+    """Problems, verifiers, policy and sampler, each checked before minutes are spent on it. They are open until the stack ends.
+
+    Raises:
+        LampoError: the recipe, its data or its model do not work out, or a function of the user's own fails.
+    """
+    problems = load_problems(config)
+    pool = stack.enter_context(VerifierPool())
+    check_problems(config, problems, pool, progress.note)
+    for options in estimators.values():
+        if isinstance(options, OwnEstimatorOptions) and options != config.advantage:
+            try_own_functions(config.model_copy(update={"advantage": options}), problems.task.train, pool)
+    policy = load_policy(config, weights)
+    config = with_tokens(config, tokens_per_microbatch(policy.model, config))
+    check_prompts(config, problems, policy, progress.note)
+    sampler = open_samplers(policy, config, problems.own, stack, progress.note)(config.sampling.temperature)
+    return Source(config, policy, sampler, problems.task.train, pool, progress)
+
+
+def answer_of(sketches: Sketches, config: TrainConfig, weights: Path | None, *, num_scale: int, width: int) -> Answer:
+    """What was measured, with the settings that it depends on."""
+    warmed_up = weights is None and config.warmstart.steps > 0
     return Answer(
         name=config.run.name,
         baseline=BASELINE,
-        policy="after the warm start"
-        if weights is None and config.warmstart.steps
-        else str(weights or config.model.path or "untrained"),
+        policy="after the warm start" if warmed_up else str(weights or config.model.path or "untrained"),
         groups=sketches.num_groups,
         scale_groups=num_scale,
         groups_per_step=config.sampling.problems_per_step,
-        rollouts=group_size,
+        rollouts=config.sampling.group_size,
         accuracy=float(np.nanmean(sketches.accuracies_n)),
         mixed=sketches.num_mixed / sketches.num_groups,
         aggregation=config.loss.aggregation,
@@ -121,20 +147,19 @@ def measure(
     )
 
 
-def warm_start(
-    policy: Policy, config: TrainConfig, problems: Sequence[Problem], progress: Progress, interrupt: Interrupt
-) -> None:
+def warm_start(source: Source, interrupt: Interrupt) -> None:
     """The recipe's supervised steps, as training makes them.
 
     Raises:
         KeyboardInterrupt: the user stopped it.
     """
+    config, policy, progress = source.config, source.policy, source.progress
     if not (total := config.warmstart.steps):
         return
     optimizer = Optimizer(policy, config.warmstart.optimizer, total)
     progress.stage("warm start", total=total)
     for step in range(1, total + 1):
-        chosen = problems_of_step(problems, config.run.seed, step, config.warmstart.rows_per_step, "warmstart")
+        chosen = problems_of_step(source.problems, config.run.seed, step, config.warmstart.rows_per_step, "warmstart")
         progress.step(step, imitate(policy, optimizer, demonstrations(chosen, policy, config), config, step))
         if interrupt.requested:
             raise KeyboardInterrupt
@@ -152,16 +177,16 @@ class Source:
         pool: VerifierPool,
         progress: Progress,
     ) -> None:
-        self.config, self.progress = config, progress
-        self._policy, self._sampler, self._problems, self._pool = policy, sampler, problems, pool
+        self.config, self.policy, self.problems, self.progress = config, policy, problems, progress
+        self._sampler, self._pool = sampler, pool
         self._step = 0
 
     def step(self) -> list[Sampled]:
         """The groups of the next step."""
         self._step += 1
         config, sampling = self.config, self.config.sampling
-        problems_P = problems_of_step(self._problems, config.run.seed, self._step, sampling.problems_per_step, "signal")
-        prompts_P = encode_prompts(problems_P, self._policy, config.prompt)
+        problems_P = problems_of_step(self.problems, config.run.seed, self._step, sampling.problems_per_step, "signal")
+        prompts_P = encode_prompts(problems_P, self.policy, config.prompt)
         verification = Verification(self._pool, problems_P, config.verifier)
         rollouts_PG = self._sampler.sample(
             prompts_P,
@@ -174,7 +199,7 @@ class Source:
         likelihoods_PG = [None] * len(problems_P)
         if config.rewarded_by(LikelihoodReward):
             likelihoods_PG = answer_likelihoods(
-                self._policy, problems_P, prompts_P, rollouts_PG, verdicts_PG, config.training.budget
+                self.policy, problems_P, prompts_P, rollouts_PG, verdicts_PG, config.training.budget
             )
         return [
             Sampled(

@@ -35,7 +35,7 @@ class Estimator:
                 model, config.optimizer.model_copy(update={"learning_rate": rate}), config.training.steps
             )
             self._process_rewards = ProcessRewards(
-                model, starting_policy(), optimizer, config.advantage, config.training.budget
+                model, model.copy_weights(), optimizer, config.advantage, config.training.budget
             )
         named = {"spread_filter": self._spread_filter, "process_rewards": self._process_rewards}
         self.companions: dict[str, Companion] = {name: part for name, part in named.items() if part is not None}

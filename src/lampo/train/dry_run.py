@@ -126,15 +126,16 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
         Need("gradients", trainable * size, f"{_count(trainable)} x {size} bytes"),
         Need("AdamW's moments", 2 * trainable * size, f"2 x {_count(trainable)} x {size} bytes"),
     ]
+    # where the policy is on a GPU they lie in main memory, and visit it while it holds no gradients
+    kept = trainable if device.type == "cpu" else 0
     if config.loss.kl_coefficient > 0:
-        needs.append(Need("reference, for the KL term", total * size, f"{_count(total)} x {size} bytes"))
+        needs.append(Need("reference, for the KL term", kept * size, f"{_count(kept)} x {size} bytes"))
     if isinstance(config.advantage, ProcessRewardOptions):
-        num_bytes = (2 * total + 3 * trainable) * size
         needs.append(
             Need(
                 "process reward model and its reference",
-                num_bytes,
-                f"(2 x {_count(total)} + 3 x {_count(trainable)}) x {size} bytes",
+                (total + 3 * trainable + kept) * size,
+                f"({_count(total)} + 3 x {_count(trainable)} + {_count(kept)}) x {size} bytes",
             )
         )
     text = model.config.get_text_config()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from torch import Tensor
@@ -15,8 +15,8 @@ from ..config.schema import TrainConfig
 from ..learner.answer_likelihood import answer_likelihoods
 from ..learner.batch import Batch, collate
 from ..learner.optimizer import Optimizer
-from ..learner.sampler_mismatch import mismatch_record
-from ..model.policy import Policy
+from ..learner.sampler_mismatch import mismatch_record, with_learner_logprobs
+from ..model.policy import Policy, load_policy, load_weights
 from ..model.prompts import encode_prompts
 from ..rewards import LikelihoodReward, score
 from ..seeds import derive_seed
@@ -25,7 +25,7 @@ from ..verify.verification import Verification
 from ..view.console import Progress
 from .companions import Estimator
 from .run import Run
-from .session import Session, evaluate_policy, load_starting_policy, log, opened_session, save_if_due
+from .session import Session, evaluate_policy, keep_starting_policy, log, opened_session, save_if_due
 from .step_record import Stopwatch, peak_memory_gib, rollout_record
 from .warmstart import demonstrations, imitate
 
@@ -46,9 +46,9 @@ def reinforce(session: Session) -> None:
     """The reinforcement-learning stage (arXiv 2605.21235)."""
     run, config, policy = session.run, session.config, session.policy
     optimizer = Optimizer(policy, config.optimizer, config.training.steps)
-    starting_policy = partial(load_starting_policy, run, policy)
-    reference = starting_policy() if config.loss.kl_coefficient > 0 else None
-    estimator = Estimator(config, starting_policy)
+    start = partial(keep_starting_policy, run, policy)
+    reference = load_weights(config, policy, start()) if config.loss.kl_coefficient > 0 else None
+    estimator = Estimator(config, lambda: load_policy(config, start()))
     whole_groups = needs_whole_groups(surrogate_function(config.loss.surrogate))
     run.restore(optimizer, "train", estimator.companions)
     steps = run.steps("train", config.training.steps)
@@ -61,7 +61,9 @@ def reinforce(session: Session) -> None:
         groups_P, rejected = sample_groups(session, step, stopwatch)
         with stopwatch("score"):
             # where the methods differ: rewards and log-probs in, advantages out, without a gradient
-            estimate = estimator.estimate(groups_P, step)
+            by_learner = config.sampling.vllm.scores_from == "trainer"
+            scored_P = with_learner_logprobs(groups_P, policy, config) if by_learner else groups_P
+            estimate = estimator.estimate(scored_P, step)
         with stopwatch("update"):
             # a row whose advantage is exactly 0 costs no pass, unless a KL term or its group needs it
             keep_all = reference is not None or whole_groups
@@ -147,9 +149,15 @@ def sample_and_score(
 
 
 def update(
-    policy: Policy, optimizer: Optimizer, batch: Batch, config: TrainConfig, step: int, reference: Policy | None = None
+    policy: Policy,
+    optimizer: Optimizer,
+    batch: Batch,
+    config: TrainConfig,
+    step: int,
+    reference: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, float], dict[int, Tensor]]:
     """Move the policy by `updates_per_batch` optimiser steps on one batch of rollouts.
+    The KL term, where there is one, is to the same model with the reference's weights.
 
     Returns:
         what to log; and by the number of each row its (T,) log-probs under the policy that the last of these steps moved.
@@ -171,6 +179,12 @@ def update(
         whole_groups=needs_whole_groups(surrogate_function(config.loss.surrogate)),
         layout=policy.layout,
     )
+    ref_logprobs: list[Tensor | None] = [None] * len(microbatches)
+    if reference is not None:
+        with policy.holding(reference):  # of all at once, since on a GPU its weights come and go
+            ref_logprobs = [
+                policy.frozen_logprobs(part.to(policy.device), temperature=temperature) for part in microbatches
+            ]
     for number in range(config.training.updates_per_batch):
         losses = []
         for index, microbatch in enumerate(microbatches):
@@ -185,9 +199,7 @@ def update(
                 microbatch.mask_NT,
                 denominator=denominator,
                 **config.loss.model_dump(),
-                ref_logprobs_NT=None
-                if reference is None
-                else reference.frozen_logprobs(microbatch, temperature=temperature),
+                ref_logprobs_NT=ref_logprobs[index],
                 entropy_NT=entropy_NT,
                 group_ids_N=microbatch.group_ids_N,
                 sampler_logprobs_NT=microbatch.old_logprobs_NT,

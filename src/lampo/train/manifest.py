@@ -31,6 +31,7 @@ def manifest() -> dict[str, Any]:
         "rapidfuzz",
         "accelerate",
         "peft",
+        "torchao",
         "trl",
         "verl",
         "ray",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.schema import TrainConfig
+from ..learner.optimizer import refuse as refuse_optimizer
 from ..types import LampoError
 from . import dry_run as checks
 from .loop import train
@@ -23,6 +24,7 @@ def refuse(config: TrainConfig) -> None:
             f"run.processes is {config.run.processes}, and the native engine has one process. "
             "Leave it out, or take an engine with several: --engine trl."
         )
+    refuse_optimizer(config)
     if config.sampling.engine == "vllm":
         from ..rollout.vllm import refuse as refuse_vllm  # only where a recipe asks for it
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..config.methods import overridden
 from ..config.schema import TrainConfig
@@ -123,8 +124,8 @@ def checked_problems(run: Run, progress: Progress, pool: VerifierPool) -> Proble
     return problems
 
 
-def load_starting_policy(run: Run, policy: Policy) -> Policy:
-    """Another copy of the policy that reinforcement learning started from, which is kept in the run directory.
+def keep_starting_policy(run: Run, policy: Policy) -> Path:
+    """The folder in the run directory that keeps the policy that reinforcement learning started from.
 
     Raises:
         LampoError: it is missing or damaged, and the policy has moved on since.
@@ -138,7 +139,7 @@ def load_starting_policy(run: Run, policy: Policy) -> Policy:
         )
     if wrong:
         write_folder(folder, policy.save)
-    return load_policy(run.config, folder)
+    return folder
 
 
 def evaluate_policy(session: Session, step: int) -> None:

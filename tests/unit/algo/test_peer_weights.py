@@ -48,6 +48,23 @@ def test_by_its_definition(normalizer: Any) -> None:
     assert_close(advantages_N, float64(expected))
 
 
+def test_it_is_a_confidence_times_a_reward_minus_a_baseline() -> None:
+    """(13a) of docs/method.md: `peers` is a factor times `weights`, which is a reward minus a baseline."""
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    G, options = len(rewards_N), {"temperature": 0.7, "scale": "none", "peer_weights_N": PEERS_N}
+    weights_NN = PEERS_N * ((scores_N[:, None] - scores_N) / 0.7).sigmoid()
+    weights_NN.fill_diagonal_(0.0)
+    confidences_N = G / (G - 1) * weights_NN.sum(1) / PEERS_N.sum()
+    baselines_N = weights_NN @ rewards_N / weights_NN.sum(1)
+    for normalizer, expected_N in (
+        ("peers", confidences_N * (rewards_N - baselines_N)),
+        ("weights", rewards_N - baselines_N),
+    ):
+        assert_close(
+            pairwise_advantages(rewards_N, scores_N, group_ids_N, normalizer=normalizer, **options), expected_N
+        )
+
+
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("equal", [1.0, 1e-6, 7.0, 0.0])

@@ -27,6 +27,9 @@ LATER = {
     "sampling.vllm.memory_share": 0.5,
     "sampling.vllm.cache_gib": None,
     "sampling.vllm.max_mismatch": 0.1,
+    "sampling.vllm.scores_from": "sampler",
+    "optimizer.eight_bit_moments": False,
+    "warmstart.optimizer.eight_bit_moments": False,
     "loss.sampler_correction": "off",
     "loss.sampler_cap": 2.0,
 }

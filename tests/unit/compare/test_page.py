@@ -164,7 +164,7 @@ def test_every_seed_is_a_dot_and_a_crashed_one_a_cross(folder: Path, results: li
 
 def test_the_page_starts_with_the_chart(folder: Path, results: list[RunResult]):
     page = Page(write(folder, results))
-    assert page.of("h2")[:2] == ["Difference in final accuracy to grpo", "In short"]
+    assert page.of("h2")[:2] == ["Minus grpo: samples, after training", "In short"]
 
 
 def test_a_chart_of_methods_with_different_seeds_says_so_itself(folder: Path, results: list[RunResult]):

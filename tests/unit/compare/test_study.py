@@ -80,6 +80,15 @@ def test_tuning_that_leaves_no_problems_is_refused_before_it_begins(tmp_path: Pa
     plan(tmp_path, **{**changes, "learning_rates": [1e-4]}).check()  # nothing is tuned
 
 
+def test_a_primary_measure_that_would_not_be_measured_is_refused_before_the_first_run(tmp_path: Path) -> None:
+    with pytest.raises(LampoError, match="which task would not measure. Set evaluation.greedy: true"):
+        plan(tmp_path, primary="most_likely_response").check()
+    plan(tmp_path, primary="most_likely_response", settings={"evaluation.greedy": True}).check()
+    plan(tmp_path, primary="over_training").check()
+    with pytest.raises(LampoError, match=r"primary: .*'over_training'"):
+        plan(tmp_path, primary="accuracy")
+
+
 @pytest.mark.parametrize("key", ["model.config.hidden_size", "warmstart.steps", "evaluation.skip", "task.digits"])
 def test_a_method_has_no_start_and_no_problems_of_its_own(tmp_path: Path, key: str) -> None:
     entry = {"name": "other", "method": "lampo", "settings": {key: 4}}

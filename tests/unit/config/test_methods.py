@@ -59,7 +59,7 @@ def test_the_presets_name_what_there_is(name: str) -> None:
     method = METHODS[name]
     assert method.paper
     assert set(method.settings) <= set(TrainConfig.model_fields)
-    assert (method.arxiv is None) == (name in ("cot", "lampo_dapo"))
+    assert (method.arxiv is None) == (name in ("cot", "lampo_dapo", "lampo_ob"))
     if "loss" in method.settings:
         LossOptions(**method.settings["loss"])
 
@@ -98,7 +98,7 @@ def test_the_numbers_of_the_papers() -> None:
 
 @pytest.mark.parametrize("name", ["ppo", "GRPO", "grop", ["grpo"], 1, True])
 def test_an_unknown_method_is_refused_with_the_known_names(name: Any) -> None:
-    message = r"There is no method .*\. Known are lampo, grpo, dr_grpo, rloo, .*cot"
+    message = r"There is no method .*\. Known are lampo, lampo_ob, grpo, dr_grpo, rloo, .*cot"
     with pytest.raises(LampoError, match=message):
         load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
     with pytest.raises(LampoError, match=message):

@@ -219,6 +219,7 @@ def responder(server: Server, **options: Any) -> EndpointResponder:
         ((400, b'{"message": "bad temperature"}'), '400 Bad Request: {"message": "bad temperature"}'),
         (b"<html><p>Sign in", "the reply is no completion (Expecting value: line 1 column 1 (char 0)): Sign in"),
         ("drop", "Connection error. Server disconnected"),
+        ((400, b"[" * 3_000), "400 Bad Request: [[["),
     ],
 )
 def test_a_server_that_cannot_be_asked_is_told_after_one_request(serve: Any, what: Any, said: str) -> None:

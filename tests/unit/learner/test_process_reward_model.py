@@ -124,10 +124,10 @@ def toy_group(number: int, *, unknown: bool = False) -> Group:
 
 
 def process_rewards(*, tokens_per_microbatch: int = 1000, rate: float = 1e-2, **options) -> ProcessRewards:
-    model, reference = Policy.load(tiny_options(), seed=1), Policy.load(tiny_options(), seed=1)
+    model = Policy.load(tiny_options(), seed=1)
     optimizer = Optimizer(model, OptimizerOptions(learning_rate=rate), 100)
     return ProcessRewards(
-        model, reference, optimizer, PrimeOptions(name="prime", beta=1.0, **options), tokens_per_microbatch
+        model, model.copy_weights(), optimizer, PrimeOptions(name="prime", beta=1.0, **options), tokens_per_microbatch
     )
 
 

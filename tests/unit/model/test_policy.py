@@ -9,11 +9,12 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from lampo.config.schema import LoraOptions, ModelOptions
 from lampo.learner.batch import Row, pad
-from lampo.model.policy import ALIGNMENT, Policy, _avoid_cudnn_attention, choose_device
+from lampo.model.policy import ALIGNMENT, Policy, _avoid_cudnn_attention, choose_device, load_policy, load_weights
 from lampo.model.pretrained import character_tokenizer, from_scratch
 from lampo.types import LampoError, MicroBatch
 
 from ...conftest import ARCHITECTURES, CHARACTERS, TINY, tiny_options
+from ...helpers.small_run import small_config
 
 LENGTHS = [(3, 7), (8, 2), (1, 12), (5, 5)]  # tokens of prompt and completion, row by row
 
@@ -346,6 +347,50 @@ def test_saved_folders_are_plain_transformers_folders(any_policy: Policy, tmp_pa
     assert torch.equal(
         again.frozen_logprobs(batch, temperature=0.9), any_policy.frozen_logprobs(batch, temperature=0.9)
     )
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_other_weights_are_another_policy_to_the_bit(lora: dict | None, tmp_path: Path) -> None:
+    """As a second model has it, and the policy itself is as it was: its weights, and a gradient that began before."""
+    if lora is not None:
+        pytest.importorskip("peft")
+    model = {"config": TINY | ARCHITECTURES["qwen3-tied"], "characters": CHARACTERS, "device": "cpu", "lora": lora}
+    config = small_config(tmp_path, model=model)
+    policy, batch = load_policy(config, None), make_batch()
+
+    def move() -> None:
+        with torch.no_grad():
+            for parameter in policy.trainable_parameters().values():
+                parameter.add_(
+                    0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+                )
+
+    move()  # as a warm start does
+    policy.save(tmp_path / "start")
+    start = policy.copy_weights()
+    second = load_policy(config, tmp_path / "start").frozen_logprobs(batch, temperature=0.9)
+    move()
+    own = policy.frozen_logprobs(batch, temperature=0.9)
+    assert not torch.equal(own, second)
+    gradient = gradients(policy, policy.token_logprobs(batch, temperature=0.9)[0].sum())
+    for weights in (start, load_weights(config, policy, tmp_path / "start")):
+        assert weights.keys() == policy.trainable_parameters().keys()
+        assert {weight.data_ptr() % ALIGNMENT for weight in weights.values()} == {0}
+        logprobs_NT, _ = policy.token_logprobs(batch, temperature=0.9)
+        with policy.holding(weights):
+            assert torch.equal(policy.frozen_logprobs(batch, temperature=0.9), second)
+        again = gradients(policy, logprobs_NT.sum())
+        assert all(torch.equal(again[name], each) for name, each in gradient.items())
+        assert torch.equal(policy.frozen_logprobs(batch, temperature=0.9), own)
+
+
+def test_weights_come_back_after_an_error(policy: Policy) -> None:
+    before = policy.copy_weights()
+    zeros = {name: torch.zeros_like(weight) for name, weight in before.items()}
+    with pytest.raises(IndexError), policy.holding(zeros):
+        policy.hidden_states(torch.tensor([[-1]]))
+    after = policy.copy_weights()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])

@@ -122,7 +122,9 @@ def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> N
         assert f"| {gpus} | {' | '.join(map(_range, cells))} |" in page
 
 
-STATED = re.compile(r"^#   (one|eight) (\w+)( in verl)? +(.*?) hours +(.*?) s a step +(.*?) GiB$", re.MULTILINE)
+STATED = re.compile(
+    r"^#   (one|eight) (\w+)( in verl)? +(.*?) hours +(.*?) s a step +(.*?) GiB(?:   with\n#     (.*))?$", re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("name", [*PAPER, "qwen3-1.7b-gsm8k", "smollm2-135m-gsm8k"])
@@ -131,7 +133,8 @@ def test_what_a_recipe_states_is_what_is_planned(name: str) -> None:
     path = RECIPES / f"{name}.yaml"
     stated = STATED.findall(path.read_text())
     assert stated
-    for number, gpu, in_verl, *values in stated:
-        made = plan(load_config(path), "verl" if in_verl else "native", 8 if number == "eight" else 1, gpu)
+    for number, gpu, in_verl, *values, settings in stated:
+        config = load_config(path, settings.replace("--set ", "").split())
+        made = plan(config, "verl" if in_verl else "native", 8 if number == "eight" else 1, gpu)
         gib = Range(*(each / 2**30 for each in (made.memory.fast, made.memory.likely, made.memory.slow)))
         assert values == [_range(made.hours), _range(made.step), _range(gib)]

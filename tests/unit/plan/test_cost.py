@@ -237,6 +237,21 @@ def test_memory_of_the_native_engine() -> None:
     assert peak(parts) == pytest.approx(14 * WEIGHTS + max(update, parts["sampling: keys and values"]))
 
 
+def test_moments_in_8_bits_are_a_quarter_and_a_scale_for_256_of_the_native_engine_alone() -> None:
+    eight = work("optimizer.eight_bit_moments=true")
+    assert memory_parts(eight, machine())["AdamW's moments"] == 2 * WEIGHTS * (1 + 4 / 256)
+    verl = Machine(CARDS["h100"], 8, "verl", RATES)
+    assert memory_parts(eight, verl) == memory_parts(work(), verl)
+
+
+@pytest.mark.parametrize(("adapters", "trained"), [([], WEIGHTS), (["model.lora.rank=3"], 2 * 3 * (60 + 40 + 90))])
+def test_a_reference_is_the_weights_that_are_trained_and_lies_in_main_memory(adapters: list[str], trained: int) -> None:
+    both = work(*adapters, "loss.kl_coefficient=0.1")
+    assert memory_parts(both, machine())["reference"] == 0
+    assert memory_parts(both, Machine(CARDS["cpu"], 1, "native", RATES))["reference"] == 4 * trained
+    assert memory_parts(both, machine("trl"))["reference"] == 4 * WEIGHTS
+
+
 def test_memory_in_verl_is_that_of_its_launch_recipe() -> None:
     """recipes/verl/qwen3-1.7b-fsdp2.sh, in GB: 3.4, 0.9, 14.0, 1.1."""
     config = plan_of("qwen3-1.7b-mot", "training.tokens_per_microbatch=9216")

@@ -65,7 +65,7 @@ def test_a_step_is_the_exact_gradient(policy: Policy) -> None:
     size = sum(parameter.numel() for parameter in policy.trainable_parameters().values())
     sketches = sketched(policy, groups, size, candidates(PairwiseOptions()))
     true_nN, gram_NN = sketches.products()["plain"]
-    for name in (BASELINE, "lampo", "product"):
+    for name in (BASELINE, "lampo", "lampo_ob"):
         step = sketches.step(("clean", G, name))
         weights = weigh(
             [Sampled(group) for group in groups], {"clean": [VerifierReward()]}, [G], candidates(PairwiseOptions()), 8

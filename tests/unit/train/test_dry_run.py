@@ -66,6 +66,15 @@ def test_more_models_need_more(changes: dict[str, Any], more: int, tmp_path: Pat
     assert sum(other.values()) - sum(plain.values()) == pytest.approx(more * plain["weights"], abs=2**24)
 
 
+def test_a_reference_beside_adapters_is_adapters(tmp_path: Path) -> None:
+    plain, lora = (
+        needs_of(small_config(tmp_path, loss__kl_coefficient=0.1, **changes))
+        for changes in ({}, {"model__lora": {"rank": 2}})
+    )
+    assert plain["reference, for the KL term"] == plain["gradients"]
+    assert lora["reference, for the KL term"] == lora["gradients"]
+
+
 def test_low_rank_adapters_train_less(tmp_path: Path) -> None:
     plain, lora = needs_of(small_config(tmp_path)), needs_of(small_config(tmp_path, model__lora={"rank": 2}))
     assert lora["gradients"] < plain["gradients"] / 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lampo.store.rollouts import read_groups
 from lampo.train.dry_run import IN_SAMPLING, peak
 from lampo.train.native import dry_run
 from lampo.types import LampoError, SamplerMismatch
@@ -105,6 +106,17 @@ def test_the_old_logprobs_are_those_before_the_first_of_several_updates(
     assert record["loss/ratio_min"] < 1 < record["loss/ratio_max"]  # of the second update
     assert record["loss/importance_weight"] == pytest.approx(1.0513, rel=1e-3)  # of both
     assert record["sampler/mismatch_mean"] == pytest.approx(0.05, rel=1e-3)  # of the first
+
+
+def test_scores_may_be_of_the_learners_logprobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LLM, "shift", -0.05)
+    for source, higher in (("sampler", 0.0), ("trainer", 0.05)):
+        path = run_to_end(config(tmp_path, training__steps=1, sampling__vllm={"scores_from": source}))
+        for rollout in (rollout for group in read_groups(path, 1) for rollout in group["rollouts"]):
+            drawn = rollout["logprobs"]  # of vLLM, whichever the scores are of
+            assert rollout["score"] == pytest.approx(sum(drawn) / len(drawn) + higher, abs=2e-3)  # rounded to 1e-3
+        (record,) = train_records(path)
+        assert record["loss/ratio_min"] == pytest.approx(1.0513, rel=1e-3)  # the update's are vLLM's as before
 
 
 def test_past_the_bound_the_run_stops_and_keeps_the_rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from ...train.session import (
     Session,
     Stopped,
     evaluate_policy,
-    load_starting_policy,
+    keep_starting_policy,
     log,
     opened_session,
     save_if_due,
@@ -91,7 +91,7 @@ def reinforce(session: Session) -> None:
     """The reinforcement-learning stage, in the process that writes the run directory."""
     run, config = session.run, session.config
     if config.loss.kl_coefficient > 0:  # TRL loads the reference by the folder that the model says it is from
-        load_starting_policy(run, session.policy)
+        keep_starting_policy(run, session.policy)
     steps = run.steps("train", config.training.steps)
     session.progress.stage(config.method or config.advantage.title, total=config.training.steps, done=steps.start - 1)
     if steps.start == 1:
@@ -216,7 +216,7 @@ def _launch(run: Run, progress: Progress) -> None:
         with opened_session(run, progress, tracked=False) as session:
             warm_start(session)
             if config.loss.kl_coefficient > 0:  # the copy of the policy that the term looks at
-                load_starting_policy(run, session.policy)
+                keep_starting_policy(run, session.policy)
     else:
         run.close()
     progress.hand_over()

@@ -42,6 +42,8 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield f"sampling.engine is {sampling.engine}: TRL samples by itself. Its own vLLM is a setting of LamPOTrainer (use_vllm)."
     if loss.sampler_correction != "off":
         yield f"loss.sampler_correction is {loss.sampler_correction}: TRL corrects its own vLLM only (vllm_importance_sampling_mode)."
+    if config.optimizer.eight_bit_moments or config.warmstart.optimizer.eight_bit_moments:
+        yield "optimizer.eight_bit_moments: the native engine alone keeps moments so."
     if config.spread_filter is not None:
         yield "spread_filter: TRL leaves no groups out."
     if isinstance(config.advantage, ProcessRewardOptions):

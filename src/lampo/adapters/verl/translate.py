@@ -47,6 +47,8 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield f"sampling.engine is {sampling.engine}: verl has its own vLLM. Leave it out."
     if loss.sampler_correction != "off":
         yield f"loss.sampler_correction is {loss.sampler_correction}: verl has its own (algorithm.rollout_correction)."
+    if config.optimizer.eight_bit_moments or config.warmstart.optimizer.eight_bit_moments:
+        yield "optimizer.eight_bit_moments: the native engine alone keeps moments so."
     if config.spread_filter is not None:
         yield "spread_filter: verl leaves no groups out."
     if config.model.lora is not None:

@@ -301,6 +301,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "sampling.engine is vllm": {"sampling__engine": "vllm"},
     "loss.sampler_correction is token": {"loss__sampler_correction": "token"},
     "spread_filter": {"spread_filter": {"share": 0.5}},
+    "optimizer.eight_bit_moments": {"optimizer": {"eight_bit_moments": True}},
     "advantage.name is prime": {"advantage": {"name": "prime"}},
     "the reward likelihood": {"rewards": [{"name": "likelihood"}]},
     "run.processes is 3": {"run__processes": 3},

@@ -37,6 +37,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "sampling.engine is vllm": {"sampling__engine": "vllm"},
     "loss.sampler_correction is token": {"loss__sampler_correction": "token"},
     "spread_filter": {"spread_filter": {"share": 0.5}},
+    "optimizer.eight_bit_moments": {"optimizer": {"eight_bit_moments": True}},
     "model.lora": {"model__lora": {"rank": 4}},
     "model.device is cpu": {"model__device": "cpu"},
     "run.processes x run.nodes is 3": {"run__processes": 3},

@@ -1,14 +1,8 @@
 import re
 from pathlib import Path
 
-from benchmarks import pooled
-
 ROOT = Path(__file__).parents[3]
 INTERVAL = re.compile(r"[+-]?\d+\.\d \[[^\]]+\]")
-
-
-def test_the_committed_table_is_what_the_committed_results_give() -> None:
-    assert pooled.table() in (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_interval_of_the_front_page_stands_where_its_row_links_to() -> None:
