@@ -230,6 +230,11 @@ class Group:
         return self.accuracy not in (None, 0.0, 1.0)
 
     @property
+    def is_told_apart(self) -> bool:
+        """Whether the verdicts are not all worth the same: right and wrong, or different scores where the verifier grades."""
+        return len({verdict.value for verdict in self.verdicts_G} - {None}) > 1
+
+    @property
     def accuracy(self) -> float | None:
         """Share of right responses among those with a verdict; None if there is none."""
         known = [verdict.status == "right" for verdict in self.verdicts_G if verdict.status != "unknown"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -18,11 +19,12 @@ from lampo import cli
 from lampo.config.explain import dump_config
 from lampo.config.methods import METHODS
 from lampo.config.schema import SamplingOptions, TrainConfig
+from lampo.learner.batch import Batch
 from lampo.store.rollouts import read_groups
 from lampo.train.loop import sample_groups
 from lampo.train.run import Run
 from lampo.train.session import Stopped
-from lampo.train.step_record import Stopwatch
+from lampo.train.step_record import Stopwatch, rollout_record
 from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
 from lampo.view.report.report_page import write_report
 
@@ -159,6 +161,28 @@ def test_where_nothing_is_mixed_the_first_groups_stay(monkeypatch: pytest.Monkey
 def test_an_unknown_verdict_does_not_make_a_group_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = Rounds(monkeypatch, 1, "ru uw rw", "rw rw")
     assert rounds.groups() == (["0.2", "1.1", "1.2"], ["0.0", "0.1"])
+
+
+def test_scores_tell_wrong_responses_apart() -> None:
+    def group(*verdicts: Verdict) -> Group:
+        made = make_group(Problem("p", "?", "1"), "w" * len(verdicts))
+        return dataclasses.replace(made, verdicts_G=verdicts)
+
+    better, worse = (Verdict("wrong", score=score, graded=True) for score in (0.5, 0.25))
+    assert SamplingOptions().keeps(group(better, worse))
+    assert not SamplingOptions().keeps(group(better, better, Verdict("unknown")))
+    assert not SamplingOptions().keeps(group(Verdict("wrong", score=0.5), Verdict("wrong", score=0.25)))
+    assert not SamplingOptions(accuracy_range=(0.2, 0.8)).keeps(group(better, worse))
+
+
+def test_the_share_of_right_responses_is_logged_beside_what_they_are_worth() -> None:
+    group = make_group(Problem("p", "?", "1"), "rwwu")
+    rewards_G = tuple(
+        Reward({"verifier": value}, math.nan if value is None else value) for value in (1, 0.7, 0.4, None)
+    )
+    record = rollout_record([dataclasses.replace(group, rewards_G=rewards_G)], Batch((), num_rows=4, num_tokens=4))
+    assert record["rollouts/right"] == 1 / 3
+    assert record["reward/verifier"] == pytest.approx((1 + 0.7 + 0.4) / 3)
 
 
 @pytest.fixture

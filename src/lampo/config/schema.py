@@ -171,7 +171,7 @@ class SamplingOptions(Options):
     """Most rollouts whose cache is held in memory at once, but never fewer than those of one problem."""
     resample: int = Field(default=0, ge=0)
     """Dynamic sampling (DAPO, arXiv 2503.14476): most further rounds in a step. They replace problems whose responses are all right or
-    all wrong. What is thrown away counts as cost. 0: every problem is kept."""
+    all wrong; with partial credit, all worth the same. What is thrown away counts as cost. 0: every problem is kept."""
     accuracy_range: tuple[float, float] = (0.0, 1.0)
     """Least and greatest share of right responses of a problem that `resample` keeps (0.2 and 0.8 in PRIME, arXiv 2502.01456)."""
 
@@ -189,9 +189,12 @@ class SamplingOptions(Options):
         return value
 
     def keeps(self, group: Group) -> bool:
-        """Whether dynamic sampling keeps a group: some of its responses are right and some wrong, and their share is in range."""
+        """Whether dynamic sampling keeps a group: its verdicts are not all worth the same, and the share of right ones is in range.
+
+        Without partial credit the first means that some responses are right and some wrong.
+        """
         low, high = self.accuracy_range
-        return group.is_mixed and low <= (group.accuracy or 0.0) <= high
+        return group.is_told_apart and low <= (group.accuracy or 0.0) <= high
 
 
 class SpreadFilterOptions(Options):

@@ -162,7 +162,7 @@ class Instrument:
 
 def true_advantages(group: Group) -> list[float]:
     """RLOO's advantages of the verdicts themselves: with them a group estimates the gradient of the accuracy without bias."""
-    values_G = [verdict.value for verdict in group.verdicts_G]
+    values_G = [verdict.correctness for verdict in group.verdicts_G]
     valid_G = torch.tensor([value is not None for value in values_G])
     rewards_G = torch.tensor([math.nan if value is None else value for value in values_G])
     ids_G = torch.zeros(len(values_G), dtype=torch.int64)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from .arithmetic import ArithmeticOptions, worked_solution
+from .arithmetic_choice import ArithmeticChoiceOptions
 from .benchmark import Aime24Options, Aime25Options, Math500Options
 from .code import CodeTaskOptions
 from .columns import Columns
@@ -18,6 +19,7 @@ from .mix import MixOptions, MixPart
 from .mixture_of_thoughts import MixtureOfThoughtsOptions
 from .own_files import FilesOptions
 from .reasoning_gym import ReasoningGymTaskOptions
+from .small_programs import SmallProgramsOptions
 from .task import Task, TaskOptions
 from .word_arithmetic import WordArithmeticOptions
 
@@ -35,6 +37,8 @@ def _under_its_name(values: Any) -> Any:
 AnyTask = Annotated[
     ArithmeticOptions
     | WordArithmeticOptions
+    | ArithmeticChoiceOptions
+    | SmallProgramsOptions
     | Gsm8kOptions
     | MathTaskOptions
     | MixtureOfThoughtsOptions
@@ -57,6 +61,8 @@ MixOptions.model_rebuild()
 TASKS: dict[str, type[TaskOptions]] = {
     "arithmetic": ArithmeticOptions,
     "word_arithmetic": WordArithmeticOptions,
+    "arithmetic_choice": ArithmeticChoiceOptions,
+    "small_programs": SmallProgramsOptions,
     "gsm8k": Gsm8kOptions,
     "math": MathTaskOptions,
     "mixture_of_thoughts": MixtureOfThoughtsOptions,
@@ -76,6 +82,7 @@ __all__ = [
     "Aime24Options",
     "Aime25Options",
     "AnyTask",
+    "ArithmeticChoiceOptions",
     "ArithmeticOptions",
     "CodeTaskOptions",
     "Columns",
@@ -88,6 +95,7 @@ __all__ = [
     "MixPart",
     "MixtureOfThoughtsOptions",
     "ReasoningGymTaskOptions",
+    "SmallProgramsOptions",
     "Task",
     "TaskOptions",
     "WordArithmeticOptions",

@@ -54,6 +54,7 @@ def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
     rollouts = [rollout for group in groups_P for rollout in group.rollouts_G]
     rewards = [reward for group in groups_P for reward in group.rewards_G]
     lengths = [len(rollout.completion_ids) for rollout in rollouts]
+    known = [verdict.status for group in groups_P for verdict in group.verdicts_G if verdict.status != "unknown"]
     record = {
         "rollouts/sampled": len(rollouts),
         "rollouts/unknown": _mean([not reward.valid for reward in rewards]),
@@ -68,6 +69,10 @@ def rollout_record(groups_P: Sequence[Group], batch: Batch) -> dict[str, float]:
         f"reward/{title}": [value for reward in rewards if (value := reward.parts.get(title)) is not None]
         for title in titles
     }
+    if known:
+        record["rollouts/right"] = known.count("right") / len(
+            known
+        )  # by the verdicts, whatever they are worth as rewards
     return {name: _mean(values) for name, values in components.items() if values} | record
 
 

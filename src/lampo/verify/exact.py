@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field
+from rapidfuzz.distance import LCSseq
 
 from ..types import Verdict
 from .verifier_options import VerifierOptions, committed_text
@@ -19,6 +21,8 @@ class ExactOptions(VerifierOptions):
     """The answer stands after the last occurrence of this text, such as "####". A response without it gives none."""
     ignore_case: bool = False
     """Whether capitals and small letters are the same."""
+    partial_credit: bool = False
+    """The reward is the F1 of the words in common, in their order, and 1 only for the same words. Off: 1 for these, else 0."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """Right if the response is the answer, white space at the ends and its amount between words aside.
@@ -34,10 +38,22 @@ class ExactOptions(VerifierOptions):
             return Verdict("unknown", detail="the answer is empty")
         found = " ".join(committed_text(completion, self.marker).split())
         if not found:
-            return Verdict("wrong", detail="no answer given")
-        same = found.casefold() == gold.casefold() if self.ignore_case else found == gold
-        return Verdict("right" if same else "wrong", found)
+            return Verdict("wrong", detail="no answer given", **self._graded(0.0))
+        said, asked = (found.casefold(), gold.casefold()) if self.ignore_case else (found, gold)
+        return Verdict("right" if said == asked else "wrong", found, **self._graded(_f1(said.split(), asked.split())))
+
+    def _graded(self, score: float) -> dict[str, Any]:
+        return {"score": score, "graded": True} if self.partial_credit else {}
 
     def answer_text(self, answer: str) -> str:
         """See `VerifierOptions.answer_text`."""
         return f"{self.marker or ''}{answer}"
+
+
+def _f1(words: Sequence[str], gold_words: Sequence[str]) -> float:
+    """2 LCS / (number of words + number of gold words), as ROUGE-L has it (Lin 2004).
+
+    >>> _f1("New old York".split(), "New York".split()), _f1(["York", "New"], ["New", "York"])
+    (0.8, 0.5)
+    """
+    return 2 * LCSseq.similarity(words, gold_words) / (len(words) + len(gold_words))

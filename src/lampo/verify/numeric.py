@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import deque
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -33,6 +35,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _MINUS = re.compile(r"(?P<left>\S?)(?P<space>[ \t]*)[-−](?P<gap>[ \t]*)(?:\\?[$€£])?\Z")
+_PLAIN = re.compile(r"(?P<sign>[-−]?)(?P<whole>[0-9,]*)(?:\.(?P<decimals>[0-9]+))?[ ]?\\?%?")
 _GOLD = re.compile(rf"(?P<prefix>[-−+$€£\\\s]*){_NUMBER.pattern}[$.\s]*", re.VERBOSE)
 
 
@@ -54,6 +57,8 @@ class NumericOptions(VerifierOptions):
     """Selects this verifier."""
     marker: str | None = Field(default=None, min_length=1)
     """The answer stands after the last occurrence of this text, such as "####". A response without it gives none."""
+    partial_credit: bool = False
+    """The reward is the share of the digits that are right, see `digits_right`. Off: 1 for the right number, else 0."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """Right if the response's number equals the answer: as fractions, never by closeness.
@@ -79,18 +84,51 @@ class NumericOptions(VerifierOptions):
             )
         text = committed_text(completion, self.marker)
         found = last_number(text) if self.marker is None else first_number(text)
-        if found is None:
-            return Verdict("wrong", detail="no number given")
-        extracted = _shorten(found.text)
-        if found.value is None:
-            return Verdict("wrong", extracted, "a zero denominator, or a number too long to compare")
-        if found.percent != gold.percent:
-            return Verdict("wrong", extracted, "one is a percentage, the other is not")
-        return Verdict("right" if found.value == gold.value else "wrong", extracted)
+        verdict = _compare(found, gold)
+        if not self.partial_credit:
+            return verdict
+        score = 1.0 if verdict.status == "right" else 0.0 if found is None else digits_right(found, gold)
+        return dataclasses.replace(verdict, score=score, graded=True)
 
     def answer_text(self, answer: str) -> str:
         """See `VerifierOptions.answer_text`."""
         return f"{self.marker or ''}{answer}"
+
+
+def _compare(found: Number | None, gold: Number) -> Verdict:
+    if found is None:
+        return Verdict("wrong", detail="no number given")
+    extracted = _shorten(found.text)
+    if found.value is None:
+        return Verdict("wrong", extracted, "a zero denominator, or a number too long to compare")
+    if found.percent != gold.percent:
+        return Verdict("wrong", extracted, "one is a percentage, the other is not")
+    return Verdict("right" if found.value == gold.value else "wrong", extracted)
+
+
+def digits_right(found: Number, gold: Number) -> float:
+    """Share of the places, from the first digit of either to the last of either, at which two decimal numbers have the same digit.
+
+    0 where the signs differ, where one is a percentage and the other is not, and where one is no plain decimal.
+
+    >>> def share(said, answer):
+    ...     return digits_right(last_number(said), last_number(answer))
+    >>> share("1042", "1032"), share("32", "1032"), share("3.25", "3.5"), share("-7", "7")
+    (0.75, 0.5, 0.3333333333333333, 0.0)
+    """
+    (sign, whole, decimals), (gold_sign, gold_whole, gold_decimals) = _digits(found), _digits(gold)
+    if sign != gold_sign or found.percent != gold.percent or "" in (whole + decimals, gold_whole + gold_decimals):
+        return 0.0
+    places = [*zip_longest(whole[::-1], gold_whole[::-1]), *zip_longest(decimals, gold_decimals)]
+    return sum(digit == gold_digit for digit, gold_digit in places) / len(places)
+
+
+def _digits(number: Number) -> tuple[str, str, str]:
+    """Sign, digits before the point, and digits after it up to the last that is not 0. No digits where it is no plain decimal."""
+    match = _PLAIN.fullmatch(number.text)
+    if match is None:
+        return "", "", ""
+    return match["sign"], match["whole"].replace(",", "").lstrip("0") or "0", (match["decimals"] or "").rstrip("0")
 
 
 def last_number(text: str) -> Number | None:

@@ -22,6 +22,8 @@ class ReasoningGymOptions(UnboundedVerifier):
     """Selects this verifier."""
     marker: str | None = None
     """Take what follows the last of these marks, instead of what stands in the last <answer> tags."""
+    partial_credit: bool = False
+    """The reward is the score, which a data set may give an answer that is wrong. Off: 1 for the full score, else 0."""
 
     def verify(self, completion: str, answer: str) -> Verdict:
         """Right if the scorer gives what the response commits to a full 1.
@@ -45,9 +47,9 @@ class ReasoningGymOptions(UnboundedVerifier):
         found = [text] if self.marker else _TAGGED.findall(text)
         given = found[-1].strip() if found else ""
         if not given:
-            return Verdict("wrong", detail="no answer given", score=0.0)
+            return Verdict("wrong", detail="no answer given", score=0.0, graded=self.partial_credit)
         score = min(1.0, max(0.0, float(_scorer(name)(given, entry))))
-        return Verdict("right" if score == 1 else "wrong", given[:200], score=score)
+        return Verdict("right" if score == 1 else "wrong", given[:200], score=score, graded=self.partial_credit)
 
     def answer_text(self, answer: str) -> str | None:
         """See `VerifierOptions.answer_text`. None where the data set gives no answer, but only scores them."""

@@ -13,7 +13,7 @@ class Verification:
     """The verification of all rollouts of some problems.
 
     A sampler may tell of each rollout as it ends (`on_rollout=verification.begin`). Then the time that verifiers take is hidden
-    behind its own, even where some of them hang.
+    behind its own, even where some of them hang. A text that a group has twice is verified once: verifiers are pure.
     """
 
     def __init__(self, pool: VerifierPool, problems_P: Sequence[Problem], chosen: VerifierOptions | None) -> None:
@@ -21,13 +21,16 @@ class Verification:
         self._problems_P = problems_P
         self._chosen = chosen
         self._futures: dict[tuple[int, int], Future[Verdict]] = {}
+        self._of_text: dict[tuple[int, str], Future[Verdict]] = {}
 
     def begin(self, problem: int, member: int, rollout: Rollout) -> None:
         """Begin with one rollout: the index of its problem, and its index in the group."""
         asked = self._problems_P[problem]
-        self._futures[problem, member] = self._pool.submit(
-            verifier_for(asked, self._chosen), rollout.text, asked.answer
-        )
+        if (problem, rollout.text) not in self._of_text:
+            self._of_text[problem, rollout.text] = self._pool.submit(
+                verifier_for(asked, self._chosen), rollout.text, asked.answer
+            )
+        self._futures[problem, member] = self._of_text[problem, rollout.text]
 
     def verdicts(
         self, rollouts_PG: Sequence[Sequence[Rollout]], *, drop_stragglers: bool = False

@@ -23,7 +23,7 @@ from ..store.metrics import SummaryRow
 
 SHOWN = (  # of a step's record, in this order; the loss only without rewards, beside which it says nothing
     ("reward/total", "reward", "{:.3f}"),
-    ("reward/verifier", "correctness", "{:.3f}"),
+    ("rollouts/right", "right", "{:.3f}"),
     ("loss/value", "loss", "{:.4f}"),
     ("loss/entropy", "entropy", "{:.3f}"),
     ("rollouts/unknown", "unknown", "{:.0%}"),

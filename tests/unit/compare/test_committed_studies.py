@@ -22,6 +22,7 @@ LATER = {
     "run.imports": [],
     "advantage.peer_weight": "equal",
     "advantage.centred": False,
+    "verifier.partial_credit": False,
     "sampling.engine": "native",
     "sampling.vllm.memory_share": 0.5,
     "sampling.vllm.cache_gib": None,

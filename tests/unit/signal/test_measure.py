@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,12 @@ def test_a_step_is_the_exact_gradient(policy: Policy) -> None:
         scale = float(squares.abs().max())
         np.testing.assert_allclose(member.T @ gram_NN @ member, squares, atol=1e-4 * scale)
         np.testing.assert_allclose(true_nN @ member, inner, atol=1e-4 * float(inner.abs().max()))
+
+
+def test_what_is_right_is_the_verdict_and_not_its_score(policy: Policy) -> None:
+    (group,) = groups_of(policy, 1)
+    graded = [dataclasses.replace(verdict, score=0.25, graded=True) for verdict in group.verdicts_G]
+    assert true_advantages(dataclasses.replace(group, verdicts_G=tuple(graded))) == true_advantages(group)
 
 
 def test_a_narrow_sketch_says_what_the_exact_gradient_says(policy: Policy) -> None:

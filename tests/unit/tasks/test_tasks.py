@@ -14,14 +14,17 @@ from pydantic import TypeAdapter, ValidationError
 from lampo.tasks import (
     TASKS,
     AnyTask,
+    ArithmeticChoiceOptions,
     ArithmeticOptions,
     Gsm8kOptions,
+    SmallProgramsOptions,
     WordArithmeticOptions,
     worked_solution,
 )
 from lampo.tasks.split import subset
 from lampo.types import LampoError, Problem
 from lampo.verify import NumericOptions
+from lampo.verify.code.tests import read_tests
 
 SHARED_DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -203,6 +206,61 @@ def test_word_arithmetic():
 def test_word_arithmetic_that_is_too_small_says_what_to_raise():
     with pytest.raises(LampoError, match=r"task\.largest=2"):
         WordArithmeticOptions(operations=["subtract"], largest=2).load()
+
+
+# Small programs, and multiple choice
+
+
+def test_small_programs_do_what_their_specification_says():
+    task = SmallProgramsOptions(num_train=200, num_heldout=100).load()
+    check_task(task)
+    for problem in (*task.train, *task.heldout):
+        bounds = [int(bound) for bound in re.findall(r"below (\d)", problem.prompt)]
+        steps = re.findall(r"(add|minus|times) (\d)", problem.prompt)
+        assert len(steps) == len(bounds) + 1 == 3
+        space = {}
+        exec(problem.reference.strip("`\n"), space)
+        tests = read_tests(problem.answer)
+        assert sorted(x for (x,) in tests.inputs) == list(range(10))
+        for (x,), value in zip(tests.inputs, tests.outputs, strict=True):
+            word, number = steps[sum(x >= bound for bound in bounds)]
+            expected = {"add": x + int(number), "minus": x - int(number), "times": x * int(number)}[word]
+            assert expected == value == space["f"](x)
+
+
+def test_the_reward_of_small_programs_does_not_see_hidden_tests():
+    seen = SmallProgramsOptions(num_train=100, tests=8, hidden_tests=5, demonstration_noise=0.5).load()
+    whole = SmallProgramsOptions(num_train=100, tests=8, demonstration_noise=0.5).load()
+    assert seen.heldout == whole.heldout
+    for few, all_ in zip(seen.train, whole.train, strict=True):
+        assert (few.prompt, few.demonstration) == (all_.prompt, all_.demonstration)
+        assert read_tests(few.answer).inputs == read_tests(all_.answer).inputs[:3]
+        assert len(read_tests(all_.answer)) == 8
+    with pytest.raises(ValidationError, match="hidden_tests is 8 of 8 tests"):
+        SmallProgramsOptions(tests=8, hidden_tests=8)
+
+
+def test_mistakes_of_small_programs_are_as_frequent_as_asked():
+    task = SmallProgramsOptions(num_train=1000, demonstration_noise=0.2).load()
+    same = sum(problem.demonstration == problem.reference for problem in task.train) / 1000
+    assert same == pytest.approx(0.8**5, abs=4 * (0.33 * 0.67 / 1000) ** 0.5)  # two bounds and three steps
+
+
+def test_one_of_four_numbers_is_divided():
+    task = ArithmeticChoiceOptions(num_train=300, num_heldout=100, demonstration_noise=0.3).load()
+    check_task(task)
+    letters = Counter()
+    for problem in (*task.train, *task.heldout):
+        divisor, *offered = map(int, re.findall(r"\d+", problem.prompt))
+        letter = problem.reference[-1]
+        letters[letter] += 1
+        assert [number % divisor == 0 for number in offered] == [each == letter for each in "ABCD"]
+        lines = problem.reference.split("\n")[:-1]
+        assert lines == [f"{a}{n}={n % divisor}" for a, n in zip("ABCD", offered, strict=True)][: len(lines)]
+        assert problem.verifier.verify(problem.reference, problem.answer).status == "right"
+        assert problem.verifier.verify(problem.demonstration, problem.answer).status in ("right", "wrong")
+    assert min(letters.values()) > 70  # no letter is the likelier one
+    assert 0.3 < sum(problem.demonstration == problem.reference for problem in task.train) / 300 < 0.6
 
 
 # GSM8K

@@ -145,6 +145,41 @@ def test_partial_credit_runs_all_tests() -> None:
     assert verdict.detail == "2/3 tests; test 2: wrong answer"
 
 
+SQUARES = from_input_output({"fn_name": "f", "inputs": [[0], [1], [2], [3]], "outputs": [[0], [1], [4], [9]]})
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        ("f = lambda x: x * x", "4/4 tests"),
+        ("f = lambda x: x", "2/4 tests; test 3: wrong answer"),
+        ("f = lambda x: x * x if x != 1 else 1 / 0", "3/4 tests; test 2: raised ZeroDivisionError"),
+        ("f = lambda x: x * x if x != 1 else exit()", "1/4 tests; test 2: wrong answer: no value was returned"),
+        ("import os\nf = lambda x: x * x if x != 2 else os._exit(3)", "2/4 tests; test 3: ended with status 3"),
+        ("def f(x):\n    while x == 1: pass\n    return x * x", "1/4 tests; test 2: took too long"),
+        ("import os\nf = lambda x: os.write(3, b'[0]\\n') and x * x", "0/4 tests; test 1: wrong answer"),
+        ("f = lambda x: x *", "0/4 tests; test 1: ended with status 1: SyntaxError: invalid syntax"),
+    ],
+)
+def test_one_process_for_all_tests_takes_nothing_from_those_before_a_crash(code: str, detail: str) -> None:
+    verdict = judged(code, SQUARES, one_process=True, partial_credit=True, test_timeout_s=1.0)
+    assert verdict.detail.startswith(detail)
+    passed, _, number = detail.partition(" ")[0].partition("/")
+    assert verdict.value == int(passed) / int(number)
+
+
+def test_a_function_states_any_text_and_number() -> None:
+    values = ['a"b\\c\n\x7f\t', "é😀", 10**30, 1e-9, float("inf"), [["x", None], [True]], ""]
+    tests = ProgramTests(type="function", fn_name="f", inputs=[[value] for value in values], outputs=values)
+    code = "class Text(str): pass\ndef f(x): return Text(x) if isinstance(x, str) else x"
+    assert judged(code, tests, one_process=True).detail == "7/7 tests"
+
+
+def test_one_process_judges_asserts_and_starts_programs_that_read_anew() -> None:
+    assert judged("def square(x): return x * x", ASSERTS, one_process=True).detail == "2/2 tests"
+    assert judged("a, b = map(int, input().split())\nprint(a + b)", ADD, one_process=True).detail == "3/3 tests"
+
+
 def test_waiting_for_a_processor_is_not_too_long_but_sleeping_for_ever_is() -> None:
     add = "a, b = map(int, input().split())\nprint(a + b)\nimport time\n"
     assert judged(add + "time.sleep(0.6)", ADD, test_timeout_s=0.5).status == "right"

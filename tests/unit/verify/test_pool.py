@@ -13,16 +13,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from lampo.types import Verdict
-from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierPool, judge, verifier
+from lampo.types import Problem, Rollout, Verdict
+from lampo.verify import CodeOptions, NumericOptions, PythonOptions, VerifierOptions, VerifierPool, judge, verifier
 from lampo.verify.code.sandbox.cgroup import writable_roots
 from lampo.verify.code.tests import ProgramTests
 from lampo.verify.pool.workers import CROWD_S, HOPELESS_AFTER
+from lampo.verify.verification import Verification
 
 from ...helpers.pathological import Bounded
 
@@ -453,3 +456,31 @@ def test_one_that_bounds_itself_is_never_given_up() -> None:
         pool.verify(bounded, ["4"] * HOPELESS_AFTER, ["4"] * HOPELESS_AFTER)
         assert pool.collect([pool.submit(bounded, "sleep 1", "")])[0].status == "right"
     assert CodeOptions.bounds_itself
+
+
+class Counting(VerifierPool):
+    """A pool that keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    def submit(self, verifier: VerifierOptions, completion: str, answer: str) -> Future[Verdict]:
+        self.asked.append((completion, answer))
+        return super().submit(verifier, completion, answer)
+
+
+def test_a_text_that_a_group_has_twice_is_verified_once() -> None:
+    pool = Counting()
+    with pool:
+        problems = [Problem("a", "2+2=", "4"), Problem("b", "2+3=", "5")]
+        texts_PG = ["4", "5", "4"], ["4", "5", "5"]
+        rollouts_PG = [[drawn(text) for text in texts_G] for texts_G in texts_PG]
+        verdicts_PG = Verification(pool, problems, None).verdicts(rollouts_PG, drop_stragglers=True)
+    assert [[verdict.status[0] for verdict in verdicts_G] for verdicts_G in verdicts_PG] == [[*"rwr"], [*"wrr"]]
+    assert sorted(pool.asked) == [("4", "4"), ("4", "5"), ("5", "4"), ("5", "5")]
+
+
+def drawn(text: str) -> Rollout:
+    one = torch.ones(1)
+    return Rollout(one.long(), one.long(), -one, True, text)

@@ -180,6 +180,49 @@ def test_exact():
     assert ExactOptions(marker="Answer:").verify("west", "west").extracted is None
 
 
+@pytest.mark.parametrize(
+    ("said", "answer", "score"),
+    [
+        ("1032", "1032", 1),
+        ("It is 1,032.0", "1032", 1),
+        ("1042", "1032", 3 / 4),
+        ("32", "1032", 2 / 4),
+        ("21032", "1032", 4 / 5),
+        ("0133", "132", 2 / 3),
+        ("3.25", "3.5", 1 / 3),
+        ("3.5", "3.50", 1),
+        (".75", "0.7", 2 / 3),
+        ("-7", "7", 0),
+        ("50%", "50", 0),
+        ("57%", "50%", 1 / 2),
+        ("1/2", "0.5", 1),
+        ("1/3", "0.5", 0),
+        ("1/0", "0.5", 0),
+        ("none", "5", 0),
+    ],
+)
+def test_partial_credit_of_a_number_is_the_share_of_its_digits(said, answer, score):
+    verdict = NumericOptions(partial_credit=True).verify(said, answer)
+    assert (verdict.value, verdict.status) == (pytest.approx(score), "right" if score == 1 else "wrong")
+    whole = NumericOptions().verify(said, answer)
+    assert (whole.status, whole.score, whole.value) == (verdict.status, None, float(score == 1))
+
+
+def test_partial_credit_of_a_text_is_1_only_for_the_same_words():
+    judged = ExactOptions(partial_credit=True, ignore_case=True).verify
+    for said, score in (("New YORK", 1), ("new old york", 2 * 2 / 5), ("York New", 2 * 1 / 4), ("none", 0), ("", 0)):
+        verdict = judged(said, "New  York")
+        assert (verdict.value, verdict.status) == (pytest.approx(score), "right" if score == 1 else "wrong")
+
+
+def test_partial_credit_leaves_unknown_unknown_and_is_refused_where_answers_have_no_parts():
+    for partial in (NumericOptions(partial_credit=True), ExactOptions(partial_credit=True)):
+        assert partial.verify("5", " ").value is None
+    for name in ("math", "choice"):
+        with pytest.raises(LampoError, match="partial_credit"):
+            verify(name, "5", "5", partial_credit=True)
+
+
 def test_committed_text_of_reopened_thoughts():
     assert committed_text("<think>a</think>b<think>c</think>d") == "d"
     assert committed_text("<think>a</think>b<think>c") == ""

@@ -10,7 +10,7 @@ ROWS = [SummaryRow("held-out accuracy", "25.0 % [20.0, 30.0]", "75.0 % [70.0, 80
 RECORD = {
     "stage": "train",
     "reward/total": 0.5,
-    "reward/verifier": 0.25,
+    "rollouts/right": 0.25,
     "loss/value": 0.125,
     "time/tokens_per_s": 4321.0,
 }
@@ -42,7 +42,7 @@ def test_plain_lines_have_no_control_codes_and_are_not_wrapped():
     assert lines[0] == "[0:00:00] sums [bold]"
     assert lines[1] == "[0:00:00] held-out accuracy after step 0: 25.0 % [20.0, 30.0]"
     assert lines[2].startswith(
-        "[0:00:00] training 1/40  reward 0.500  correctness 0.250  tokens/s 4,321  held-out 25.0 %  left"
+        "[0:00:00] training 1/40  reward 0.500  right 0.250  tokens/s 4,321  held-out 25.0 %  left"
     )
     steps = [int(line.split()[2].split("/")[0]) for line in lines if " training " in line]
     assert steps == [1, *range(2, 41, 2)]  # the first, and every twentieth of 40

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import marshal
 import math
 import re
 import time
@@ -50,33 +51,50 @@ exec(globals().pop("code"))
 """
 """The program is this module itself, `__main__`, and finds no name in it that a script would not find."""
 
-_FUNCTION = """\
-import builtins, json, os, sys, types
+_FUNCTION = r"""import builtins, marshal, os, sys
 builtins.exit = builtins.quit = sys.exit
-asked = json.load(sys.stdin)
+asked = marshal.loads(sys.stdin.buffer.read())
 results = os.dup(1)
 os.dup2(2, 1)
-def plain(value, depth=0):
+def quoted(text):
+    text = str.__str__(text)
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text: return f'"{text}"'
+    units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")
+    return '"' + "".join("\\u%04x" % unit for unit in units) + '"'
+def stated(value, depth=0):
     if depth > 50: raise ValueError("nested too deeply")
-    if value is None or isinstance(value, (bool, int, float, str)): return value
-    if isinstance(value, dict): return {"dict": [[plain(k, depth + 1), plain(v, depth + 1)] for k, v in value.items()]}
+    if value is None: return "null"
+    if isinstance(value, bool): return "true" if value else "false"
+    if isinstance(value, int): return int.__repr__(value)
+    if isinstance(value, float): return float.__repr__(value).replace("nan", "NaN").replace("inf", "Infinity")
+    if isinstance(value, str): return quoted(value)
+    def listed(kind, items): return '{"%s": [%s]}' % (kind, ", ".join([stated(item, depth + 1) for item in items]))
+    if isinstance(value, dict):
+        pairs = [f"[{stated(key, depth + 1)}, {stated(item, depth + 1)}]" for key, item in value.items()]
+        return '{"dict": [%s]}' % ", ".join(pairs)
     for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind): return {kind.__name__: [plain(item, depth + 1) for item in value]}
-    if hasattr(value, "__next__") or isinstance(value, range): return {"list": [plain(item, depth + 1) for item in value]}
-    if isinstance(value, complex): return {"complex": [value.real, value.imag]}
-    return {"other": type(value).__name__}
-module = sys.modules["solution"] = types.ModuleType("solution")
+        if isinstance(value, kind): return listed(kind.__name__, value)
+    if hasattr(value, "__next__") or isinstance(value, range): return listed("list", value)
+    if isinstance(value, complex): return listed("complex", (value.real, value.imag))
+    return '{"other": %s}' % quoted(type(value).__name__)
+module = sys.modules["solution"] = type(sys)("solution")
 space = vars(module)
-exec(compile(asked.get("setup", ""), "setup.py", "exec"), space)
+exec(compile(asked["setup"], "setup.py", "exec"), space)
 exec(compile(asked["code"], "solution.py", "exec"), space)
-if asked["name"] is None:
-    value = eval(compile(asked["expression"], "test.py", "eval"), space)
-else:
-    function = space[asked["name"]] if asked["name"] in space else getattr(space["Solution"](), asked["name"])
-    value = function(*asked["arguments"])
-said = json.dumps(plain(value)).encode()
-while said: said = said[os.write(results, said):]
+def value_of(call):
+    if call["name"] is None: return eval(compile(call["expression"], "test.py", "eval"), space)
+    function = space[call["name"]] if call["name"] in space else getattr(space["Solution"](), call["name"])
+    return function(*call["arguments"])
+for call in asked["calls"]:
+    try: value = stated(value_of(call))
+    except Exception as error:
+        if len(asked["calls"]) == 1: raise
+        value = '{"raised": %s}' % quoted(type(error).__name__)
+    said = value.encode() + b"\n"
+    while said: said = said[os.write(results, said):]
 """
+"""It states the value of each call as JSON, in a line of its own: one that crashes or hangs takes nothing from those before it. It imports
+nothing that Python does not start with, for `json` alone takes longer than that start."""
 
 
 class CodeOptions(UnboundedVerifier):
@@ -94,6 +112,9 @@ class CodeOptions(UnboundedVerifier):
     """Most memory of one test in MiB."""
     partial_credit: bool = False
     """The reward is the share of the tests that pass. All of them run, also after a failed one. Off: 1 if all pass, else 0."""
+    one_process: bool = False
+    """Call a function for all tests in one process, in their order: quick, where tests are many and small. They share its memory and
+    `test_timeout_s`. A call that crashes or hangs fails those after it. A program that reads and writes is started for each test."""
     packages: tuple[str, ...] = ()
     """Packages of this Python that programs may import, such as numpy. A program that needs another is wrong."""
     ignore_exit_status: bool = False
@@ -161,20 +182,36 @@ class CodeOptions(UnboundedVerifier):
         self.prepare()
 
     def _failures(self, code: str, tests: ProgramTests, sandbox: Sandbox) -> Iterator[_Failure]:
-        begin = time.monotonic()
-        for number, test in enumerate(_each(tests, self), start=1):
-            seconds = time.monotonic() - begin
-            limits = Limits(
-                wall_s=min(WALL_FACTOR * self.test_timeout_s, LAST_END * self.timeout_s - seconds),
-                cpu_s=self.test_timeout_s,
-                memory_mib=self.test_memory_mib,
-            )
-            in_time = seconds < LAST_BEGIN * self.timeout_s
-            reason = test.failure(code, sandbox, limits) if in_time else "took too long, with the tests before it"
+        for number, reason in enumerate(self._reasons(code, tests, sandbox), start=1):
             if reason is not None:
                 yield _Failure(number, reason)
                 if not self.partial_credit:
                     return
+
+    def _reasons(self, code: str, tests: ProgramTests, sandbox: Sandbox) -> Iterator[str | None]:
+        """Why each test fails; None where it passes."""
+        each = _each(tests, self)
+        if self.one_process and tests.type != "stdin":
+            values = [test for test in each if isinstance(test, _Value)]
+            yield from _failures_in_one_process(values, code, tests.setup, sandbox, self._limits(0.0))
+            return
+        begin = time.monotonic()
+        for test in each:
+            seconds = time.monotonic() - begin
+            in_time = seconds < LAST_BEGIN * self.timeout_s
+            yield (
+                test.failure(code, sandbox, self._limits(seconds))
+                if in_time
+                else "took too long, with the tests before it"
+            )
+
+    def _limits(self, seconds: float) -> Limits:
+        """Those of a process that begins so long after the verification."""
+        return Limits(
+            wall_s=min(WALL_FACTOR * self.test_timeout_s, LAST_END * self.timeout_s - seconds),
+            cpu_s=self.test_timeout_s,
+            memory_mib=self.test_memory_mib,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +244,25 @@ class _Output:
 class _Value:
     """A function's value, or that of an expression, has to fit what is expected."""
 
-    asked: dict[str, Any]
+    call: dict[str, Any]
+    setup: str
     expected: Any
     exact: bool = True
     wrapped: bool = False
     tolerance: float | None = None
 
     def failure(self, code: str, sandbox: Sandbox, limits: Limits) -> str | None:
-        command = _command(sandbox, _FUNCTION)
-        outcome = sandbox.run({}, command, json.dumps(self.asked | {"code": code}).encode(), limits)
-        if outcome.exit != "ok":
-            return _reason(outcome)
+        outcome = _call([self.call], code, self.setup, sandbox, limits)
+        return self.wrong(outcome.stdout) if outcome.exit == "ok" else _reason(outcome)
+
+    def wrong(self, said: bytes) -> str | None:
+        """Why the value that was stated does not fit; None where it does."""
         most_members = _most_members(self.expected)
         try:
-            return None if self._fits(_plain(json.loads(outcome.stdout), most_members)) else "wrong answer"
+            value = json.loads(said)
+            if isinstance(value, dict) and "raised" in value:
+                return f"raised {value['raised']!s:.60}"
+            return None if self._fits(_plain(value, most_members)) else "wrong answer"
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # a whole number beyond floats, say
             return "wrong answer: no value was returned that can be compared"
 
@@ -232,6 +274,23 @@ class _Value:
             return value == self.expected
         unwrapped = self.expected[0] if self.wrapped and _is_single(self.expected) else self.expected
         return _same_json(value, self.expected) or _same_json(value, unwrapped)
+
+
+def _call(calls: list[dict[str, Any]], code: str, setup: str, sandbox: Sandbox, limits: Limits) -> Outcome:
+    asked = marshal.dumps({"calls": calls, "setup": setup, "code": code})  # read by this same Python, inside
+    return sandbox.run({}, _command(sandbox, _FUNCTION), asked, limits)
+
+
+def _failures_in_one_process(
+    tests: list[_Value], code: str, setup: str, sandbox: Sandbox, limits: Limits
+) -> Iterator[str | None]:
+    outcome = _call([test.call for test in tests], code, setup, sandbox, limits)
+    stated = outcome.stdout.split(b"\n")[:-1]  # what follows the last end of a line was cut off
+    for number, test in enumerate(tests):
+        if number < len(stated):
+            yield test.wrong(stated[number])
+        else:
+            yield "wrong answer: no value was returned" if outcome.exit == "ok" else _reason(outcome)
 
 
 def last_code_block(completion: str) -> str | None:
@@ -303,8 +362,8 @@ def _each(tests: ProgramTests, rules: CodeOptions) -> Iterator[_Output | _Value]
         yield from (_Output(*pair, rules) for pair in zip(tests.inputs, tests.outputs, strict=True))
     elif tests.type == "function":
         for arguments, expected in zip(tests.inputs, tests.outputs, strict=True):
-            asked = {"name": tests.fn_name, "arguments": arguments, "setup": tests.setup}
-            yield _Value(asked, expected, exact=False, wrapped=tests.wrapped)
+            call = {"name": tests.fn_name, "arguments": arguments}
+            yield _Value(call, tests.setup, expected, exact=False, wrapped=tests.wrapped)
     else:
         yield from [_from_assert(test, tests.setup) for test in tests.tests]  # all are read before the first runs
 
@@ -322,8 +381,8 @@ def _from_assert(test: str, setup: str) -> _Value:
     if not isinstance(statement, ast.Assert):
         raise UnusableTests(f"not an assert: {test[:60]}")
 
-    def asked(expression: ast.expr) -> dict[str, Any]:
-        return {"name": None, "expression": ast.unparse(expression), "setup": setup}
+    def value(expression: ast.expr, expected: Any, tolerance: float | None = None) -> _Value:
+        return _Value({"name": None, "expression": ast.unparse(expression)}, setup, expected, tolerance=tolerance)
 
     match statement.test:
         case ast.Compare(left=left, ops=[ast.Eq() | ast.Is() as operator], comparators=[right]):
@@ -331,7 +390,7 @@ def _from_assert(test: str, setup: str) -> _Value:
                 if (expected := _literal(outside)) is not _NONE and _literal(inside) is _NONE:
                     if isinstance(operator, ast.Is) and expected not in (None, True, False):
                         break
-                    return _Value(asked(inside), expected)
+                    return value(inside, expected)
         case ast.Compare(
             left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=inside, op=ast.Sub(), right=outside)]),
             ops=[ast.Lt() | ast.LtE()],
@@ -339,7 +398,7 @@ def _from_assert(test: str, setup: str) -> _Value:
         ):
             expected, tolerance = _literal(outside), _literal(bound)
             if isinstance(expected, int | float) and isinstance(tolerance, int | float):
-                return _Value(asked(inside), expected, tolerance=float(tolerance))
+                return value(inside, expected, float(tolerance))
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id="math"), attr="isclose"), args=[inside, outside], keywords=words
         ):
@@ -351,11 +410,11 @@ def _from_assert(test: str, setup: str) -> _Value:
                 and _NONE not in given.values()
             ):
                 tolerance = max(given.get("rel_tol", 1e-9) * abs(expected), given.get("abs_tol", 0.0))
-                return _Value(asked(inside), expected, tolerance=tolerance)
+                return value(inside, expected, tolerance)
         case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Name()) as call) if _has_plain_arguments(call):
-            return _Value(asked(_truth(call)), False)
+            return value(_truth(call), False)
         case ast.Call(func=ast.Name()) as call if _has_plain_arguments(call):
-            return _Value(asked(_truth(call)), True)
+            return value(_truth(call), True)
         case _:
             pass
     raise UnusableTests(test[:80])
