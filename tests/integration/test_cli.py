@@ -76,7 +76,7 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
     assert "differs" not in capfd.readouterr().out
     assert lampo(monkeypatch, "train", recipe, "--resume") == 0
     assert (tmp_path / "runs" / "small-2" / "report.html").exists()
-    differs = "The recipe differs from the run, which goes on with its own settings: training.steps (1 in the run, 2 in the recipe)"
+    differs = "The recipe differs from the run, which goes on with its own settings: training.steps (1 in the run, 6 in the recipe)"
     assert differs in capfd.readouterr().out
 
 

@@ -1,3 +1,4 @@
+import io
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import yaml
 from rich.console import Console
 
 from lampo.compare.command import compare_study
+from lampo.compare.suite_command import show_suite
 from lampo.types import LampoError
 
 GSM8K = Path(__file__).parents[3] / "docs" / "results" / "gsm8k"
@@ -39,3 +41,19 @@ def test_results_that_were_kept_without_their_runs_have_a_page(
     shutil.copy(GSM8K / "results.parquet", tmp_path / "runs" / "mine")
     compare_study(file, Console(quiet=True), only_page=True)
     assert capsys.readouterr().out.endswith(f"page: {tmp_path / 'runs' / 'mine' / 'comparison.html'}\n")
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_output_that_fails_ends_neither_a_page_nor_the_table_of_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdout", Full())
+    compare_study(GSM8K / "study.yaml", Console(quiet=True), only_page=True)
+    show_suite(GSM8K.parent / "suite" / "suite.yaml")
+    assert capsys.readouterr().err.count("The output cannot be written (No space left on device)") == 2
+    assert (tmp_path / "runs" / "gsm8k" / "comparison.html").is_file()
