@@ -10,7 +10,8 @@ is one. Prompts are random, between half of their length and all of it.
     tails:   the same, log-normal, median 1/8 of `--completion`, cut there
     ends:    a completion ends after a token of which there are so many that the mean length without a limit is `--mean`
 
-The contenders take turns; the times are medians, for one token of a completion. Ours also returns the log-probabilities; how far they are
+The contenders take turns; the times are medians, for one token of a completion. On a CPU the matrix products of our steps stand beside
+them, alone. Ours also returns the log-probabilities; how far they are
 from those that learning computes is printed. Continuous batching needs minutes on a CPU, so there it takes part with `--continuous` only,
 and only where completions end by themselves.
 """
@@ -134,9 +135,22 @@ def measure(
             )
         return sum(len(each.generated_tokens) for each in drawn.values())
 
+    @torch.no_grad()
+    def products(seed: int) -> int:
+        """The matrix products of the same steps and nothing else: what no sampler that multiplies as torch does can go below."""
+        layers = [module for module in policy.core.modules() if isinstance(module, torch.nn.Linear)]
+        ends = lengths if forced else torch.tensor([len(rollout.completion_ids) for rollout in rollouts])
+        for rows in [int((ends > t).sum()) for t in range(int(ends.max()))]:
+            states = {width: torch.ones(rows, width) for width in {layer.in_features for layer in layers}}
+            for layer in layers:
+                layer(states[layer.in_features])
+        return int(ends.sum())
+
     contenders: dict[str, Callable[[int], int]] = {"ours": ours}
     if policy.device.type == "cuda":
         contenders["ours, launched one by one"] = one_by_one
+    else:
+        contenders["products alone"] = products
     contenders["transformers' generate"] = generate
     if not forced and (options.continuous or policy.device.type == "cuda"):
         contenders["transformers' continuous batching"] = continuous
