@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
-from rapidfuzz.distance import LCSseq
 
 from ..types import Verdict
 from .verifier_options import VerifierOptions, committed_text
@@ -38,12 +37,12 @@ class ExactOptions(VerifierOptions):
             return Verdict("unknown", detail="the answer is empty")
         found = " ".join(committed_text(completion, self.marker).split())
         if not found:
-            return Verdict("wrong", detail="no answer given", **self._graded(0.0))
+            return Verdict("wrong", detail="no answer given", **self._graded([], gold.split()))
         said, asked = (found.casefold(), gold.casefold()) if self.ignore_case else (found, gold)
-        return Verdict("right" if said == asked else "wrong", found, **self._graded(_f1(said.split(), asked.split())))
+        return Verdict("right" if said == asked else "wrong", found, **self._graded(said.split(), asked.split()))
 
-    def _graded(self, score: float) -> dict[str, Any]:
-        return {"score": score, "graded": True} if self.partial_credit else {}
+    def _graded(self, words: Sequence[str], gold_words: Sequence[str]) -> dict[str, Any]:
+        return {"score": _f1(words, gold_words), "graded": True} if self.partial_credit else {}
 
     def answer_text(self, answer: str) -> str:
         """See `VerifierOptions.answer_text`."""
@@ -56,4 +55,6 @@ def _f1(words: Sequence[str], gold_words: Sequence[str]) -> float:
     >>> _f1("New old York".split(), "New York".split()), _f1(["York", "New"], ["New", "York"])
     (0.8, 0.5)
     """
+    from rapidfuzz.distance import LCSseq  # without partial credit the verifiers need pydantic and mpmath alone
+
     return 2 * LCSseq.similarity(words, gold_words) / (len(words) + len(gold_words))
