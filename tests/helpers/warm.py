@@ -93,6 +93,8 @@ def serve(address: str) -> None:
 def watch(connection: socket.socket) -> None:
     """Fork once more for the command itself, pass the client's signals on, and tell the client how it ended."""
     header, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(12))
+    if not ancillary:  # the client was killed before it asked
+        return
     streams = array.array("i", ancillary[0][2])
     request = json.loads(connection.makefile("rb").read(int.from_bytes(header)))
     if (child := os.fork()) == 0:

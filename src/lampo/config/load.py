@@ -67,7 +67,7 @@ def _load_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     # what the constructors of numbers, booleans and dates let through, under tags such as !!int
-    except (KeyError, AttributeError, TypeError, OverflowError) as error:
+    except (LookupError, AttributeError, TypeError, OverflowError) as error:
         raise ValueError(f"a value is not of the type that its tag says ({error})") from None
 
 

@@ -22,6 +22,7 @@ MERGED = "a: &a {k: 1}\n" + "".join(
     ("text", "message"),
     [
         pytest.param("training: {steps: !!int foo}", "not valid YAML", id="int"),
+        pytest.param("training:\n  steps: !!int \n", "not valid YAML", id="int of nothing"),
         pytest.param("training: {steps: !!float foo}", "not valid YAML", id="float"),
         pytest.param("training: {steps: !!bool foo}", "not valid YAML: a value is not of the type", id="bool"),
         pytest.param("training: {steps: !!timestamp foo}", "not valid YAML: a value is not of the type", id="timestamp"),
