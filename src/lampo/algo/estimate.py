@@ -27,6 +27,7 @@ class Estimate:
         statistics: what to log.
         by_token_N: N tensors (T,), where the tokens of a rollout differ.
         left_out: indices of groups that the update leaves out.
+        peer_weights_N: how much each counts as a peer, where peers do not count alike.
     """
 
     advantages_N: Tensor
@@ -34,6 +35,7 @@ class Estimate:
     statistics: dict[str, float]
     by_token_N: tuple[Tensor, ...] | None = None
     left_out: frozenset[int] = frozenset()
+    peer_weights_N: Tensor | None = None
 
     @property
     def token_advantages(self) -> Tensor | tuple[Tensor, ...]:
@@ -107,7 +109,7 @@ def estimate_advantages(
         "advantage/sum": float(advantages.sum()),
         "advantage/mean_absolute": float(advantages.abs().mean()),
     }
-    return Estimate(advantages, scores_N, statistics, by_token_N, frozenset(left_out))
+    return Estimate(advantages, scores_N, statistics, by_token_N, frozenset(left_out), settings.get("peer_weights_N"))
 
 
 def _call(

@@ -28,6 +28,7 @@ def group_records(
     Without `has_scores` nobody computed log-probabilities, and the scores are None.
     """
     row = 0
+    weights_N = None if estimate.peer_weights_N is None else estimate.peer_weights_N.tolist()
     scores_N, advantages_N = estimate.scores_N.tolist(), estimate.advantages_N.tolist()
     for group in groups_P:
         rollouts = []
@@ -45,6 +46,7 @@ def group_records(
                     "length": len(rollout.completion_ids),
                     "finished": rollout.finished,
                 }
+                | ({} if weights_N is None else {"peer_weight": weights_N[row]})
                 | ({} if pieces is None else _tokens(rollout, pieces, (logprobs or {}).get(row)))
             )
             row += 1

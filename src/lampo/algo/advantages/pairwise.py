@@ -158,7 +158,7 @@ def pairwise_advantages(
 
     def compare(rewards_BG: Tensor, scores_BG: Tensor, *peers_BG: Tensor) -> Tensor:
         num_groups, group_size = rewards_BG.shape
-        peers_B1G = _relative(*peers_BG)[:, None] if peers_BG else None
+        peers_B1G = relative_weights(*peers_BG)[:, None] if peers_BG else None
         advantages_BG = torch.empty_like(rewards_BG)
         for block in row_blocks(num_groups, group_size):
             margins_BIG, gaps_BIG = pair_margins_and_gaps(rewards_BG, scores_BG, block, weight, temperature)
@@ -210,7 +210,7 @@ def score_norms(logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
     return doubts_NT.square().sum(1)
 
 
-def _relative(peers_BG: Tensor) -> Tensor:
+def relative_weights(peers_BG: Tensor) -> Tensor:
     """Weights of the peers over the mean of their group; 1 where all are 0."""
     mean_B1 = peers_BG.mean(1, keepdim=True)
     return torch.where(mean_B1 > 0, peers_BG / mean_B1, 1.0)

@@ -263,7 +263,7 @@ function comparisons(rollouts, rank, pairs, why) {
       element("div", { class: "choice", role: "radiogroup", "aria-label": "Shown for each pair" }, told.map(([name], at) => element("button", {
         type: "button", role: "radio", "aria-checked": name === label, title: "m takes the next", onclick: () => { quantity = at; redraw(); } }, name))),
       element("p", {}, field === "contributions_GG" ? `A row against each peer: weight × reward gap, divided by ${divided}. It sums to LamPO's advantage.`
-        : field === "weights_GG" ? `w: ${options.weight}, a sigmoid of the difference in ${scoreName()} over tau = ${pairs.temperature.toPrecision(3)}${options.temperature === "auto" ? " (auto)" : ""}; 1/2 is neutral.`
+        : field === "weights_GG" ? `w: ${options.weight}, a sigmoid of the difference in ${scoreName()} over tau = ${pairs.temperature.toPrecision(3)}${options.temperature === "auto" ? " (auto)" : ""}; 1/2 is neutral.${options.peer_weight === "equal" ? "" : ` Times the peer's ${options.peer_weight} over the group's mean.`}`
         : "The row's reward minus the column's.")),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pairs" }, made), said,
     pairs.note ? element("p", { class: "note" }, pairs.note) : null,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ...algo.advantages import grpo_advantages, pairwise_terms, rloo_advantages
-from ...algo.advantages.pairwise import pair_margins_and_gaps, quarter_temperature, reward_scale
+from ...algo.advantages.pairwise import pair_margins_and_gaps, quarter_temperature, relative_weights, reward_scale
 from ...algo.registry import PairwiseOptions
 from ...store.rollouts import Record
 
@@ -31,8 +31,8 @@ class Pairs:
         note: why these options, where they are not the run's own; else empty.
         temperature: tau of this group.
         gaps_GG: R_i - R_j.
-        weights_GG: w_ij.
-        contributions_GG: w_ij (R_i - R_j) over the divisor of row i; the rows sum to the advantages.
+        weights_GG: w_ij; where peers have weights of their own, times v_j over the group's mean of them.
+        contributions_GG: that times (R_i - R_j) over the divisor of row i; the rows sum to the advantages.
         divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std.
         pairwise_G: LamPO's advantages, the sums of the rows of contributions.
         grpo_G: what GRPO, with mean and standard deviation, gives.
@@ -62,7 +62,7 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
         None where fewer than two rollouts are valid, or a run of our own has no scores: there is nothing to compare.
     """
     rollouts = group["rollouts"]
-    options, note = _options(advantage)
+    options, note = _options(advantage, group)
     totals = [math.nan if rollout.get("total") is None else rollout["total"] for rollout in rollouts]
     rewards_G, group_ids_G = torch.tensor(totals), torch.zeros(len(rollouts), dtype=torch.int64)
     if any(rollout.get("score") is None for rollout in rollouts):
@@ -82,14 +82,18 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
             rewards_V[None], scores_V[None], slice(None), options.weight, options.temperature
         )
     )
-    weights_VV = margins_VV.sigmoid()
+    peers_V = torch.ones_like(rewards_V)
+    if options.peer_weight != "equal":
+        peers_V = relative_weights(torch.tensor([[rollouts[row]["peer_weight"] for row in rows.tolist()]]))[0]
+    weights_VV = margins_VV.sigmoid() * peers_V
     scale = float(reward_scale(rewards_V[None], options.scale))
     if options.normalizer == "peers":
         divisors_V = torch.full_like(rewards_V, len(rows) - 1)
-        contributions_VV = pairwise_terms(rewards_V, scores_V, **settings) / (len(rows) - 1)
+        contributions_VV = pairwise_terms(rewards_V, scores_V, **settings) * peers_V / (len(rows) - 1)
     else:  # as in `pairwise_advantages`: the weights of a row may all be all but 0
         divisors_V = weights_VV.sum(1) - weights_VV.diagonal()
-        log_weights_VV = logsigmoid(margins_VV).fill_diagonal_(-math.inf)
+        log_peers_V = peers_V.clamp(min=torch.finfo(peers_V.dtype).tiny).log()
+        log_weights_VV = (logsigmoid(margins_VV) + log_peers_V).fill_diagonal_(-math.inf)
         contributions_VV = log_weights_VV.softmax(1) * gaps_VV / scale
 
     pairwise_G = torch.zeros(len(rollouts)).index_put((rows,), contributions_VV.sum(1))
@@ -128,14 +132,18 @@ def _of_rewards(rewards_G: Tensor, valid_G: Tensor, options: PairwiseOptions) ->
     )
 
 
-def _options(advantage: Mapping[str, Any]) -> tuple[PairwiseOptions, str]:
+def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptions, str]:
     name = advantage.get("name")
     if name == "pairwise":
         try:
             options = PairwiseOptions.model_validate(dict(advantage))
-            if options.peer_weight == "equal" and not options.centred:
+            unweighed = any(rollout.get("peer_weight") is None for rollout in group["rollouts"])
+            if options.centred:
+                reason = "This run centred its advantages, which is not taken apart here"
+            elif options.peer_weight != "equal" and unweighed:
+                reason = "This run weighed its peers, and did not record the weights"
+            else:
                 return options, ""
-            reason = "This run weighed its peers or centred its advantages, which is not taken apart here"
         except ValidationError as error:
             reason = f"The options of the run's estimator are not understood ({error.error_count()} of them)"
     elif trainer := advantage.get("trainer"):

@@ -7,6 +7,11 @@ import pytest
 import torch
 
 from lampo.algo.advantages import grpo_advantages, pairwise_advantages, rloo_advantages
+from lampo.algo.estimate import estimate_advantages
+from lampo.algo.registry import PairwiseOptions
+from lampo.config.methods import METHODS
+from lampo.train.rollout_records import group_records
+from lampo.types import Group, Problem, Reward, Rollout, Verdict
 from lampo.view.inspect.pairs import pairs
 
 from ....helpers.every_estimator import NORMALIZERS, SCALES, WEIGHTS
@@ -16,19 +21,24 @@ OPTIONS = [
     dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
     for values in itertools.product(WEIGHTS, ("auto", 0.01), NORMALIZERS, SCALES)
 ]
+PEERS = [0.5, 2.0, 9.0, 0.0, 1.5]
 
 
+@pytest.mark.parametrize("peer_weight", ["equal", "score_norm"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_rows_of_pairs_sum_to_the_advantages(options: dict[str, Any]) -> None:
+def test_the_rows_of_pairs_sum_to_the_advantages(options: dict[str, Any], peer_weight: str) -> None:
     statuses, scores = ["right", "wrong", "unknown", "right", "wrong"], [-0.1, -0.9, -0.4, -2.5, -0.3]
     each = group(1, "a", *map(rollout, statuses, scores))
     each["rollouts"][0]["total"] = 1.3
-    found = pairs(each, {"name": "pairwise"} | options)
+    peers = None if peer_weight == "equal" else torch.tensor(PEERS)
+    for each_rollout, weight in zip(each["rollouts"], PEERS, strict=True):
+        each_rollout |= {} if peers is None else {"peer_weight": weight}
+    found = pairs(each, {"name": "pairwise", "peer_weight": peer_weight} | options)
     assert found is not None
     assert found.note == ""
     rewards_G, valid_G = torch.tensor([1.3, 0, float("nan"), 1, 0]), torch.tensor([True, True, False, True, True])
     ids_G, scores_G = torch.zeros(5, dtype=torch.int64), torch.tensor(scores)
-    advantages_G = pairwise_advantages(rewards_G, scores_G, ids_G, valid_N=valid_G, **options)
+    advantages_G = pairwise_advantages(rewards_G, scores_G, ids_G, valid_N=valid_G, peer_weights_N=peers, **options)
     assert found.pairwise_G == pytest.approx(advantages_G.tolist(), abs=1e-6)
     assert found.grpo_G == grpo_advantages(rewards_G, ids_G, valid_N=valid_G).tolist()
     assert found.rloo_G == rloo_advantages(rewards_G, ids_G, valid_N=valid_G).tolist()
@@ -46,6 +56,23 @@ def test_the_rows_of_pairs_sum_to_the_advantages(options: dict[str, Any]) -> Non
     )
 
 
+def test_what_a_run_of_lampo_ob_records_is_taken_apart_into_the_advantages_that_it_used() -> None:
+    logprobs = [[-0.1, -2.0], [-0.7], [-0.2, -0.2, -3.0], [-1.1, -0.4]]
+    rollouts = tuple(
+        Rollout(torch.tensor([1]), torch.arange(len(each)), torch.tensor(each), True, "") for each in logprobs
+    )
+    rewards = tuple(Reward({}, total) for total in (1.0, 0.0, 0.0, 1.0))
+    sampled = Group(Problem("0", "?", ""), rollouts, (Verdict("wrong"),) * 4, rewards)
+    options = PairwiseOptions.model_validate(METHODS["lampo_ob"].settings["advantage"])
+    (record,) = group_records(1, [sampled], estimate_advantages([sampled], options))
+    found = pairs(record, options.model_dump())
+    assert found is not None
+    assert found.note == ""
+    assert found.pairwise_G == pytest.approx([each["advantage"] for each in record["rollouts"]], abs=1e-6)
+    plain = estimate_advantages([sampled], PairwiseOptions())
+    assert "peer_weight" not in next(group_records(1, [sampled], plain))["rollouts"][0]
+
+
 def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> None:
     each = groups_of(1)[0]
     found, default = pairs(each, {"name": "grpo", "std": False}), pairs(each, {"name": "pairwise"})
@@ -58,6 +85,9 @@ def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> No
     assert unread is not None
     assert strange.note.startswith("The options of the run's estimator are not understood")
     assert unread.note.startswith("The settings of this run could not be read")
+    unrecorded = pairs(each, {"name": "pairwise", "peer_weight": "score_norm"})
+    assert unrecorded is not None
+    assert unrecorded.note.startswith("This run weighed its peers, and did not record the weights: the comparisons are")
 
 
 def test_no_pairs_without_scores_or_peers() -> None:
