@@ -8,27 +8,60 @@ from lampo.types import LampoError, Verdict
 from lampo.verify import CodeOptions, VerifierPool
 from lampo.verify.code.sandbox import SandboxError
 from lampo.verify.code.tests import (
-    FUNCTION_SETUP,
     ProgramTests,
-    UnusableTests,
     from_asserts,
     from_input_output,
     from_livecodebench,
-    from_verification_info,
-    read_tests,
 )
-from lampo.verify.code.verifier import last_code_block, same_output
+from lampo.verify.code.verifier import last_code_block
 
-from ...helpers.sandboxed import sandbox_or_skip
+from ....helpers.judged_programs import ADD, ASSERTS, SQUARE, judged
+from ....helpers.sandboxed import sandbox_or_skip
 
-ADD = from_input_output({"inputs": ["1 2\n", "3 4\n", "5 6\n"], "outputs": ["3\n", "7\n", "11\n"]})
-SQUARE = from_input_output({"fn_name": "square", "inputs": [[2], [3]], "outputs": [[4], [9]]})
-ASSERTS = from_asserts(["assert square(2) == 4", "assert square(3) == 9"])
-
-
-def judged(code: str, tests: ProgramTests, **options: object) -> Verdict:
-    sandbox_or_skip()
-    return CodeOptions(**options).verify(f"Thus:\n```python\n{code}\n```\n", tests.dump())  # pyright: ignore
+AS_A_SCRIPT = """
+import pickle, sys, typing
+from dataclasses import dataclass
+from multiprocessing import Pool
+from pathlib import Path
+@dataclass
+class Pair:
+    left: int
+    right: "Number"
+Number = int
+def total(pair: Pair) -> Number:
+    return pair.left + pair.right
+if __name__ == "__main__":
+    assert typing.get_type_hints(Pair) == {"left": int, "right": int}
+    assert Path(__file__).is_file() and sys.modules["__main__"].total is total
+    pair = pickle.loads(pickle.dumps(Pair(*map(int, input().split()))))
+    with Pool(1) as pool:
+        print(pool.map(total, [pair])[0])
+"""
+SQUARES = from_input_output({"fn_name": "f", "inputs": [[0], [1], [2], [3]], "outputs": [[0], [1], [4], [9]]})
+FORGERIES = [
+    "import sys; sys.exit(0)",
+    "import os; os._exit(0)",
+    "raise SystemExit",
+    "print('right')",
+    "print('3/3 tests'); print('{\"status\": \"right\"}')",
+    "import builtins\nbuiltins.print = lambda *a: None\nclass Equal:\n    def __eq__(self, o): return True\ndef square(x): return Equal()\n",
+    "class Equal(int):\n    def __eq__(self, o): return True\n    def __hash__(self): return 0\ndef square(x): return Equal(5)\nprint(Equal(5))",
+    "import json\njson.dumps = lambda *a, **k: 'true'\njson.loads = lambda *a: True\ndef square(x): return None",
+    "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'4')\n    except OSError: pass\nos._exit(0)",
+    "import os\nfor fd in range(20):\n    try: os.close(fd)\n    except OSError: pass",
+    "import sys\nframe = sys._getframe()\nwhile frame:\n    print(frame.f_globals.get('asked'), frame.f_locals.get('asked'))\n    frame = frame.f_back",
+    "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'expected' in o: print(o['expected'])",
+    "import os\nfor base, _, files in os.walk('/tmp'):\n    for f in files: print(open(os.path.join(base, f)).read())",
+    "import atexit, os\natexit.register(lambda: os._exit(0))",
+    "import os\nif os.fork(): os._exit(0)\nos.setsid()",
+    "import threading, os\nthreading.Thread(target=lambda: os._exit(0)).start()",
+    "def square(x):\n    import os\n    os._exit(0)",
+    "def square(x):\n    raise SystemExit(0)",
+    "import builtins\nbuiltins.isinstance = lambda *a: True\ndef square(x): return object()",
+    "def square(x):\n    def endless():\n        while True: yield 4\n    return endless()",
+    "import ctypes\nctypes.CDLL(None).ptrace(16, 1, 0, 0)",  # stops the sandbox's first process, and itself with it
+    "import sys\nsys.modules['lampo'] = None\nopen('main.py', 'w').write('print(3)')",
+]
 
 
 def test_the_last_complete_block_counts() -> None:
@@ -67,31 +100,6 @@ def test_a_block_in_a_list_loses_the_indent_of_its_fence(block: str, code: str) 
     assert last_code_block(block) == code
 
 
-@pytest.mark.parametrize(
-    ("output", "expected", "same"),
-    [
-        ("1\n2\n3\n", "1\n2\n3", True),
-        ("1  2 \n\n", "1 2", True),
-        ("1", "1\n2\n3", False),  # a right beginning
-        ("1\n2\n3\n4", "1\n2\n3", False),
-        ("", "1", False),
-        ("", "", True),
-        ("1\n\n2", "1\n2", False),
-        ("0.3333334", "0.33333333", True),
-        ("0.334", "0.33333333", False),
-        ("1e-7", "0.0", True),
-        ("1000000.5", "1000000.0", True),
-        ("2.0", "2", False),  # a whole number is expected
-        ("2", "2.0", True),
-        ("yes", "YES", False),
-        ("nan", "0.5", False),
-        ("1" * 100, "0.5", False),
-    ],
-)
-def test_outputs(output: str, expected: str, same: bool) -> None:
-    assert same_output(output, expected) is same
-
-
 def test_programs() -> None:
     right = "a, b = map(int, input().split())\nprint(a + b)\nexit()"
     assert judged(right, ADD) == Verdict("right", right + "\n", "3/3 tests", score=1.0)
@@ -105,27 +113,6 @@ def test_programs() -> None:
     ):
         verdict = judged(code, ADD, test_timeout_s=2.0)
         assert (verdict.status, verdict.detail, verdict.score) == ("wrong", detail, pytest.approx(score))
-
-
-AS_A_SCRIPT = """
-import pickle, sys, typing
-from dataclasses import dataclass
-from multiprocessing import Pool
-from pathlib import Path
-@dataclass
-class Pair:
-    left: int
-    right: "Number"
-Number = int
-def total(pair: Pair) -> Number:
-    return pair.left + pair.right
-if __name__ == "__main__":
-    assert typing.get_type_hints(Pair) == {"left": int, "right": int}
-    assert Path(__file__).is_file() and sys.modules["__main__"].total is total
-    pair = pickle.loads(pickle.dumps(Pair(*map(int, input().split()))))
-    with Pool(1) as pool:
-        print(pool.map(total, [pair])[0])
-"""
 
 
 def test_a_program_is_the_script_that_it_would_be_outside() -> None:
@@ -143,9 +130,6 @@ def test_partial_credit_runs_all_tests() -> None:
     assert verdict.value == verdict.score  # the share is the reward
     assert (verdict.status, verdict.score) == ("wrong", pytest.approx(2 / 3))
     assert verdict.detail == "2/3 tests; test 2: wrong answer"
-
-
-SQUARES = from_input_output({"fn_name": "f", "inputs": [[0], [1], [2], [3]], "outputs": [[0], [1], [4], [9]]})
 
 
 @pytest.mark.parametrize(
@@ -251,90 +235,6 @@ class Solution:
     assert "NameError" in judged(code, livecodebench.model_copy(update={"setup": ""})).detail
 
 
-UNCOMPARABLE = ["10**400", "{frozenset(): 1}", "{1j: 1}", "1j", "[[]]", "float('nan')", "-10**400"]
-
-
-@pytest.mark.parametrize("value", UNCOMPARABLE)
-def test_a_value_that_cannot_be_compared_is_wrong(value: str) -> None:
-    code = f"def f(x): return {value}"
-    for tests in (
-        *(ProgramTests(type="function", fn_name="f", inputs=[[1]], outputs=[expected]) for expected in (0.5, {"a": 1})),
-        from_asserts(["assert abs(f(1) - 0.5) < 1e-6"]),
-    ):
-        assert judged(code, tests).status == "wrong", judged(code, tests).detail
-
-
-def test_values_that_all_have_one_hash_cost_no_time_outside() -> None:
-    code = "def f(x): return {n * (2**61 - 1) for n in range(1, 5000)}\ndef g(x): return dict.fromkeys(f(x), 1)"
-    for name in "fg":
-        tests = ProgramTests(type="function", fn_name=name, inputs=[[1]], outputs=[{"a": 1}])
-        assert judged(code, tests).detail.endswith("no value was returned that can be compared")
-    assert (
-        judged("def f(): return {3, (1, 2)}, {4: 5}", from_asserts(["assert f() == ({3, (1, 2)}, {4: 5})"])).status
-        == "right"
-    )
-
-
-def test_asserts_as_python_means_them() -> None:
-    tests = from_asserts(
-        [
-            "assert pair() == (1, 2)",
-            "assert 3 == three()",
-            "assert set(many()) == set([3, 1])",
-            "assert none() is None",
-            "assert is_even(2)",
-            "assert not is_even(3)",
-            "assert abs(half() - 0.5) < 1e-6",
-            "assert math.isclose(half(), 0.5, rel_tol=1e-3)",
-        ],
-        setup="import math",
-    )
-    code = """
-def pair(): return (1, 2)
-def three(): return 3
-def many(): return [1, 3, 1]
-def none(): return None
-def is_even(x): return x % 2 == 0
-def half(): return 0.5
-"""
-    assert judged(code, tests).status == "right", judged(code, tests).detail
-    assert judged(code.replace("(1, 2)", "[1, 2]"), tests).status == "wrong"
-    assert judged(code.replace("return 0.5", "return 0.6"), tests).detail.startswith("6/8")
-
-
-def test_what_cannot_be_judged_from_outside_is_unknown() -> None:
-    sandbox_or_skip()
-    for test in ("assert check(square(2), 4)", "assert all(square(n) == n * n for n in range(3))", "print(1)"):
-        tests = ProgramTests(type="assert", tests=[test]).dump()
-        assert CodeOptions().verify("```\ndef square(x): return 4\n```", tests).status in ("unknown",), test
-
-
-FORGERIES = [
-    "import sys; sys.exit(0)",
-    "import os; os._exit(0)",
-    "raise SystemExit",
-    "print('right')",
-    "print('3/3 tests'); print('{\"status\": \"right\"}')",
-    "import builtins\nbuiltins.print = lambda *a: None\nclass Equal:\n    def __eq__(self, o): return True\ndef square(x): return Equal()\n",
-    "class Equal(int):\n    def __eq__(self, o): return True\n    def __hash__(self): return 0\ndef square(x): return Equal(5)\nprint(Equal(5))",
-    "import json\njson.dumps = lambda *a, **k: 'true'\njson.loads = lambda *a: True\ndef square(x): return None",
-    "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'4')\n    except OSError: pass\nos._exit(0)",
-    "import os\nfor fd in range(20):\n    try: os.close(fd)\n    except OSError: pass",
-    "import sys\nframe = sys._getframe()\nwhile frame:\n    print(frame.f_globals.get('asked'), frame.f_locals.get('asked'))\n    frame = frame.f_back",
-    "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'expected' in o: print(o['expected'])",
-    "import os\nfor base, _, files in os.walk('/tmp'):\n    for f in files: print(open(os.path.join(base, f)).read())",
-    "import atexit, os\natexit.register(lambda: os._exit(0))",
-    "import os\nif os.fork(): os._exit(0)\nos.setsid()",
-    "import threading, os\nthreading.Thread(target=lambda: os._exit(0)).start()",
-    "def square(x):\n    import os\n    os._exit(0)",
-    "def square(x):\n    raise SystemExit(0)",
-    "import builtins\nbuiltins.isinstance = lambda *a: True\ndef square(x): return object()",
-    "def square(x):\n    def endless():\n        while True: yield 4\n    return endless()",
-    "import ctypes\nctypes.CDLL(None).ptrace(16, 1, 0, 0)",  # stops the sandbox's first process, and itself with it
-    "import sys\nsys.modules['lampo'] = None\nopen('main.py', 'w').write('print(3)')",
-]
-
-
 @pytest.mark.parametrize("code", FORGERIES)
 def test_no_forgery_is_rewarded(code: str) -> None:
     for tests in (ADD, SQUARE, ASSERTS):
@@ -376,87 +276,6 @@ def test_failures_of_the_sandbox_are_unknown(monkeypatch: pytest.MonkeyPatch) ->
         CodeOptions().prepare()
 
 
-def test_answers_that_hold_no_tests_are_unknown() -> None:
-    for answer in (
-        "",
-        "42",
-        "[]",
-        '{"type": "stdin"}',
-        '{"type": "stdin", "inputs": ["1"], "outputs": []}',
-        '{"type": "x"}',
-    ):
-        assert CodeOptions().verify("```\n1\n```", answer).status == "unknown", answer
-
-
-def test_forms_of_public_data_sets() -> None:
-    assert read_tests(ADD.dump()) == ADD
-    info = {
-        "language": "python",
-        "test_cases": [{"type": "stdin_stdout", "input": "1 2\n", "output": "3\n", "fn_name": None}],
-    }
-    assert from_verification_info(json.dumps(info)) == ProgramTests(type="stdin", inputs=["1 2\n"], outputs=["3\n"])
-    called = {"test_cases": [{"type": "function_call", "fn_name": "add", "input": [1, 2], "output": 3}]}
-    assert from_verification_info(called) == ProgramTests(
-        type="function", fn_name="add", inputs=[[1, 2]], outputs=[3], setup=FUNCTION_SETUP
-    )
-    public = json.dumps([{"input": "[1, 2]\n3", "output": "[4]", "testtype": "functional"}])
-    assert from_livecodebench(public, function="f") == ProgramTests(
-        type="function", fn_name="f", inputs=[[[1, 2], 3]], outputs=[[4]], setup=FUNCTION_SETUP
-    )
-    assert from_input_output({"inputs": [["1", "2"]], "outputs": [["3"]]}).inputs == ["1\n2"]
-    human = "METADATA = {}\n\ndef check(candidate):\n    assert candidate(3) == 9\n    assert candidate(2) == 4\n"
-    assert from_asserts(human, entry_point="square").tests == ["assert square(3) == 9", "assert square(2) == 4"]
-
-
-def test_forms_that_are_refused() -> None:
-    for make, message in (
-        (lambda: from_livecodebench("[]", "eJxLy8nPBwAC"), "pickle"),
-        (
-            lambda: from_verification_info({"language": "cpp", "test_cases": [{"input": "", "output": ""}]}),
-            "not python",
-        ),
-        (lambda: from_verification_info({"test_cases": []}), "no test_cases"),
-        (lambda: from_input_output("{"), "not JSON"),
-        (lambda: from_input_output({"inputs": [], "outputs": []}), "must pair"),
-        (lambda: from_asserts("for x in range(3):\n    assert f(x)"), "more than asserts"),
-    ):
-        with pytest.raises(UnusableTests, match=message):
-            make()
-
-
-@pytest.mark.parametrize(
-    ("code", "output", "option"),
-    [
-        ("print(3)\nraise SystemExit(1)", "3\n", "ignore_exit_status"),
-        ("print('Yes')", "YES\n", "ignore_case"),
-        ("print(2.0)", "2\n", "whole_numbers_by_value"),
-    ],
-)
-def test_rules_of_public_graders_are_options(code: str, output: str, option: str) -> None:
-    tests = from_input_output({"inputs": [""], "outputs": [output]})
-    assert judged(code, tests).status == "wrong"
-    assert judged(code, tests, **{option: True}).status == "right"
-    wrong = from_input_output({"inputs": [""], "outputs": ["4\n"]})
-    assert judged(code, wrong, **{option: True}).status == "wrong"
-
-
-def test_a_program_that_is_stopped_passes_by_no_option() -> None:
-    tests = from_input_output({"inputs": [""], "outputs": ["3\n"]})
-    spinning = "print(3, flush=True)\nwhile True: pass"
-    assert judged(spinning, tests, ignore_exit_status=True, test_timeout_s=0.5).status == "wrong"
-
-
-def test_whole_numbers_by_value_are_exact() -> None:
-    for output, expected, same in (
-        ("2.0", "2", True),
-        ("-0.0", "0", True),
-        ("2.0000001", "2", False),
-        ("2e0", "2", False),
-    ):
-        assert same_output(output, expected, whole_by_value=True) is same
-    assert not same_output("9007199254740993.0", "9007199254740992", whole_by_value=True)
-
-
 def test_programs_import_what_the_setting_names_and_nothing_else() -> None:
     pytest.importorskip("numpy")
     tests = from_input_output({"inputs": ["1 2 3"], "outputs": ["6"]})
@@ -481,30 +300,3 @@ def test_a_package_that_is_not_installed_is_refused_at_the_start_and_unknown_lat
     verdict = options.verify("```python\nprint(3)\n```", ADD.dump())
     assert verdict.status == "unknown"
     assert "pip install no_such_package" in verdict.detail
-
-
-@pytest.mark.parametrize(
-    ("text", "tests"),
-    [
-        ("assert all(f(x) == y for x, y in [(2, 4), (3, 9)])", ["assert f(2) == 4", "assert f(3) == 9"]),
-        ("assert all([f(2) == 4, f(3) == 9])", ["assert f(2) == 4", "assert f(3) == 9"]),
-        ("assert all([f(x) for x in range(2)])", ["assert f(0)", "assert f(1)"]),
-        ("assert all(f(x) == y for (x, y) in ((2, 4),))", ["assert f(2) == 4"]),
-        ("assert all(f(x) for x in range(10**9))", ["assert all((f(x) for x in range(10 ** 9)))"]),
-        ("assert all(f(x) for x in g())", ["assert all((f(x) for x in g()))"]),
-        ("assert all(f(x) for x in [1, 2] if x)", ["assert all((f(x) for x in [1, 2] if x))"]),
-        ("def check(candidate):\n    assert candidate(3) == 9\ncheck(square)", ["assert square(3) == 9"]),
-        (
-            "def check(candidate):\n    assert all(candidate(x) == 1 for x in (1, 2))\ncheck(f)",
-            ["assert f(1) == 1", "assert f(2) == 1"],
-        ),
-    ],
-)
-def test_asserts_of_many_values_and_a_check_that_is_called(text: str, tests: list[str]) -> None:
-    assert from_asserts([text]).tests == tests
-
-
-def test_an_unrolled_assert_is_judged() -> None:
-    tests = from_asserts(["assert all(square(x) == y for x, y in [(2, 4), (3, 9)])"])
-    assert judged("def square(x): return x * x", tests).status == "right"
-    assert judged("def square(x): return 4", tests).detail == "1/2 tests; test 2: wrong answer"

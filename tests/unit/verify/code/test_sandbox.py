@@ -19,7 +19,7 @@ from lampo.verify.code.sandbox.bubblewrap import Bubblewrap
 from lampo.verify.code.sandbox.cgroup import MOUNT, Cgroup, _processes
 from lampo.verify.code.sandbox.unsafe import UnsafeLocal
 
-from ...helpers.sandboxed import sandbox_or_skip
+from ....helpers.sandboxed import sandbox_or_skip
 
 
 @pytest.fixture(scope="module")
