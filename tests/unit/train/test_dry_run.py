@@ -134,13 +134,17 @@ def test_the_peak_is_near_the_measured_one(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(small_config(tmp_path / "runs")))
     program = (
-        "import resource, sys; from pathlib import Path; from lampo.config.load import load_config; "
-        "from lampo.train.dry_run import dry_run, peak; print(peak(dry_run(load_config(Path(sys.argv[1])))))"
+        "import sys; from pathlib import Path; from lampo.config.load import load_config; "
+        "from lampo.train.dry_run import dry_run, peak; print(peak(dry_run(load_config(Path(sys.argv[1]))))); "
+        "from lampo.cli import app; app(['train', sys.argv[1]])"
     )
-    said = float(subprocess.check_output([sys.executable, "-c", program, str(recipe)], text=True).split()[-1])
-    process = subprocess.Popen([sys.executable, "-m", "lampo", "train", str(recipe)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", program, str(recipe)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout as stream:
+        told = stream.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
+    said = next(float(line) for line in told.splitlines() if line.replace(".", "", 1).isdigit())
     measured = usage.ru_maxrss * 1024
     assert said == pytest.approx(measured, rel=0.3)
