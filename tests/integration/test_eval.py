@@ -264,6 +264,16 @@ def test_a_server_that_stops_answering_ends_the_evaluation(serve: Start, many: P
     assert "backend: http://127.0.0.1:" in (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
 
 
+def test_failures_that_are_not_in_a_row_end_nothing(serve: Start, many: Path, tmp_path: Path) -> None:
+    def plan(text: str, _: int) -> object:
+        return 500 if int(text.partition("+")[0]) % 2 else completion("\\boxed{4}")
+
+    server = served(serve, many, tmp_path / "out", plan, "--concurrency", "1", "--tries", "1")
+    assert "30 of 60 problems could not be asked" in server.told
+    assert "The rest was not asked." not in server.told
+    assert len(list(read_records(tmp_path / "out" / "aime24"))) == 30
+
+
 def test_a_key_that_is_withdrawn_ends_the_evaluation_at_once(serve: Start, many: Path, tmp_path: Path) -> None:
     def plan(text: str, _: int) -> object:
         time.sleep(0.03)
