@@ -233,9 +233,10 @@ def test_ctrl_c_says_what_is_there(
 def served(serve: Start, data: Path, output: Path, plan: Callable[[str, int], object], *more: str) -> Server:
     server = serve(plan)
     start = ["eval", "model", "--benchmarks", "aime24", "--data", f"aime24={data}", "--output", str(output)]
-    with pytest.raises(LampoError) as told:
-        invoke(*start, "--backend", server.url.replace("http://", "http://me:s3cret@"), *more)
-    server.told = str(told.value)
+    words = [*start, "--backend", server.url.replace("http://", "http://me:s3cret@"), *more]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, LampoError)
+    server.told, server.shown = str(result.exception), result.stderr
     return server
 
 
@@ -259,6 +260,9 @@ def test_a_server_that_stops_answering_ends_the_evaluation(serve: Start, many: P
         in server.told
     )
     assert "The rest was not asked." in server.told
+    assert server.shown.startswith(
+        "failed: aime24/4, try 1 of 1: 500 Internal Server Error: planned\n"
+    )  # as it happened
     assert len(list(read_records(tmp_path / "out" / "aime24"))) == 3
     assert "s3cret" not in server.told + (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
     assert "backend: http://127.0.0.1:" in (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
