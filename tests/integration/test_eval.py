@@ -162,6 +162,7 @@ def test_two_evaluations_are_compared_over_the_same_problems(recipe: Path, data:
         (["eval", "x", "--benchmarks", "aime42"], "Did you mean aime2"),
         (["eval", "x", "--benchmarks", "aime24", "--data", "aime24"], "write it as NAME=FILE"),
         (["eval", "x", "--benchmarks", "word_arithmetic", "--backend", "vlm"], "no backend 'vlm'"),
+        (["eval", "x", "--benchmarks", "word_arithmetic", "--backend", "ftp://me:s3cret@h"], "no backend 'ftp://h'"),
         (
             ["eval", "x", "--benchmarks", "aime24", "--data", "aime25=x"],
             "--data aime25 has no effect on the benchmarks aime24",
