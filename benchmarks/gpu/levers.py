@@ -56,7 +56,9 @@ def levers(policy: Policy, names: set[str]) -> Iterator[None]:
         if "blocks" in names:
             stack.enter_context(patch.object(native, "draw", draw_in_blocks))
         if "room" in names:
-            stack.enter_context(patch.object(decoder, "room_for", lambda length: length + min(length // 2, 64)))
+            stack.enter_context(
+                patch.object(decoder, "room_for", lambda length, longest: length + min(length // 2, 64))
+            )
         if "compiled" in names:
             for part in policy.core.modules():
                 if type(part).__name__.endswith(("RMSNorm", "MLP")):
