@@ -201,7 +201,7 @@ def write(results_of: Callable[[str], list[RunResult]]) -> None:
 def tables(results_of: Callable[[str], list[RunResult]]) -> dict[Path, str]:
     """comparison.md of every study and of all together, and docs/results/README.md with the tables of all together."""
     texts = {}
-    for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
+    for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/results.parquet"))):
         declared = load_study(RESULTS / study / "study.yaml").study
         text = markdown(compare_methods(results_of(study), declared.baseline, declared.primary))
         texts[RESULTS / study / "comparison.md"] = text

@@ -10,8 +10,8 @@ is one. Prompts are random, between half of their length and all of it.
     tails:   the same, log-normal, median 1/8 of `--completion`, cut there
     ends:    a completion ends after a token of which there are so many that the mean length without a limit is `--mean`
 
-`--rows` is how many of the rows have a place at once. Unset, all have one. Where they are fewer, a row that has ended gives its place to the
-next, and beside it stands the way without: the next begin when all have ended.
+`--rows` is how many of the rows have a place at once. Unset, all have one. Where they are fewer, a row that has ended gives its place to
+the next, and beside it stands the way without: the next begin when all have ended.
 
 The contenders take turns; the times are medians, for one token of a completion. On a CPU the matrix products of our steps stand beside
 them, alone. Ours also returns the log-probabilities; how far they are

@@ -12,9 +12,8 @@ from ...rollout.sampler import Sampler
 from ...types import Response
 from .responder import Asked
 
-
 ROUNDS = 4
-"""A call of the sampler fills its rows so many times, with the next problem where a row has ended. More would write responses down later."""
+"""A call of the sampler fills its rows so many times: where one has ended, the next begins. More would write responses down later."""
 
 
 class NativeResponder:
