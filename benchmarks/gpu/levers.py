@@ -9,6 +9,10 @@ The levers of sampling are not in the program yet. Each is written here as the f
     compiled    torch.compile fuses the kernels of norms and of feed-forward parts, under the same recording. A whole step does not compile:
                 on a CPU inductor ends in an error of its own where the cache is written
 
+The attention of a decode step stands alone, at `--rows` rows whose lengths are spread as those of responses are: as it is, under a dense
+mask with every row as wide as the longest, and by torch's flash kernel, which reads the keys that a row has (`seqused_k`), with grouped
+queries. If the second is as fast as the bytes allow, rows need no common column, and the next can begin on CUDA too where one has ended.
+
 Those of the update are settings: with gradient checkpointing and without, and the tokens of a micro-batch. Tables last. Predicted of the
 23.8 ms that a step of 512 rows of Qwen3-1.7B took on 2026-11-27: blocks -2 ms, room -2 ms, compiled -4 ms.
 """
@@ -22,7 +26,7 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import torch
-from shapes import CUDA, SHAPES, build, peak, random_prompts, reset_peak, seconds
+from shapes import CUDA, DEVICE, SHAPES, build, peak, random_prompts, reset_peak, seconds
 from torch import Tensor
 
 from lampo.learner.batch import Row, pad
@@ -103,6 +107,75 @@ def sampling(policy: Policy, options: argparse.Namespace) -> list[str]:
     return table
 
 
+def attention(shape: str, options: argparse.Namespace) -> list[str]:
+    """One layer's attention in a decode step. The bound is one read of the keys and values that are there."""
+    config = SHAPES[shape]
+    heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
+    width = config.get("head_dim", config["hidden_size"] // heads)
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.empty(options.rows).log_normal_(0, 0.6, generator=generator) / 4
+    lengths = (spread.clamp(max=1) * options.length).int().clamp(min=1).to(DEVICE)
+    rows, longest = options.rows, int(lengths.max())
+
+    def states(*shape: int) -> Tensor:
+        return torch.randn(shape, device=DEVICE, dtype=torch.bfloat16 if CUDA else torch.float32)
+
+    query, keys, values = (
+        states(rows, heads, width),
+        states(rows, longest, shared, width),
+        states(rows, longest, shared, width),
+    )
+    # rows end in one column, as `Decoder` has them; for the flash kernel they begin in one
+    columns = torch.arange(longest, device=DEVICE)
+    mask = (columns >= longest - lengths[:, None])[:, None, None]
+    ends = torch.arange(rows + 1, device=DEVICE, dtype=torch.int32)
+
+    def as_it_is() -> Tensor:
+        ours, theirs = keys.transpose(1, 2), values.transpose(1, 2)
+        repeated = (each.repeat_interleave(heads // shared, 1) for each in (ours, theirs))
+        return torch.nn.functional.scaled_dot_product_attention(query[:, :, None], *repeated, mask)[:, :, 0]
+
+    def grouped() -> Tensor:
+        beside = query.view(rows, shared, heads // shared, width)
+        ours, theirs = keys.transpose(1, 2), values.transpose(1, 2)
+        return torch.nn.functional.scaled_dot_product_attention(beside, ours, theirs, mask).flatten(1, 2)
+
+    def flash() -> Tensor:
+        flat = keys.flatten(0, 1), values.flatten(0, 1)
+        begins = ends * longest
+        return torch.ops.aten._flash_attention_forward(
+            query, *flat, ends, begins, 1, longest, 0.0, False, False, seqused_k=lengths
+        )[0]
+
+    bound = 2 * int(lengths.sum()) * shared * width * keys.element_size()
+    table = ["| attention of a layer | ms | GB/s of the keys and values that are there |", "| --- | ---: | ---: |"]
+    kept = {}
+    for name, way in {"as it is": as_it_is, "grouped queries": grouped, "flash, seqused_k": flash}.items():
+        try:
+            times = []
+            for _ in range(12):
+                start = seconds()
+                kept[name] = way()
+                times.append(seconds() - start)
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            table.append(f"| {name} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
+            continue
+        took = sorted(times)[len(times) // 2]
+        table.append(f"| {name} | {1e3 * took:.3f} | {bound / took / 1e9:,.0f} |")
+    # the same keys, moved to where each way looks for them
+    moved = torch.stack([each.roll(longest - int(length), 0) for each, length in zip(keys, lengths, strict=True)])
+    moved_values = torch.stack(
+        [each.roll(longest - int(length), 0) for each, length in zip(values, lengths, strict=True)]
+    )
+    if "flash, seqused_k" in kept:
+        keys, values = moved, moved_values
+        difference = (as_it_is() - kept["flash, seqused_k"]).abs().max()
+        table.append(f"| largest difference of the two | {float(difference):.2g} | |")
+    difference = (kept["grouped queries"] - kept["as it is"]).abs().max()
+    table.append(f"| largest difference of grouped queries | {float(difference):.2g} | |")
+    return table
+
+
 def updates(shape: str, options: argparse.Namespace) -> list[str]:
     table = ["| checkpointing | tokens of a micro-batch | tokens/s | peak, GiB |", "| --- | ---: | ---: | ---: |"]
     policy = build(shape, "mixed")
@@ -160,6 +233,8 @@ def main() -> None:
     began = time.perf_counter()
     tables = [sampling(build(options.shape, "mixed"), options)]
     print(f"# {time.perf_counter() - began:.0f} s", flush=True)
+    tables.append(attention(options.shape, options))
+    print("\n".join(tables[-1]), flush=True)
     if CUDA:
         torch.cuda.empty_cache()
     tables.append(updates(options.shape, options))
