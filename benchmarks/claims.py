@@ -87,9 +87,7 @@ def with_parts(text: str, made: str) -> str:
 def prose() -> Iterator[str]:
     """Where an interval stands that nothing gives, and what stands there."""
     of_pairs = set(found_in((RESULTS / "overview" / "comparison.md").read_text(encoding="utf-8")))
-    given = {
-        file.with_name("README.md"): intervals_of(file.parent.name) for file in sorted(RESULTS.glob("*/study.yaml"))
-    }
+    given = {RESULTS / study / "README.md": intervals_of(study) for study in overview.studies()}
     pooled_ones = [pooled.table(), *(suite_tables(row.name) for row in the_suite().rows)]
     everywhere = of_pairs.union(*given.values(), *map(found_in, pooled_ones))
     others = {FRONT, *ROOT.glob("docs/*.md"), *RESULTS.glob("**/README.md")} - {ROOT / "docs" / "log.md"}

@@ -69,6 +69,12 @@ ROWS = (
 )
 
 
+def studies() -> list[str]:
+    """The committed studies by name. One that is only declared, ahead of its results, has nothing to tell yet."""
+    folders = [file.parent for file in sorted(RESULTS.glob("*/study.yaml"))]
+    return [folder.name for folder in folders if any(file.name != "study.yaml" for file in folder.iterdir())]
+
+
 def read(study: str) -> list[RunResult]:
     """The results of a study that are committed."""
     return read_results(RESULTS / study / "results.parquet")
@@ -201,7 +207,7 @@ def write(results_of: Callable[[str], list[RunResult]]) -> None:
 def tables(results_of: Callable[[str], list[RunResult]]) -> dict[Path, str]:
     """comparison.md of every study and of all together, and docs/results/README.md with the tables of all together."""
     texts = {}
-    for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
+    for study in studies():
         declared = load_study(RESULTS / study / "study.yaml").study
         text = markdown(compare_methods(results_of(study), declared.baseline, declared.primary))
         texts[RESULTS / study / "comparison.md"] = text

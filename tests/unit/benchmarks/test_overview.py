@@ -58,6 +58,17 @@ def test_any_two_methods_of_a_study_beside_each_other():
     assert gained == [["+63.1 [+61.0, +65.2]", "10 of 10"]]
 
 
+def test_a_study_that_is_only_declared_is_left_out_until_its_results_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "RESULTS", tmp_path)
+    for name, files in {"declared": ["study.yaml"], "lost": ["study.yaml", "README.md"], "suite": ["x"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+    assert overview.studies() == ["lost"]  # whose missing results are then told
+
+
 def test_results_that_are_missing_empty_or_cut_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "RESULTS", tmp_path)
     (tmp_path / "small").mkdir()
