@@ -52,7 +52,7 @@ def committed_differences() -> Array:
     for path in sorted(RESULTS.glob("*/results.parquet")):
         comparisons = compare_methods(read_results(path), load_study(path.with_name("study.yaml")).study.baseline)
         for method in (method for comparison in comparisons for method in comparison.methods):
-            pair = method.final_difference
+            pair = method.differences["samples"]
             if pair and method.trained and len(pair.differences) >= 7:
                 values = np.asarray(pair.differences)
                 n = len(values)

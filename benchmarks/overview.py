@@ -20,8 +20,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lampo.compare.command import compare
-from lampo.compare.comparison import Comparison, compare_methods, largest_drop, rollouts_to
+from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.comparison_page import write_comparison
+from lampo.compare.measures import by_seed, largest_drop, rollouts_to
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
 from lampo.compare.study import load_study
@@ -109,7 +110,7 @@ def compare_pairs(results_of: Callable[[str], list[RunResult]]) -> list[Comparis
             (told,) = (one for one in of_study(row.study) if row.task in (None, one.task))
             (claimed,) = (method for method in told.methods if method.method == row.lampo)
             grpo, lampo = comparison.methods
-            lampo = replace(lampo, final_difference=claimed.final_difference, area_difference=claimed.area_difference)
+            lampo = replace(lampo, differences=claimed.differences)
             comparison = replace(comparison, methods=(grpo, lampo))
         comparisons.append(comparison)
     return comparisons
@@ -128,7 +129,7 @@ def accuracies(comparisons: Sequence[Comparison], root: str = "..") -> str:
     ]
     for row, comparison in zip(ROWS, comparisons, strict=True):
         grpo, lampo = comparison.methods
-        final, area = lampo.final_difference, lampo.area_difference
+        final, area = lampo.differences["samples"], lampo.differences["over_training"]
         assert final
         cells = (
             f"[{row.label}]({root}/{row.study}/README.md)",
@@ -148,7 +149,7 @@ def speed_and_steadiness(comparisons: Sequence[Comparison]) -> str:
         found = []
         for comparison in comparisons:
             grpo, lampo = (
-                {run.seed: value for run in method.runs if (value := measure(run, comparison)) is not None}
+                by_seed(method.runs, lambda run, comparison=comparison: measure(run, comparison))
                 for method in comparison.methods
             )
             found.append(paired(lampo, grpo))
