@@ -183,7 +183,7 @@ def power(comparison: Comparison, measure: MeasureName) -> str:
         shown = (
             f"show a difference of {' to '.join(ends)} points in {POWER * 100:.0f} % of cases"
             if known
-            else "can show none"
+            else "can show no difference"
         )
         told.append(f"{count} {'seed' if count == 1 else 'seeds'} {shown}")
     return f"Power: {', '.join(told)}." if told else ""

@@ -23,7 +23,7 @@ def test_power_is_told_for_each_number_of_seeds():
     size = smallest_shown([0.0, 0.1] * 5, 3)
     assert size
     assert table(comparison, "Final accuracy").note.endswith(
-        f"Power: 10 seeds show a difference of 0.0 to {100 * size:.1f} points in 80 % of cases, 5 seeds can show none."
+        f"Power: 10 seeds show a difference of 0.0 to {100 * size:.1f} points in 80 % of cases, 5 seeds can show no difference."
     )
     assert "Power" not in table(only(study(("grpo", [0.5] * 10))), "Final accuracy").note
 
