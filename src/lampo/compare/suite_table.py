@@ -122,7 +122,7 @@ def _measured(
 
 
 def values_by_seed(runs: Sequence[RunResult], measure: MeasureName) -> dict[str, dict[str, BySeed]]:
-    """Of runs that are compared: what each method came to on each task, by seed, a mean over its problems. Left out where it was not measured."""
+    """Of runs that are compared: what each method came to on each task, by seed, where it was measured."""
     found: dict[str, dict[str, BySeed]] = {}
     for task in dict.fromkeys(run.task for run in runs):
         counted = with_points([run for run in runs if run.task == task])
