@@ -40,37 +40,17 @@ class NativeSampler:
         on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         """See `Sampler.sample`."""
-        policy, device = self._policy, self._policy.device
+        policy, T = self._policy, self._max_new_tokens
         policy.model.eval()
-        N, T = len(prompts_P) * group_size, self._max_new_tokens
-        uniforms_NT = self._uniforms(N, group_size, seed)
-        tokens_NT = torch.zeros(N, T, dtype=torch.int64, device=device)
-        logprobs_NT = torch.zeros(N, T, device=device)
-        end_ids = torch.tensor(policy.end_ids, device=device)
-        rollouts: dict[int, Rollout] = {}
-
-        def end(rows: Tensor, lengths: Tensor, finished: Tensor) -> None:
-            """These rows end with these lengths."""
-            ids, logprobs = (each[rows, : int(lengths.max())].cpu() for each in (tokens_NT, logprobs_NT))
-            if not logprobs.isfinite().all():
-                raise NotFinite(
-                    "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
-                )
-            ends = zip(rows.tolist(), lengths.tolist(), finished.tolist(), strict=True)
-            for index, (row, length, is_finished) in enumerate(ends):
-                own_ids, own_logprobs = ids[index, :length].clone(), logprobs[index, :length].clone()
-                problem, text = row // group_size, policy.decode(own_ids.tolist())
-                rollouts[row] = Rollout(prompts_P[problem], own_ids, own_logprobs, is_finished, text)
-                if on_rollout is not None:
-                    on_rollout(problem, row % group_size, rollouts[row])
-
+        uniforms_NT = self._uniforms(len(prompts_P) * group_size, group_size, seed)
+        end_ids = torch.tensor(policy.end_ids, device=policy.device)
+        drawn = _Drawn(policy, prompts_P, group_size, T, on_rollout)
         progress = _Progress(on_progress)
         with policy.precision():
             waiting = _Waiting(policy, prompts_P, group_size)
-            longest = max(map(len, prompts_P)) + T
             while waiting:
                 rows, prompts, which = waiting.take(self._rows_at_once, together=True)
-                decoder = Decoder(policy, prompts, which, longest=longest)
+                decoder = Decoder(policy, prompts, which, longest=max(map(len, prompts_P)) + T)
                 ages = torch.zeros_like(rows)  # tokens drawn before
                 is_open, num_open = torch.ones_like(rows, dtype=torch.bool), len(rows)
                 while num_open:
@@ -80,29 +60,28 @@ class NativeSampler:
                         logits if self._temperature == 1 else logits / self._temperature, dim=-1
                     )
                     tokens = draw(logprobs, uniforms_NT[rows, ages])
-                    tokens_NT[rows, ages] = tokens
-                    logprobs_NT[rows, ages] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+                    drawn.put(rows, ages, tokens, logprobs)
                     finished = torch.isin(tokens, end_ids)
                     ended = (finished | (ages == T - 1)) & is_open
                     if num_ended := int(ended.sum()):
-                        end(rows[ended], ages[ended] + 1, finished[ended])
+                        drawn.end(rows[ended], ages[ended] + 1, finished[ended])
                         is_open, num_open = is_open & ~ended, num_open - num_ended
-                        refills = waiting and decoder.takes_in
-                        if num_open and not refills and decoder.should_drop(num_open):
+                        gives_places = waiting and decoder.takes_in
+                        if num_open and not gives_places and decoder.should_drop(num_open):
                             stay = fill_up(is_open, num_open)
                             rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
                             decoder.keep(stay)
                     if num_open:
                         decoder.step(tokens)
                         ages = (ages + 1).clamp_(max=T - 1)  # rows that have ended may still be in the batch
-                    while num_open and num_open < len(rows) and waiting and decoder.takes_in:
+                    while 0 < num_open < len(rows) and waiting and decoder.takes_in:
                         new, prompts, which = waiting.take(len(rows) - num_open)
                         places = (~is_open).nonzero().squeeze(-1)[: len(new)]
                         decoder.take_in(places, prompts, which)
                         rows[places], ages[places], is_open[places] = new, 0, True
                         num_open += len(new)
         progress.tell()
-        return [[rollouts[row] for row in range(start, start + group_size)] for start in range(0, N, group_size)]
+        return drawn.rollouts_PG()
 
     def _uniforms(self, num_rows: int, group_size: int, seed: int | Sequence[int]) -> Tensor:
         """(N, T) numbers between 0 and 1, in float64 where the device has it. A prompt with a seed of its own has those of the seed."""
@@ -112,6 +91,58 @@ class NativeSampler:
         uniforms_NT = torch.cat([torch.rand(shape, generator=each, dtype=torch.float64) for each in generators])
         device = self._policy.device
         return uniforms_NT.to(device) if device.type != "mps" else uniforms_NT.float().to(device)
+
+
+class _Drawn:
+    """The tokens of all rollouts, and the rollouts that have ended."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts_P: Sequence[Tensor],
+        group_size: int,
+        max_new_tokens: int,
+        on_rollout: OnRollout | None,
+    ) -> None:
+        self._policy = policy
+        self._prompts_P = prompts_P
+        self._group_size = group_size
+        self._on_rollout = on_rollout
+        shape = len(prompts_P) * group_size, max_new_tokens
+        self._tokens_NT = torch.zeros(shape, dtype=torch.int64, device=policy.device)
+        self._logprobs_NT = torch.zeros(shape, device=policy.device)
+        self._rollouts: dict[int, Rollout] = {}
+
+    def put(self, rows: Tensor, ages: Tensor, tokens: Tensor, logprobs_NV: Tensor) -> None:
+        """The next token of these rows, which have drawn `ages` before."""
+        self._tokens_NT[rows, ages] = tokens
+        self._logprobs_NT[rows, ages] = logprobs_NV.gather(-1, tokens[:, None]).squeeze(-1)
+
+    def end(self, rows: Tensor, lengths: Tensor, finished: Tensor) -> None:
+        """These rows end with these lengths.
+
+        Raises:
+            NotFinite: a log-probability is not finite.
+        """
+        ids, logprobs = (each[rows, : int(lengths.max())].cpu() for each in (self._tokens_NT, self._logprobs_NT))
+        if not logprobs.isfinite().all():
+            raise NotFinite(
+                "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
+            )
+        ends = zip(rows.tolist(), lengths.tolist(), finished.tolist(), strict=True)
+        for index, (row, length, is_finished) in enumerate(ends):
+            own_ids, own_logprobs = ids[index, :length].clone(), logprobs[index, :length].clone()
+            problem, text = row // self._group_size, self._policy.decode(own_ids.tolist())
+            self._rollouts[row] = Rollout(self._prompts_P[problem], own_ids, own_logprobs, is_finished, text)
+            if self._on_rollout is not None:
+                self._on_rollout(problem, row % self._group_size, self._rollouts[row])
+
+    def rollouts_PG(self) -> list[list[Rollout]]:
+        """All of them, when all have ended."""
+        rows = range(len(self._rollouts))
+        return [
+            [self._rollouts[row] for row in rows[start:][: self._group_size]] for start in rows[:: self._group_size]
+        ]
 
 
 class _Waiting:
