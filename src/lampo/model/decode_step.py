@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import linear, rms_norm
 from transformers import Cache
 
 MODEL_TYPES = ("llama", "qwen2", "qwen3")
@@ -46,7 +46,10 @@ class _Norm:
 
 
 class _Attention:
-    """In transformers' order of arithmetic, so that every bit is the same."""
+    """Queries that share a key stand side by side, and the two products are plain ones.
+
+    torch's own kernel multiplies for one head of one row at a time, which took 0.41 ms of a step where this takes 0.25 (docs/log.md).
+    """
 
     def __init__(self, attention: Any) -> None:
         self._index, self._scale, self._width = attention.layer_idx, attention.scaling, attention.head_dim
@@ -70,11 +73,9 @@ class _Attention:
         qk = (qk * cos).add_(qk.roll(self._width // 2, -1).mul_(sin))
         query, key = qk[:, : self._heads], qk[:, self._heads :]
         keys, values = cache.update(key[:, :, None], value[:, :, None], self._index)
-        if mask is None:
-            query, groups = query[:, :, None], self._heads != self._shared
-        else:  # queries that share a key side by side
-            query, groups = query.reshape(N, self._shared, -1, self._width), False
-        out = scaled_dot_product_attention(query, keys, values, mask, scale=self._scale, enable_gqa=groups)
+        query = query.reshape(N, self._shared, -1, self._width)
+        scores = torch.matmul(query.mul(self._scale), keys.transpose(-1, -2))
+        out = torch.matmul((scores if mask is None else scores.add_(mask)).softmax(-1), values)
         return self._out(out.reshape(N, -1))
 
 

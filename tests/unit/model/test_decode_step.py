@@ -77,7 +77,7 @@ def test_it_is_the_model_s_own_step(kind: str, joined: bool, padded: bool, monke
     step = policy.decode_step()
     assert step is not None
     for one, other in zip(two_steps(policy, mask_NL, step), two_steps(policy, mask_NL, own), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)  # equal to the bit on the machine of docs/log.md
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("texts", [("12+3=", "what is 7 plus 8?", "9"), ("12+3=", "34+5=")])
