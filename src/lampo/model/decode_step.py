@@ -90,17 +90,28 @@ class _MLP:
 
 
 class DecodeStep:
-    """A model's layers as they are now: it is made anew when the weights have moved."""
+    """A model's layers as they are now: it is made anew when the weights have moved.
 
-    def __init__(self, backbone: Any) -> None:
-        self._embed, self._rotary, self._last_norm = backbone.embed_tokens, backbone.rotary_emb, _Norm(backbone.norm)
+    Args:
+        backbone: the model without its head.
+        longest: tokens of the longest row that it will be asked for.
+    """
+
+    def __init__(self, backbone: Any, *, longest: int) -> None:
+        self._embed, self._last_norm = backbone.embed_tokens, _Norm(backbone.norm)
         self._attentions = [(_Norm(layer.input_layernorm), _Attention(layer.self_attn)) for layer in backbone.layers]
         self._mlps = [(_Norm(layer.post_attention_layernorm), _MLP(layer.mlp)) for layer in backbone.layers]
+        positions = torch.arange(longest, device=self._embed.weight.device)
+        cos, sin = backbone.rotary_emb(self._embed.weight, positions[None])
+        sin[..., : sin.shape[-1] // 2].neg_()  # instead of half of each query and key
+        self._cos_LD, self._sin_LD = cos[0], sin[0]
 
     @staticmethod
     def takes(backbone: Any) -> bool:
         """Whether a model is of this kind. Adapters are not: their layers are no plain linear ones."""
         if backbone.config.model_type not in MODEL_TYPES or backbone.config._attn_implementation != "sdpa":
+            return False
+        if turns_by_length(backbone):
             return False
         linears = [module for name, module in backbone.layers.named_modules() if name.endswith("_proj")]
         return all(type(module) is nn.Linear for module in linears)
@@ -115,11 +126,16 @@ class DecodeStep:
             cache: keys and values of the tokens before.
         """
         states = self._embed(ids_N)
-        cos, sin = self._rotary(states[:, None], positions_N1)
-        sin[..., : sin.shape[-1] // 2].neg_()  # instead of half of each query and key
+        turn = self._cos_LD[positions_N1], self._sin_LD[positions_N1]
         if mask is not None:
             mask = torch.zeros_like(mask, dtype=states.dtype).masked_fill_(~mask, -torch.inf)
         for (norm, attention), (norm_of_mlp, mlp) in zip(self._attentions, self._mlps, strict=True):
-            states.add_(attention(norm(states), (cos, sin), mask, cache))
+            states.add_(attention(norm(states), turn, mask, cache))
             states.add_(mlp(norm_of_mlp(states)))
         return self._last_norm(states)
+
+
+def turns_by_length(model: nn.Module) -> bool:
+    """Whether the frequencies of its rotary positions follow the length of a text, so that a token's differ from step to step."""
+    kinds = {str(getattr(module, "rope_type", "")) for module in model.modules()}
+    return any("dynamic" in kind or "longrope" in kind for kind in kinds)
