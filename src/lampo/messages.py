@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from .types import LampoError
 
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Characters that steer a terminal or turn the order of text around, line feed and tab left out."""
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal or turn the order of text around, line feed and tab left out, and half ones, which none can show."""
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

@@ -80,7 +80,11 @@ def test_a_report(tmp_path: Path, tab: Any, looks_right: Callable[[Any], None]) 
 def test_no_script_in_a_report_runs(tmp_path: Path, tab: Any) -> None:
     name = "<img src=x onerror=ran('name')>"
     config = f"method: {json.dumps(script('method'))}\nmodel: {{path: {json.dumps(script('model'))}}}\n"
-    run = new_run(tmp_path / name, records(name), config, ["lampo", script("command")])
+    metrics = [each | {f"reward/{script('flat')}": 0.5} for each in records(script("curve"))]
+    run = new_run(tmp_path / name, metrics, config, ["lampo", script("command")])
+    (run / "manifest.json").write_text(
+        json.dumps({"command": ["lampo", script("command")], "config": {script("key"): script("value")}})
+    )
     hostile = {
         "text": script("text"),
         "extracted": "<svg onload=ran()>",
@@ -98,7 +102,20 @@ def test_no_script_in_a_report_runs(tmp_path: Path, tab: Any) -> None:
     until(page, DRAWN)
     shown = " ".join(page.locator("body").inner_text().split())
     assert shlex.quote(script("command")) in page.locator('[aria-label="Command"]').text_content()
-    for place in ("method", "model", "text", "id", "prompt", "answer", "reference", "reward"):
+    for place in (
+        "method",
+        "model",
+        "text",
+        "id",
+        "prompt",
+        "answer",
+        "reference",
+        "reward",
+        "key",
+        "value",
+        "curve",
+        "flat",
+    ):
         assert " ".join(script(place).split()) in shown, place
     assert name in shown
     reward = page.locator("figure", has=page.locator("h3", has_text="Reward")).locator(".plot")

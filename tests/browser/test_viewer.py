@@ -13,7 +13,7 @@ import pytest
 
 from lampo.evaluation.records import ProblemRecord, Records
 from lampo.store.rollouts import shard_path, write_shard
-from lampo.types import Response, Verdict
+from lampo.types import LampoError, Response, Verdict
 from lampo.view.inspect.export import export
 from lampo.view.inspect.server import ViewerServer
 from lampo.view.inspect.source import open_source
@@ -422,6 +422,29 @@ def test_what_goes_wrong_is_said_in_the_page(run: Path, serve: Any, tab: Any) ->
     assert "The viewer does not answer: This address needs its token." in page.locator("#complaints").inner_text()
     page = tab(server.address, expected=("status of 403",))
     assert "needs its token" in page.locator("body").inner_text()
+
+
+def test_what_the_server_says_of_a_failure_is_text(
+    run: Path, serve: Any, tab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, failing = serve(run), {"/api/pairs"}
+    answer = server.answer
+
+    def failing_answer(path: str, query: dict[str, str]) -> bytes:
+        if path in failing:
+            raise LampoError(script(path))
+        return answer(path, query)
+
+    monkeypatch.setattr(server, "answer", failing_answer)
+    page = tab(server.url, expected=("status of 404",))
+    for path, key, shown in (
+        ("/api/pairs", "g", "#pairs"),
+        ("/api/group", "j", "#group [role=alert]"),
+        ("/api/index", "r", "#complaints:not([hidden])"),
+    ):
+        failing.add(path)
+        page.keyboard.press(key)
+        until(page, f"document.querySelector('{shown}')?.textContent.includes({json.dumps(script(path))})")
 
 
 def test_the_address_for_the_browser_leads_to_the_group(run: Path, serve: Any, tab: Any) -> None:

@@ -25,7 +25,7 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.most_at_once = 0
-        self.told = ""
+        self.told = self.shown = ""
         self._attempts: Counter[str] = Counter()
         self._lock, self._now = threading.Lock(), 0
         outer = self

@@ -93,6 +93,8 @@ def verify(completion: str, answer: str, *, prefix: str = "") -> Verdict | bool 
             return "right"  # type: ignore[return-value]
         case ["pid"]:
             return Verdict("right", str(os.getpid()))
+        case ["half"]:
+            return Verdict("unknown", "4\ud83d", "half \ud83d")
         case ["score"]:
             return Verdict("wrong", score=0.25)
     return prefix + completion == answer

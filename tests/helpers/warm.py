@@ -155,8 +155,13 @@ def run(command: list[str], folder: str, environment: dict[str, str]) -> NoRetur
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]  what a process does at its end, but for clearing every module
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except (OSError, ValueError) as error:  # as the interpreter tells of it
+            status = 120
+            with contextlib.suppress(OSError):
+                os.write(2, f"Exception ignored in: {stream!r}\n{type(error).__name__}: {error}\n".encode())
     os._exit(status or 0)
 
 

@@ -184,10 +184,13 @@ def test_other_data_is_refused_unless_it_is_accepted(tmp_path: Path) -> None:
     assert resume(path, "training.steps=3") == ["training goes on from step 2 to step 3, not 2"]
     data = tmp_path / "problems.jsonl"
     data.write_text(data.read_text().replace('"answer": "14"', '"answer": "15"'))
+    files = [path / name for name in ("config.yaml", "manifest.json", "metrics.jsonl")]
+    before = [file.read_bytes() for file in files]
     run, _ = Run.resume(path, ["training.steps=4"])
     with pytest.raises(LampoError, match=r"not those .* was made with: .*(train|heldout): .*--accept data"):
         _train(run)
-    run, _ = Run.resume(path, accepted=["data"])
+    assert [file.read_bytes() for file in files] == before  # what is refused changes nothing
+    run, _ = Run.resume(path, ["training.steps=4"], accepted=["data"])
     _train(run)
     assert [line["step"] for line in curve(path) if line["stage"] == "train"] == [1, 2, 3, 4]
 

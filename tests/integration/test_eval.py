@@ -162,6 +162,7 @@ def test_two_evaluations_are_compared_over_the_same_problems(recipe: Path, data:
         (["eval", "x", "--benchmarks", "aime42"], "Did you mean aime2"),
         (["eval", "x", "--benchmarks", "aime24", "--data", "aime24"], "write it as NAME=FILE"),
         (["eval", "x", "--benchmarks", "word_arithmetic", "--backend", "vlm"], "no backend 'vlm'"),
+        (["eval", "x", "--benchmarks", "word_arithmetic", "--backend", "ftp://me:s3cret@h"], "no backend 'ftp://h'"),
         (
             ["eval", "x", "--benchmarks", "aime24", "--data", "aime25=x"],
             "--data aime25 has no effect on the benchmarks aime24",
@@ -233,9 +234,10 @@ def test_ctrl_c_says_what_is_there(
 def served(serve: Start, data: Path, output: Path, plan: Callable[[str, int], object], *more: str) -> Server:
     server = serve(plan)
     start = ["eval", "model", "--benchmarks", "aime24", "--data", f"aime24={data}", "--output", str(output)]
-    with pytest.raises(LampoError) as told:
-        invoke(*start, "--backend", server.url.replace("http://", "http://me:s3cret@"), *more)
-    server.told = str(told.value)
+    words = [*start, "--backend", server.url.replace("http://", "http://me:s3cret@"), *more]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, LampoError)
+    server.told, server.shown = str(result.exception), result.stderr
     return server
 
 
@@ -259,9 +261,22 @@ def test_a_server_that_stops_answering_ends_the_evaluation(serve: Start, many: P
         in server.told
     )
     assert "The rest was not asked." in server.told
+    assert server.shown.startswith(
+        "failed: aime24/4, try 1 of 1: 500 Internal Server Error: planned\n"
+    )  # as it happened
     assert len(list(read_records(tmp_path / "out" / "aime24"))) == 3
     assert "s3cret" not in server.told + (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
     assert "backend: http://127.0.0.1:" in (tmp_path / "out" / "aime24" / "settings.yaml").read_text()
+
+
+def test_failures_that_are_not_in_a_row_end_nothing(serve: Start, many: Path, tmp_path: Path) -> None:
+    def plan(text: str, _: int) -> object:
+        return 500 if int(text.partition("+")[0]) % 2 else completion("\\boxed{4}")
+
+    server = served(serve, many, tmp_path / "out", plan, "--concurrency", "1", "--tries", "1")
+    assert "30 of 60 problems could not be asked" in server.told
+    assert "The rest was not asked." not in server.told
+    assert len(list(read_records(tmp_path / "out" / "aime24"))) == 30
 
 
 def test_a_key_that_is_withdrawn_ends_the_evaluation_at_once(serve: Start, many: Path, tmp_path: Path) -> None:

@@ -97,20 +97,16 @@ def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(
 ) -> None:
     many = ["--set", "task.num_train=300000", "--set", "task.digits=6"]
     with subprocess.Popen(
-        [sys.executable, "-m", "lampo", "train", str(recipe), *many],
+        [*warm.python(), "-m", "lampo", "train", str(recipe), *many],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "small" / "manifest.json").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        assert process.stdout is not None
+        while "run directory" not in process.stdout.readline():
+            assert process.poll() is None
         process.send_signal(number)
         output, errors = process.communicate()
     assert process.returncode == 130, errors
-    # while the engine is still being imported, or after it
-    said = "Stopped at once. Nothing was done yet, and no run is left behind.", "Stopped before anything was done."
-    assert any(line in output for line in said)
-    assert not (tmp_path / "small").exists()
+    assert "Stopped at once. Nothing was done yet, and no run is left behind." in output
     assert os.listdir(tmp_path) == ["recipe.yaml"]

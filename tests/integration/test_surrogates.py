@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lampo.model.pretrained import decode
 from lampo.store.rollouts import read_groups, write_shard
 from lampo.store.text import writable
 from lampo.train.finish import finish
@@ -44,6 +46,11 @@ def test_what_comes_in_elsewhere_is_written_as_json_writes_it(tmp_path: Path) ->
     group = {"step": 1, "problem": {"id": HALF, "prompt": "?", "answer": ""}, "rollouts": [rollout]}
     write_shard(tmp_path, 1, [group])
     assert read_groups(tmp_path, 1) == [group]
+
+
+def test_what_a_model_writes_is_made_writable() -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: "".join(map(chr, ids)))
+    assert decode(tokenizer, [0x34, 0xD83D]) == "4\ufffd"
 
 
 def test_pairs_stay_and_what_has_no_half_is_the_same_object() -> None:

@@ -293,8 +293,8 @@ def test_rows_without_advantage_cost_no_pass(tmp_path: Path, monkeypatch: pytest
 )  # fmt: skip
 def test_mistakes_stop_the_run_before_the_first_step(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(LampoError, match=message):
-        run_to_end(small_config(tmp_path, **changes))
-    assert not (tmp_path / "small").exists()
+        run_to_end(small_config(tmp_path / "runs" / "mine", **changes))
+    assert not (tmp_path / "runs").exists()  # nor the folders that were made for it
 
 
 def test_rouge_l_without_anything_to_compare_with_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ def test_half_a_surrogate_pair_costs_no_verdict(tmp_path: Path) -> None:
     assert [row["verdict"]["status"] for row in verdicts] == ["right", "unknown"]
     assert [row["completion"] for row in verdicts] == ["4 \N{REPLACEMENT CHARACTER}", "é 4"]
     assert "é" in output.read_text()
+    write(file, [{"completion": "half", "answer": "4"}])  # what a verifier says comes through no door
+    own = ["--verifier", "python:tests.helpers.pathological.verify"]
+    result = CliRunner().invoke(app, ["verify", str(file), *own, "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())["verdict"]["extracted"] == "4\ud83d"
 
 
 def test_what_models_and_files_say_is_shown_and_steers_nothing(tmp_path: Path) -> None:

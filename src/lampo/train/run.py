@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class Run:
         self._checkpoint = checkpoint
         self._lock = held
         self._resumed, self._accepted = accepted is not None, accepted or ()
+        self._made: list[Path] = []
+        self._before: dict[Path, bytes | None] = {}
         self.position = _position(checkpoint)
         self._metrics = (path / "metrics.jsonl").open("ab")
 
@@ -75,6 +77,7 @@ class Run:
         """
         folder, name, number = Path(config.run.folder), config.run.name, 1
         try:
+            made = [each for each in (folder, *folder.parents) if not each.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             while True:
                 path = folder / (name if number == 1 else f"{name}-{number}")
@@ -88,9 +91,11 @@ class Run:
                 (path / "rollouts").mkdir()
                 write_file(path / "config.yaml", dump_config(config).encode())
                 _write_manifest(path, manifest() | {"config": config.model_dump(mode="json")})
-                return cls(path, config, None, held)
+                run = cls(path, config, None, held)
+                run._made = made
+                return run
             except BaseException:  # a full disk, Ctrl-C
-                shutil.rmtree(path, ignore_errors=True)
+                _delete(path, made)
                 raise
         except OSError as error:
             raise LampoError(
@@ -141,10 +146,13 @@ class Run:
         entry |= {"settings": [*settings], "accepted": [*accepted], "after": checkpoint.name if checkpoint else None}
         told = (before or now) | {"config": config.model_dump(mode="json")}
         told["resumed"] = [*told.get("resumed", []), entry]
+        files = path / "config.yaml", path / "manifest.json"
+        as_they_were = {file: file.read_bytes() if file.is_file() else None for file in files}
         _write_manifest(path, told)
         if settings:
             write_file(path / "config.yaml", dump_config(config).encode())
         run = cls(path, config, checkpoint, held, accepted)
+        run._before = as_they_were
         run._metrics.truncate(run.position.metrics_bytes)
         (path / "rollouts").mkdir(exist_ok=True)
         for step in rollout_steps(path):
@@ -169,8 +177,11 @@ class Run:
 
     def read_again(self) -> None:
         """Look for the checkpoints that the processes of a launcher have written."""
+        before = self.position
         self._checkpoint, _ = sound_checkpoint(self.path)
         self.position = _position(self._checkpoint)
+        if self.position != before:
+            self._before = {}
 
     def check_data(self, problems: dict[str, dict[str, Any]]) -> list[str]:
         """Record what problems the run is made with, and compare them with those it was made with before.
@@ -261,6 +272,7 @@ class Run:
         companions: Mapping[str, Companion] | None = None,
     ) -> None:
         """Write a checkpoint. After it the run can go on from here."""
+        self._before = {}
         os.fsync(self._metrics.fileno())
         self.position = Position(stage, step, self._metrics.tell())
         self._checkpoint = save_checkpoint(
@@ -278,8 +290,21 @@ class Run:
         """Delete the directory of a run that was made now and in which nothing happened yet. Returns whether it was deleted."""
         if self._resumed or (self.path / "metrics.jsonl").stat().st_size > 0 or (self.path / "checkpoints").exists():
             return False
-        shutil.rmtree(self.path)
-        return True
+        _delete(self.path, self._made)
+        return not self.path.exists()
+
+    def give_up(self) -> bool:
+        """Leave things as they were before a run that cannot begin: no new directory, or the settings of one that is resumed.
+
+        Returns:
+            whether the directory was deleted.
+        """
+        for file, content in self._before.items():
+            if content is None:
+                file.unlink(missing_ok=True)
+            else:
+                write_file(file, content)
+        return self.discard_unused()
 
     def alone(self) -> AbstractContextManager[object]:
         """As the only process that writes into the directory, after `close` too."""
@@ -309,6 +334,14 @@ def problems_of_step(
             orders[epoch] = order.tolist()
         chosen.append(problems[orders[epoch][offset]])
     return chosen
+
+
+def _delete(path: Path, made: Sequence[Path]) -> None:
+    """Delete a run directory, and of the folders above it those that were made for it, unless they hold another by now."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        for folder in made:
+            folder.rmdir()
 
 
 def _position(checkpoint: Path | None) -> Position:

@@ -57,7 +57,7 @@ class Session:
 
 @contextmanager
 def opened_session(run: Run, progress: Progress, *, tracked: bool = True) -> Iterator[Session]:
-    """What a run holds open, while it does. A run that does not get that far leaves no directory behind.
+    """What a run holds open, while it does. A run that does not get that far leaves things as they were.
 
     Args:
         run: the run.
@@ -72,7 +72,7 @@ def opened_session(run: Run, progress: Progress, *, tracked: bool = True) -> Ite
         try:
             session = open_session(run, progress, stack, tracked=tracked)
         except LampoError:
-            run.discard_unused()
+            run.give_up()
             raise
         yield session
 

@@ -77,6 +77,7 @@ def test_the_pause_that_the_server_asks_for_is_kept(serve: Any) -> None:
 def test_trouble_that_lasts_fails_its_problem_and_no_other(serve: Any) -> None:
     server = serve(lambda text, _: 500 if text == "b" else completion(f"{text}!"))
     answers = ask(server, ["a", "b", "c"], tries=2)
+    assert len(server.requests) == 1 + 2 + 1
     assert isinstance(answers["b"], Failed)
     assert "500" in answers["b"].reason
     assert texts_of(answers["a"]) == ["a!"]

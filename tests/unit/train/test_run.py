@@ -108,6 +108,22 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_a_remedy(tmp_path: Path) 
         Run.create(config(tmp_path / "file" / "runs"))
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])
+def test_a_run_that_ends_while_it_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, end: BaseException
+) -> None:
+    def write(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise end
+        path.write_bytes(data)
+
+    monkeypatch.setattr("lampo.train.run.write_file", write)
+    with pytest.raises((KeyboardInterrupt, LampoError)):
+        Run.create(config(tmp_path / "runs"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_resuming_without_a_checkpoint_undoes_everything(run: Run) -> None:
     run.log("train", 1, {"loss": 0.5})
     (run.path / "rollouts" / "000001.jsonl.gz").write_bytes(gzip.compress(b"{}"))

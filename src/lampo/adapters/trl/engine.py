@@ -248,7 +248,7 @@ def _launch(run: Run, progress: Progress) -> None:
         failure.unlink()
     if stopped:
         raise Stopped(told)
-    if run.discard_unused():
+    if run.give_up():
         told += " No run is left behind."
     raise LampoError(told)
 

@@ -138,7 +138,7 @@ def _reinforce(run: Run, progress: Progress, stack: ExitStack, *, checked: bool)
         asked, tokenizer, longest = _write_inputs(run, folder, progress, checked=checked)
         start = _start(run)
     except LampoError:
-        run.discard_unused()
+        run.give_up()
         raise
     told = translate.settings(config, folder, model=start, longest_prompt=longest, resume_from=resume_from)
     _clear(folder, keep_checkpoints=resume_from is not None)
