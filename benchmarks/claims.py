@@ -21,19 +21,13 @@ from pathlib import Path
 
 from benchmarks import overview, pooled
 from benchmarks.overview import RESULTS, ROOT, baseline_of, read, with_table
-from lampo.compare.comparison import (
-    Comparison,
-    MethodSummary,
-    accuracy_at,
-    compare_methods,
-    greedy_area,
-    measured,
-)
+from lampo.compare.comparison import Comparison, MethodSummary, compare_methods
+from lampo.compare.measures import MEASURES, accuracy_at, by_seed, greedy_area, value_of
 from lampo.compare.results import RunResult
 from lampo.compare.statistics import Measured, mean_difference
 from lampo.compare.suite import PACKAGED, OpenSuite, find_suite, open_suite
 from lampo.compare.suite_table import HOW_TO_READ, suite_text
-from lampo.compare.table import MEASURES, percent, points
+from lampo.compare.table import percent, points
 from lampo.store.files import write_file
 from lampo.types import LampoError
 
@@ -87,9 +81,7 @@ def with_parts(text: str, made: str) -> str:
 def prose() -> Iterator[str]:
     """Where an interval stands that nothing gives, and what stands there."""
     of_pairs = set(found_in((RESULTS / "overview" / "comparison.md").read_text(encoding="utf-8")))
-    given = {
-        file.with_name("README.md"): intervals_of(file.parent.name) for file in sorted(RESULTS.glob("*/study.yaml"))
-    }
+    given = {RESULTS / study / "README.md": intervals_of(study) for study in overview.studies()}
     pooled_ones = [pooled.table(), *(suite_tables(row.name) for row in the_suite().rows)]
     everywhere = of_pairs.union(*given.values(), *map(found_in, pooled_ones))
     others = {FRONT, *ROOT.glob("docs/*.md"), *RESULTS.glob("**/README.md")} - {ROOT / "docs" / "log.md"}
@@ -147,7 +139,7 @@ def told(comparison: Comparison) -> Iterator[str]:
         yield from (percent(mean) for mean in means if mean)
         yield from (difference(method, after, method, before) for after, before in at)
     measures: list[Measure] = [
-        *(lambda run, name=name: measured(run, name, comparison.budget) for name in MEASURES),
+        *(lambda run, name=name: value_of(run, name, comparison.budget) for name in MEASURES),
         lambda run: run.points[-1].pass_at_k,
         lambda run: greedy_area(run, comparison.budget),
         lambda run: accuracy_at(run, comparison.budget),
@@ -158,8 +150,7 @@ def told(comparison: Comparison) -> Iterator[str]:
 
 def difference(ours: MethodSummary, measure: Measure, theirs: MethodSummary, beside: Measure) -> str:
     """Of two measures, or of two methods, over the seeds that have both. Empty where there are none."""
-    a = {run.seed: value for run in ours.runs if (value := measure(run)) is not None}
-    b = {run.seed: value for run in theirs.runs if (value := beside(run)) is not None}
+    a, b = by_seed(ours.runs, measure), by_seed(theirs.runs, beside)
     return points(mean_difference(a, b)) if a.keys() & b.keys() else ""
 
 

@@ -49,10 +49,10 @@ def students_t(values_SM: Array) -> Bounds:
 def committed_differences() -> Array:
     """Final accuracy of every method minus its baseline's, seed by seed, centred and in standard deviations."""
     found: list[float] = []
-    for path in sorted(RESULTS.glob("*/study.yaml")):
-        comparisons = compare_methods(read_results(path.with_name("results.parquet")), load_study(path).study.baseline)
+    for path in sorted(RESULTS.glob("*/results.parquet")):
+        comparisons = compare_methods(read_results(path), load_study(path.with_name("study.yaml")).study.baseline)
         for method in (method for comparison in comparisons for method in comparison.methods):
-            pair = method.final_difference
+            pair = method.differences["samples"]
             if pair and method.trained and len(pair.differences) >= 7:
                 values = np.asarray(pair.differences)
                 n = len(values)

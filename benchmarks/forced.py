@@ -30,30 +30,24 @@ def force(tokens: Tensor, ends: Tensor, end_id: int, other_id: int) -> None:
 
 @contextmanager
 def forced_sampler(lengths_N: Tensor, end_id: int, other_id: int) -> Iterator[None]:
-    """Within, our sampler's rollouts get these lengths, in the order of its rows."""
-    decoder, draw = native.Decoder, native.draw
-    state: dict[str, Any] = {"begin": 0}
+    """Within, our sampler's rollouts get these lengths, in the order of its rows.
 
-    class ForcedDecoder(decoder):
-        def __init__(self, policy: Any, prompts_P: Any, group_size: int) -> None:
-            super().__init__(policy, prompts_P, group_size)
-            begin, end = state["begin"], state["begin"] + len(prompts_P) * group_size
-            state.update(begin=end, lengths=lengths_N[begin:end], length=1)
+    The random number of a row's last token is 2 larger than it would be, which says so where the token is drawn.
+    """
+    uniforms, draw = native.NativeSampler._uniforms, native.draw
 
-        def keep(self, rows: Tensor) -> None:
-            super().keep(rows)
-            state["lengths"] = state["lengths"][rows]
-
-        def step(self, tokens_N: Tensor) -> None:
-            super().step(tokens_N)
-            state["length"] += 1
+    def forced_uniforms(sampler: Any, num_rows: int, *arguments: Any) -> Tensor:
+        drawn_NT = uniforms(sampler, num_rows, *arguments)
+        drawn_NT[torch.arange(num_rows), lengths_N[:num_rows] - 1] += 2
+        return drawn_NT
 
     def forced_draw(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
-        tokens = draw(logprobs_NV, uniforms_N)
-        force(tokens, state["lengths"] == state["length"], end_id, other_id)
+        ends = uniforms_N >= 2
+        tokens = draw(logprobs_NV, uniforms_N - 2 * ends)
+        force(tokens, ends, end_id, other_id)
         return tokens
 
-    with patch.object(native, "Decoder", ForcedDecoder), patch.object(native, "draw", forced_draw):
+    with patch.object(native.NativeSampler, "_uniforms", forced_uniforms), patch.object(native, "draw", forced_draw):
         yield
 
 

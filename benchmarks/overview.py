@@ -20,8 +20,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lampo.compare.command import compare
-from lampo.compare.comparison import Comparison, compare_methods, largest_drop, rollouts_to
+from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.comparison_page import write_comparison
+from lampo.compare.measures import by_seed, largest_drop, rollouts_to
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
 from lampo.compare.study import load_study
@@ -69,6 +70,12 @@ ROWS = (
 )
 
 
+def studies() -> list[str]:
+    """The committed studies by name. One that is only declared, ahead of its results, has nothing to tell yet."""
+    folders = [file.parent for file in sorted(RESULTS.glob("*/study.yaml"))]
+    return [folder.name for folder in folders if any(file.name != "study.yaml" for file in folder.iterdir())]
+
+
 def read(study: str) -> list[RunResult]:
     """The results of a study that are committed."""
     return read_results(RESULTS / study / "results.parquet")
@@ -103,7 +110,7 @@ def compare_pairs(results_of: Callable[[str], list[RunResult]]) -> list[Comparis
             (told,) = (one for one in of_study(row.study) if row.task in (None, one.task))
             (claimed,) = (method for method in told.methods if method.method == row.lampo)
             grpo, lampo = comparison.methods
-            lampo = replace(lampo, final_difference=claimed.final_difference, area_difference=claimed.area_difference)
+            lampo = replace(lampo, differences=claimed.differences)
             comparison = replace(comparison, methods=(grpo, lampo))
         comparisons.append(comparison)
     return comparisons
@@ -122,7 +129,7 @@ def accuracies(comparisons: Sequence[Comparison], root: str = "..") -> str:
     ]
     for row, comparison in zip(ROWS, comparisons, strict=True):
         grpo, lampo = comparison.methods
-        final, area = lampo.final_difference, lampo.area_difference
+        final, area = lampo.differences["samples"], lampo.differences["over_training"]
         assert final
         cells = (
             f"[{row.label}]({root}/{row.study}/README.md)",
@@ -142,7 +149,7 @@ def speed_and_steadiness(comparisons: Sequence[Comparison]) -> str:
         found = []
         for comparison in comparisons:
             grpo, lampo = (
-                {run.seed: value for run in method.runs if (value := measure(run, comparison)) is not None}
+                by_seed(method.runs, lambda run, comparison=comparison: measure(run, comparison))
                 for method in comparison.methods
             )
             found.append(paired(lampo, grpo))
@@ -201,7 +208,7 @@ def write(results_of: Callable[[str], list[RunResult]]) -> None:
 def tables(results_of: Callable[[str], list[RunResult]]) -> dict[Path, str]:
     """comparison.md of every study and of all together, and docs/results/README.md with the tables of all together."""
     texts = {}
-    for study in dict.fromkeys(path.parent.name for path in sorted(RESULTS.glob("*/study.yaml"))):
+    for study in studies():
         declared = load_study(RESULTS / study / "study.yaml").study
         text = markdown(compare_methods(results_of(study), declared.baseline, declared.primary))
         texts[RESULTS / study / "comparison.md"] = text

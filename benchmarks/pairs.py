@@ -13,40 +13,35 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-from lampo.compare.comparison import Comparison, MethodSummary, compare_methods, measured
+from lampo.compare.comparison import Comparison, MethodSummary, compare_methods
+from lampo.compare.measures import MEASURES, by_seed, value_of
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import Measured, Paired, paired
 from lampo.compare.study import load_study
 from lampo.compare.table import NONE, p_value, points
 from lampo.types import LampoError
 
-Measure = Callable[[RunResult], Measured | None]
-
 
 def differences(comparison: Comparison) -> str:
     """The first method of a row minus the second."""
-    measures: dict[str, tuple[Measure, str]] = {
-        "at the end": (lambda run: measured(run, "samples", comparison.budget), "final_difference"),
-        "over training": (lambda run: measured(run, "over_training", comparison.budget), "area_difference"),
-        "most likely response": (
-            lambda run: measured(run, "most_likely_response", comparison.budget),
-            "greedy_difference",
-        ),
-        "pass@k": (lambda run: run.points[-1].pass_at_k, ""),
-    }
+    columns = [*MEASURES.values(), "pass@k"]
     lines = [
-        f"| {comparison.task} | " + " | ".join(f"{name} | ahead | p" for name in measures) + " |",
-        "|---" * (1 + 3 * len(measures)) + "|",
+        f"| {comparison.task} | " + " | ".join(f"{name} | ahead | p" for name in columns) + " |",
+        "|---" * (1 + 3 * len(columns)) + "|",
     ]
     baseline, *others = comparison.methods
     for ours, theirs in combinations([*others, baseline], 2):
-        cells = []
-        for measure, claim in measures.values():
-            made = getattr(ours, claim) if claim and theirs is baseline else None
-            cells += _cells(made or paired(_by_seed(ours, measure), _by_seed(theirs, measure)))
+        pairs = [
+            (theirs is baseline and ours.differences[measure])
+            or _pair(ours, theirs, partial(value_of, measure=measure, budget=comparison.budget))
+            for measure in MEASURES
+        ]
+        pairs.append(_pair(ours, theirs, lambda run: run.points[-1].pass_at_k))
+        cells = [cell for pair in pairs for cell in _cells(pair)]
         lines.append(f"| {ours.method} minus {theirs.method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -55,13 +50,13 @@ def gains(comparison: Comparison) -> str:
     """Pass@k after training minus before, each method for itself."""
     lines = ["| pass@k, after minus before | points | up | p |", "|---|---|---|---|"]
     for method in comparison.methods:
-        after, before = (_by_seed(method, lambda run, at=at: run.points[at].pass_at_k) for at in (-1, 0))
+        after, before = (by_seed(method.runs, lambda run, at=at: run.points[at].pass_at_k) for at in (-1, 0))
         lines.append(f"| {method.method} | {' | '.join(_cells(paired(after, before)))} |")
     return "\n".join(lines)
 
 
-def _by_seed(method: MethodSummary, measure: Measure) -> dict[int, Measured]:
-    return {run.seed: value for run in method.runs if (value := measure(run)) is not None}
+def _pair(ours: MethodSummary, theirs: MethodSummary, value: Callable[[RunResult], Measured | None]) -> Paired | None:
+    return paired(by_seed(ours.runs, value), by_seed(theirs.runs, value))
 
 
 def _cells(pair: Paired | None) -> tuple[str, str, str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lampo.compare.results import RunResult, read_results
+from lampo.compare.measures import MEASURES
+from lampo.compare.results import MeasureName, RunResult, read_results
 from lampo.compare.statistics import OverSeeds, paired, pooled
-from lampo.compare.suite_table import MEASURES, Measure, values_by_seed
+from lampo.compare.suite_table import values_by_seed
 from lampo.compare.table import NONE, points
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -41,7 +42,7 @@ def runs_of(study: str, task: str) -> list[RunResult]:
     return [replace(run, method=names[run.method]) for run in chosen]
 
 
-def differences(runs: list[RunResult], ours: str, theirs: str, measure: Measure) -> tuple[float, ...] | None:
+def differences(runs: list[RunResult], ours: str, theirs: str, measure: MeasureName) -> tuple[float, ...] | None:
     """By seed. None where the study did not measure it."""
     values = values_by_seed(runs, measure).get(runs[0].task, {})
     pair = paired(values.get(ours, {}), values.get(theirs, {}))
@@ -51,10 +52,10 @@ def differences(runs: list[RunResult], ours: str, theirs: str, measure: Measure)
 def table() -> str:
     """One row a pair of methods, as docs/results/README.md has it."""
     settings = {label: runs_of(study, task) for label, study, task in SETTINGS}
-    lines = ["| in points | " + " | ".join(MEASURES) + " |", "|---" * (1 + len(MEASURES)) + "|"]
+    lines = ["| in points | " + " | ".join(MEASURES.values()) + " |", "|---" * (1 + len(MEASURES)) + "|"]
     for ours, theirs in PAIRS:
         cells = []
-        for measure in MEASURES.values():
+        for measure in MEASURES:
             found = [each for runs in settings.values() if (each := differences(runs, ours, theirs, measure))]
             means = [float(np.mean(each)) for each in found]
             errors = [float(np.std(each, ddof=1)) / math.sqrt(len(each)) for each in found]

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from lampo.compare.measures import MEASURES
+from lampo.compare.results import MeasureName
 from lampo.compare.statistics import paired
 from lampo.compare.suite import Row, read_row
-from lampo.compare.suite_table import MEASURES, values_by_seed
+from lampo.compare.suite_table import values_by_seed
 from lampo.compare.table import NONE, points
 
 ROWS = Path(__file__).parents[1] / "docs" / "results" / "suite"
 OURS, BASELINE = "lampo_ob", "grpo"
 RATES = {"1.5e-4": "-1.5e-4", "3e-4": "", "6e-4": "-6e-4"}
 """Each with what it puts behind a method's name in a row's."""
-CHOSEN_BY = "samples, after training"
+CHOSEN_BY: MeasureName = "samples"
 
 
 def common_seeds(rows: list[Row]) -> set[int]:
@@ -38,8 +40,8 @@ def table() -> str:
     rows = [read_row(ROWS / f"{name}.parquet") for method in (BASELINE, OURS) for name in names(method)]
     seeds = common_seeds(rows)
     runs = [run for row in rows for run in row.runs if run.seed in seeds]
-    values = {title: values_by_seed(runs, measure) for title, measure in MEASURES.items()}
-    head = ["task", *(f"{method} at {rate}" for method in (BASELINE, OURS) for rate in RATES), *MEASURES]
+    values = {measure: values_by_seed(runs, measure) for measure in MEASURES}
+    head = ["task", *(f"{method} at {rate}" for method in (BASELINE, OURS) for rate in RATES), *MEASURES.values()]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for task, by_name in values[CHOSEN_BY].items():
         means = {name: float(np.mean(list(by_seed.values()))) for name, by_seed in by_name.items()}

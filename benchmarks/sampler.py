@@ -1,7 +1,7 @@
 """Sampling groups of completions: ours, ours with every kernel launched by the processor, transformers' `generate` and continuous batching.
 
     python benchmarks/sampler.py [RECIPE] [--work uniform tails ends] [--prompts 8] [--group-size 8] [--prompt 60] [--completion 64]
-        [--mean 32] [--repeats 3] [--threads 1] [--continuous]
+        [--mean 32] [--rows ROWS] [--repeats 3] [--threads 1] [--continuous]
 
 The model, its device and its precision are those of the recipe; without one, SmolLM2-135M's shape with random weights, on a GPU where there
 is one. Prompts are random, between half of their length and all of it.
@@ -9,6 +9,9 @@ is one. Prompts are random, between half of their length and all of it.
     uniform: lengths drawn beforehand, between 3/4 and 4/4 of `--completion` (forced.py)
     tails:   the same, log-normal, median 1/8 of `--completion`, cut there
     ends:    a completion ends after a token of which there are so many that the mean length without a limit is `--mean`
+
+`--rows` is how many of the rows have a place at once. Unset, all have one. Where they are fewer, a row that has ended gives its place to
+the next, and beside it stands the way without: the next begin when all have ended.
 
 The contenders take turns; the times are medians, for one token of a completion. On a CPU the matrix products of our steps stand beside
 them, alone. Ours also returns the log-probabilities; how far they are
@@ -25,6 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from forced import draw_lengths, forced_generate, forced_sampler
@@ -36,10 +40,18 @@ from lampo.config.load import load_config
 from lampo.config.schema import ModelOptions
 from lampo.learner.batch import Row, pad
 from lampo.model.policy import Policy
-from lampo.rollout import decoder
+from lampo.rollout import decoder, native
 from lampo.rollout.decoder import left_pad
 from lampo.rollout.native import NativeSampler
 from lampo.types import LampoError, Rollout
+
+
+class AllTogether(decoder.Decoder):
+    """The next rows begin when all have ended."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.takes_in = False
 
 
 def main() -> None:
@@ -48,11 +60,13 @@ def main() -> None:
     defaults = {"prompts": 8, "group-size": 8, "prompt": 60, "completion": 64, "mean": 32, "repeats": 3, "threads": 1}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--rows", type=int)
     works = ["uniform", "tails", "ends"]
     parser.add_argument("--work", nargs="+", choices=works, default=works)
     parser.add_argument("--continuous", action="store_true", help="on a CPU too")
     options = parser.parse_args()
-    if min(getattr(options, name.replace("-", "_")) for name in defaults) < 1:
+    options.rows = options.prompts * options.group_size if options.rows is None else options.rows
+    if min(getattr(options, name.replace("-", "_")) for name in ("rows", *defaults)) < 1:
         parser.error("every number must be at least 1")
     torch.set_num_threads(options.threads)
     model = ModelOptions(config=SHAPE, characters=CHARACTERS)
@@ -67,7 +81,9 @@ def main() -> None:
     for _ in range(options.prompts):
         length = int(torch.randint(options.prompt // 2, options.prompt + 1, (), generator=generator))
         prompts.append(torch.randint(3, 13, (length,), generator=generator))
-    print(f"{policy.device}, {options.prompts} x {options.group_size} rows, up to {options.completion} tokens")
+    print(
+        f"{policy.device}, {options.prompts} x {options.group_size} rows, {options.rows} at once, up to {options.completion} tokens"
+    )
     print("| work | contender | microseconds a token | processor | ours / it: seconds | processor |")
     print("| --- | --- | ---: | ---: | ---: | ---: |", flush=True)
     differences = [f"{work} {measure(work, policy, prompts, generator, options):.2g}" for work in options.work]
@@ -82,13 +98,17 @@ def measure(
     forced = work != "ends"
     policy.end_ids = [2] if forced else list(range(0, policy.head.out_features, options.mean))
     lengths = draw_lengths(work, options.prompts * G, T, generator)
-    sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=T, rows_at_once=options.prompts * G)
+    sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=T, rows_at_once=options.rows)
     rollouts: list[Rollout] = []
 
     def ours(seed: int) -> int:
         with forced_sampler(lengths, 2, 3) if forced else contextlib.nullcontext():
             rollouts[:] = [rollout for group in sampler.sample(prompts, G, seed=seed) for rollout in group]
         return sum(len(rollout.completion_ids) for rollout in rollouts)
+
+    def all_together(seed: int) -> int:
+        with patch.object(native, "Decoder", AllTogether):
+            return ours(seed)
 
     def one_by_one(seed: int) -> int:
         really = decoder.recordable
@@ -151,6 +171,8 @@ def measure(
         contenders["ours, launched one by one"] = one_by_one
     else:
         contenders["products alone"] = products
+    if options.rows < options.prompts * G:
+        contenders["ours, the next when all have ended"] = all_together
     contenders["transformers' generate"] = generate
     if not forced and (options.continuous or policy.device.type == "cuda"):
         contenders["transformers' continuous batching"] = continuous

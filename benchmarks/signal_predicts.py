@@ -20,7 +20,7 @@ from scipy import stats
 
 from lampo import process as _process  # noqa: F401  it must run before torch is imported
 from lampo.compare.comparison import compare_methods
-from lampo.compare.results import read_results
+from lampo.compare.results import MeasureName, read_results
 from lampo.compare.study import MethodEntry, Plan, load_study
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -35,6 +35,11 @@ SETTINGS = {
 }
 BASELINE = "grpo"
 PERMUTATIONS = 20_000
+SHOWN: tuple[tuple[str, MeasureName], ...] = (
+    ("adam", "over_training"),
+    ("adam", "samples"),
+    ("plain", "over_training"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class Point:
     high: float
 
 
-def points(scaling: str, measure: str) -> Iterator[Point]:
+def points(scaling: str, measure: MeasureName) -> Iterator[Point]:
     """Every method of every setting; the baseline itself is 0 in both."""
     measured = read_measured()
     for setting, (study, task) in SETTINGS.items():
@@ -135,7 +140,7 @@ def points(scaling: str, measure: str) -> Iterator[Point]:
                 if (each.setting, each.method, each.scaling) == (setting, method.method, scaling)
                 and each.difference is not None
             ]
-            pair = getattr(method, measure)
+            pair = method.differences[measure]
             if not of or (pair is None and method.method != BASELINE):
                 continue
             gain = (
@@ -164,7 +169,7 @@ def by_chance(arrays: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def report() -> None:
-    for scaling, measure in (("adam", "area_difference"), ("adam", "final_difference"), ("plain", "area_difference")):
+    for scaling, measure in SHOWN:
         all_points = [*points(scaling, measure)]
         groups = [[each for each in all_points if each.setting == setting] for setting in SETTINGS]
         groups = [group for group in groups if len(group) > 1]

@@ -60,6 +60,6 @@ def of(comparison: Comparison, name: str) -> MethodSummary:
 
 
 def beside_baseline(comparison: Comparison, name: str) -> Paired:
-    pair = of(comparison, name).final_difference
+    pair = of(comparison, name).differences["samples"]
     assert pair is not None
     return pair

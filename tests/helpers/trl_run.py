@@ -19,6 +19,8 @@ from lampo.model.policy import Policy
 
 from ..conftest import tiny_options
 
+MODULES = ("lampo.adapters.trl.engine", "torch.distributed.launcher.api")
+"""What processes of TRL import before they work, for `warm.python`."""
 GROUP_SIZE = 4
 QUESTIONS = ["1+1=", "2+3=", "17+25=", "4+4=", "90+9=", "3+8="]
 

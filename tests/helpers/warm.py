@@ -3,6 +3,8 @@
 `python()` stands for `sys.executable` in a command: a small client hands its arguments, folder, environment and its three standard
 streams to a server, which is started once for each process of pytest and forks. The fork runs the command, gets the signals that reach the
 client, and ends with it; its exit status is the client's. What is about the start of a process itself needs the real thing.
+
+Under the environment variable of `executable()` the Pythons that such a command starts are forks too.
 """
 
 import array
@@ -14,6 +16,7 @@ import json
 import os
 import runpy
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,18 +31,36 @@ from typing import Any, NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+EXECUTABLE = "PYTHON_EXEC"
+"""torchrun starts its processes with what this environment variable names."""
+
+
 @cache
-def python() -> tuple[str, ...]:
-    """What to write for `sys.executable` in a command of `-m MODULE`, `-c CODE` or a script."""
+def python(*modules: str) -> tuple[str, ...]:
+    """What to write for `sys.executable` in a command of `-m MODULE`, `-c CODE` or a script.
+
+    Args:
+        modules: what the server imports besides the engine. Each choice has a server of its own.
+    """
     folder = tempfile.TemporaryDirectory(prefix="lampo-warm-")
     address = Path(folder.name) / "socket"
-    server = subprocess.Popen([sys.executable, "-m", __name__, "serve", address], stdin=subprocess.PIPE)
+    server = subprocess.Popen([sys.executable, "-m", __name__, "serve", address, *modules], stdin=subprocess.PIPE)
     atexit.register(folder.cleanup)
     atexit.register(server.kill)  # and if this process is killed, its end of the pipe closes
     while not address.exists():
         assert server.poll() is None
         signal.sigtimedwait([], 0.02)
     return sys.executable, "-S", __file__, "ask", str(address)
+
+
+@cache
+def executable(*modules: str) -> dict[str, str]:
+    """The environment in which `python()` is one file, for a launcher that takes no more."""
+    command = python(*modules)
+    file = Path(command[-1]).with_name("python")
+    file.write_text(f'#!/bin/sh\n[ "$1" = -u ] && shift\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    file.chmod(0o755)
+    return {EXECUTABLE: str(file)}
 
 
 def ask(address: str, *command: str) -> NoReturn:
@@ -59,7 +80,7 @@ def ask(address: str, *command: str) -> NoReturn:
     os._exit(status)
 
 
-def serve(address: str) -> None:
+def serve(address: str, *modules: str) -> None:
     """The server: import, listen, and fork for each command, until the process that started it is gone."""
     for name in (
         "lampo.process",
@@ -68,6 +89,7 @@ def serve(address: str) -> None:
         "lampo.train.loop",
         "lampo.evaluation.command",
         "lampo.compare.command",
+        *modules,
     ):
         importlib.import_module(name)
 
@@ -129,6 +151,7 @@ def run(command: list[str], folder: str, environment: dict[str, str]) -> NoRetur
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.executable = environment.get(EXECUTABLE, sys.executable)
     sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)

@@ -6,22 +6,35 @@ accuracy its seed started from: to leave them out would flatter methods that cra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import partial
 from typing import Literal
 
 import numpy as np
-from scipy import integrate, stats
+from scipy import stats
 
-from ..evaluation.scores import Array
-from .results import MeasureName, Point, RunResult
+from .measures import (
+    MEASURES,
+    accuracy_at,
+    by_seed,
+    collapsed,
+    common_budget,
+    greedy_area,
+    largest_drop,
+    rollouts_to,
+    value_of,
+    with_points,
+)
+from .results import MeasureName, RunResult
 from .statistics import Measured, OverSeeds, Paired, alike, corrected, intervals, mean_over_seeds, paired
 
 SHARE_OF_GAIN = 0.9
 
 Edge = Literal["lowest", "highest"]
 Axis = Literal["rollouts", "tokens", "updates", "seconds"]
+BySeed = Mapping[int, Measured]
+ByMethod = Mapping[str, BySeed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,7 @@ class MethodSummary:
         num_uncounted: seeds without any evaluation, and whose start is unknown.
         length: of a response at the last evaluation, in tokens.
         rollouts: of a seed that finished, in all; likewise `tokens`, `updates` and `seconds`.
-        final_difference: to the baseline, in final accuracy; None for itself, and without a seed in common.
-        area_difference: to the baseline, in `area`.
-        greedy_difference: to the baseline, in `greedy`.
+        differences: to the baseline, in each measure; None for itself, and without a seed in common.
         runs: the test runs that count.
     """
 
@@ -87,18 +98,8 @@ class MethodSummary:
     tokens: float | None
     updates: float | None
     seconds: float | None
-    final_difference: Paired | None
-    area_difference: Paired | None
-    greedy_difference: Paired | None
+    differences: Mapping[MeasureName, Paired | None]
     runs: tuple[RunResult, ...]
-
-    def difference(self, measure: MeasureName) -> Paired | None:
-        """To the baseline, in one of the measures."""
-        return {
-            "most_likely_response": self.greedy_difference,
-            "samples": self.final_difference,
-            "over_training": self.area_difference,
-        }[measure]
 
     @property
     def trained(self) -> bool:
@@ -214,97 +215,15 @@ def learning_curve(runs: Sequence[RunResult], axis: Axis) -> Curve:
     end = min(ends) if ends else max(getattr(run.points[-1], axis) for run in runs)
     longest = max(runs, key=lambda run: len(run.points))
     grid = np.unique([min(getattr(point, axis), end) for point in longest.points] + [end]).astype(float)
-    values_SM = np.array([np.interp(grid, _costs(run, axis), _accuracies(run)) for run in runs])
+    values_SM = np.array(
+        [
+            np.interp(grid, [getattr(point, axis) for point in run.points], [point.accuracy for point in run.points])
+            for run in runs
+        ]
+    )
     bounds = intervals(values_SM)
     low, high = (tuple(np.clip(bound, 0, 1).tolist()) for bound in bounds) if bounds else (None, None)
     return Curve(tuple(grid.tolist()), tuple(values_SM.mean(0).tolist()), low, high)
-
-
-def area_under_curve(points: Sequence[Point], budget: int) -> float:
-    """Mean accuracy while the first `budget` rollouts were sampled: the area under the accuracy over the budget.
-
-        1 / B * integral from 0 to B of accuracy(rollouts)
-
-    with straight lines between evaluations, and the last accuracy going on where a run ended before. Methods with dynamic
-    sampling use more rollouts a step. At equal rollouts, not steps, they are compared fairly.
-    """
-    rollouts = np.array([point.rollouts for point in points], dtype=float)
-    if budget <= 0:
-        return points[0].accuracy
-    grid = np.unique([0.0, *rollouts[rollouts < budget], float(budget)])
-    accuracies = np.interp(grid, rollouts, [point.accuracy for point in points])
-    return float(integrate.trapezoid(accuracies, grid)) / budget
-
-
-def accuracy_at(run: RunResult, budget: int) -> float:
-    """When so many rollouts were sampled, on the straight line between evaluations."""
-    return float(np.interp(budget, _costs(run, "rollouts"), _accuracies(run)))
-
-
-def greedy_area(run: RunResult, budget: int) -> float | None:
-    """The mean accuracy of the most likely response, like `area_under_curve`; None where it was not measured."""
-    measured = [replace(point, accuracy=point.greedy) for point in run.points if point.greedy is not None]
-    return area_under_curve(measured, budget) if measured else None
-
-
-def area_by_problem(points: Sequence[Point], budget: int) -> Array | None:
-    """One number for each problem, whose mean is `area_under_curve`. None where the results of problems are not there.
-
-    The area is a sum of the accuracies of evaluations, weighted. An evaluation of few problems says as much more of each:
-
-        area + sum over evaluations of weight * P / P_evaluation * (share right of the problem - accuracy)
-    """
-    known = [np.array(point.by_problem) for point in points if point.by_problem]
-    if len(known) < len(points):
-        return None
-    alone = [[replace(point, accuracy=float(point is one)) for point in points] for one in points]
-    weights = [area_under_curve(each, budget) for each in alone]
-    area_P = np.full(max(map(len, known)), area_under_curve(points, budget))
-    for weight, shares in zip(weights, known, strict=True):
-        area_P[: len(shares)] += weight * len(area_P) / len(shares) * (shares - shares.mean())
-    return area_P
-
-
-def rollouts_to(points: Sequence[Point], target: float) -> float | None:
-    """Rollouts when the accuracy first reached the target, on the straight line between evaluations. None if never."""
-    if points[0].accuracy >= target:
-        return float(points[0].rollouts)
-    for before, after in pairwise(points):
-        if after.accuracy >= target:
-            share = (target - before.accuracy) / (after.accuracy - before.accuracy)
-            return before.rollouts + share * (after.rollouts - before.rollouts)
-    return None
-
-
-def largest_drop(points: Sequence[Point]) -> float:
-    """How far the accuracy fell below its running best, at most: max over i <= j of accuracy_i - accuracy_j."""
-    accuracies = np.array([point.accuracy for point in points])
-    return float(np.max(np.maximum.accumulate(accuracies) - accuracies))
-
-
-def collapsed(points: Sequence[Point]) -> bool:
-    """Whether a run ended below where it began, or below half of its best."""
-    accuracies = [point.accuracy for point in points]
-    return accuracies[-1] < max(accuracies[0], max(accuracies) / 2)
-
-
-Measure = Callable[[RunResult], Measured | None]
-
-
-def measured(run: RunResult, measure: MeasureName, budget: int) -> Measured | None:
-    """What a run came to: for each problem where that is known. None where the most likely response was not measured.
-
-    Args:
-        run: with an evaluation.
-        measure: one of those that methods are compared by.
-        budget: rollouts that "over training" is over.
-    """
-    end = run.points[-1]
-    if measure == "over_training":
-        by_problem = area_by_problem(run.points, budget)
-        return area_under_curve(run.points, budget) if by_problem is None else by_problem
-    value, shares = (end.accuracy, end.by_problem) if measure == "samples" else (end.greedy, end.greedy_by_problem)
-    return value if shares is None else np.array(shares)
 
 
 def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
@@ -314,15 +233,28 @@ def _compare_task(results: Sequence[RunResult], baseline: str) -> Comparison:
     budget = common_budget(counted)
     target = _most_of_the_gain(runs_of[baseline]) if baseline in runs_of else None
     problems, samples = _asked(counted)
-    differences = [
-        _beside_baseline(runs_of, baseline, lambda run, measure=measure: measured(run, measure, budget))
-        for measure in ("samples", "over_training", "most_likely_response")
-    ]
+    values: dict[MeasureName, ByMethod] = {
+        measure: {
+            name: by_seed(runs, partial(value_of, measure=measure, budget=budget)) for name, runs in runs_of.items()
+        }
+        for measure in MEASURES
+    }
+    differences: dict[MeasureName, dict[str, Paired | None]] = {
+        measure: _beside_baseline(of, baseline) for measure, of in values.items()
+    }
     methods = []
     for name, runs in runs_of.items():
         of_method = [result for result in tested if result.method == name]
-        beside = [of.get(name) for of in differences]
-        methods.append(_summary(runs, of_method, budget, target, samples, *beside))
+        summary = _summary(
+            runs,
+            of_method,
+            budget,
+            target,
+            samples,
+            {measure: of[name] for measure, of in values.items()},
+            {measure: of.get(name) for measure, of in differences.items()},
+        )
+        methods.append(summary)
     return Comparison(
         task=results[0].task,
         baseline=baseline,
@@ -346,12 +278,6 @@ def _runs_by_method(counted: Sequence[RunResult], baseline: str) -> dict[str, li
     return runs_of
 
 
-def common_budget(counted: Sequence[RunResult]) -> int:
-    """The rollouts that every finished run had."""
-    totals = [run.points[-1].rollouts for run in counted if run.status == "finished" and run.points[-1].rollouts]
-    return min(totals, default=max((run.points[-1].rollouts for run in counted), default=0))
-
-
 def _most_of_the_gain(baseline_runs: Sequence[RunResult]) -> float | None:
     start, end = (float(np.mean([run.points[at].accuracy for run in baseline_runs])) for at in (0, -1))
     return start + SHARE_OF_GAIN * (end - start) if end > start else None
@@ -363,16 +289,11 @@ def _asked(counted: Sequence[RunResult]) -> tuple[int, int]:
     return (ends[0].problems, ends[0].samples) if ends else (0, 0)
 
 
-def _beside_baseline(runs_of: dict[str, list[RunResult]], baseline: str, measure: Measure) -> dict[str, Paired | None]:
+def _beside_baseline(values: ByMethod, baseline: str) -> dict[str, Paired | None]:
     """Each other method beside the baseline: a column of a table, for whose rows p is corrected."""
-    values = {name: _by_seed(runs, measure) for name, runs in runs_of.items()}
-    others = [name for name in runs_of if name != baseline]
+    others = [name for name in values if name != baseline]
     pairs = corrected([paired(values[name], values.get(baseline, {})) for name in others])
     return dict(zip(others, pairs, strict=True))
-
-
-def _by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[int, Measured]:
-    return {run.seed: value for run in runs if (value := measure(run)) is not None}
 
 
 def _summary(
@@ -381,13 +302,11 @@ def _summary(
     budget: int,
     target: float | None,
     samples: int,
-    final_difference: Paired | None,
-    area_difference: Paired | None,
-    greedy_difference: Paired | None,
+    values: Mapping[MeasureName, BySeed],
+    differences: Mapping[MeasureName, Paired | None],
 ) -> MethodSummary:
     """One method from its runs that count, and from all of them, those without any evaluation included."""
     finals = [run.points[-1].accuracy for run in runs]
-    greedies = _by_seed(runs, lambda run: measured(run, "most_likely_response", budget))
     at_budget = [accuracy_at(run, budget) for run in runs]
     passes = [p for run in runs if run.points[-1].samples == samples and (p := run.points[-1].pass_at_k) is not None]
     reached = [
@@ -400,15 +319,15 @@ def _summary(
         seeds=tuple(run.seed for run in runs),
         finals=tuple(finals),
         start=mean_over_seeds([run.points[0].accuracy for run in runs], 0.0, 1.0),
-        final=_mean_share(_by_seed(runs, lambda run: measured(run, "samples", budget))),
+        final=_mean_share(values["samples"]),
         final_iqm=float(stats.trim_mean(finals, 0.25)),
-        area=_mean_share(_by_seed(runs, lambda run: measured(run, "over_training", budget))),
+        area=_mean_share(values["over_training"]),
         at_budget=mean_over_seeds(at_budget, 0.0, 1.0),
         pass_at_k_start=_mean([run.points[0].pass_at_k for run in runs]),
         pass_at_k=mean_over_seeds(passes, 0.0, 1.0) if passes else None,
         greedy_start=_mean([run.points[0].greedy for run in runs]),
         greedy_area=_mean([greedy_area(run, budget) for run in runs]),
-        greedy=_mean_share(greedies) if greedies else None,
+        greedy=_mean_share(values["most_likely_response"]) if values["most_likely_response"] else None,
         reached=len(reached) / len(runs) if target is not None else None,
         rollouts_to_target=float(np.median(reached)) if reached else None,
         mean_drop=float(np.mean(drops)),
@@ -420,9 +339,7 @@ def _summary(
         num_uncounted=len(of_method) - len(runs),
         length=float(np.mean([run.points[-1].length for run in runs])),
         **{axis: _mean(_totals(runs, axis)) for axis in ("rollouts", "tokens", "updates", "seconds")},
-        final_difference=final_difference,
-        area_difference=area_difference,
-        greedy_difference=greedy_difference,
+        differences=differences,
         runs=tuple(runs),
     )
 
@@ -434,24 +351,9 @@ def _lost(uncounted: Sequence[RunResult]) -> tuple[tuple[str, int, str], ...]:
     return tuple((name, len(told), told[0]) for name, told in errors.items())
 
 
-def with_points(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The runs, one without an evaluation having the start of its seed. Left out where no other run knows that."""
-    starts = {(run.task, run.seed): run.points[:1] for run in runs if run.points and run.points[0].step == 0}
-    filled = [run if run.points else replace(run, points=starts.get((run.task, run.seed), ())) for run in runs]
-    return [run for run in filled if run.points]
-
-
-def _mean_share(by_seed: Mapping[int, Measured]) -> OverSeeds:
+def _mean_share(values: BySeed) -> OverSeeds:
     """Over seeds, and over problems where all have the same number of them."""
-    return mean_over_seeds(alike([*by_seed.values()]), 0.0, 1.0)
-
-
-def _costs(run: RunResult, axis: Axis) -> list[float]:
-    return [getattr(point, axis) for point in run.points]
-
-
-def _accuracies(run: RunResult) -> list[float]:
-    return [point.accuracy for point in run.points]
+    return mean_over_seeds(alike([*values.values()]), 0.0, 1.0)
 
 
 def _totals(runs: Sequence[RunResult], axis: Axis) -> list[float | None]:

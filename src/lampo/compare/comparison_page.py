@@ -10,9 +10,10 @@ from typing import Any, get_args
 from ..store.files import write_file
 from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
 from .comparison import Axis, Comparison, Curve, MethodSummary, learning_curve
+from .measures import MEASURES
 from .results import RunResult
 from .statistics import Paired
-from .table import MEASURES, how_to_read, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
+from .table import how_to_read, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27
 AXES: dict[Axis, str] = {
@@ -195,7 +196,7 @@ def _forest(comparisons: Sequence[Comparison], looks: dict[str, Look]) -> Figure
     rows: list[tuple[str, str, Paired | None]] = []
     for comparison in comparisons:
         task = f"<b>{_escaped(comparison.task)}</b>"
-        found = [(method.method, method.difference(comparison.judged_by)) for method in _compared(comparison)]
+        found = [(method.method, method.differences[comparison.judged_by]) for method in _compared(comparison)]
         pairs = [(name, pair) for name, pair in found if pair]
         if len(pairs) == 1 and len(comparisons) > 1:
             rows.append((task, *pairs[0]))
@@ -225,12 +226,12 @@ def _difference(row: int, name: str, pair: Paired, look: Look) -> Trace:
 
 def _compared(comparison: Comparison) -> list[MethodSummary]:
     """Who stands beside the baseline in the charts of differences: without the untrained, whose distance would crowd out all others'."""
-    return [method for method in comparison.methods if method.final_difference and method.trained]
+    return [method for method in comparison.methods if method.differences["samples"] and method.trained]
 
 
 def _seeds_a_row(compared: Sequence[MethodSummary]) -> str:
     """How many seeds the rows of a chart of differences have, where that differs."""
-    counts = sorted({len(method.final_difference.seeds) for method in compared if method.final_difference})
+    counts = sorted({len(pair.seeds) for method in compared if (pair := method.differences["samples"])})
     return f"A row is over the seeds that both methods have, {counts[0]} to {counts[-1]}." if len(counts) > 1 else ""
 
 
@@ -243,7 +244,11 @@ def _seed_by_seed(comparison: Comparison, looks: dict[str, Look]) -> dict[str, A
     ]
     chart = _rows_figure(traces, [_escaped(method.method) for method in compared])
     chart["layout"]["height"] = _beside(len(compared))
-    better = [f"{m.method} ahead in {m.final_difference.improvement.value:.0%}" for m in compared if m.final_difference]
+    better = [
+        f"{method.method} ahead in {pair.improvement.value:.0%}"
+        for method in compared
+        if (pair := method.differences["samples"])
+    ]
     meaning = (
         f"Final accuracy minus {comparison.baseline}'s, in points: a dot a seed, a bar the mean. A cross is a seed that "
         f"crashed. {_seeds_a_row(compared)}"
@@ -258,7 +263,7 @@ def _seed_by_seed(comparison: Comparison, looks: dict[str, Look]) -> dict[str, A
 
 def _seeds_of(row: int, method: MethodSummary, baseline: MethodSummary, look: Look) -> tuple[Trace, Trace]:
     """The bar and the dots of one row."""
-    pair = method.final_difference
+    pair = method.differences["samples"]
     assert pair
     ours, theirs = (dict(zip(m.seeds, m.finals, strict=True)) for m in (method, baseline))
     crashed = {(run.method, run.seed) for run in (*method.runs, *baseline.runs) if run.status == "crashed"}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from scipy import stats
 
-from .comparison import area_under_curve, common_budget, with_points
-from .results import RunResult
+from .measures import MEASURES, common_budget, value_of, with_points
+from .results import MeasureName, RunResult
 from .statistics import SIGNIFICANT, OverSeeds, Paired, paired, pooled
 from .suite import Row, Suite
 from .table import NONE, Table, points, rows_of
@@ -32,12 +33,6 @@ HOW_TO_READ = (
 )
 
 BySeed = dict[int, float]
-Measure = Callable[[RunResult, int], float | None]
-MEASURES: dict[str, Measure] = {
-    "the most likely response, after training": lambda run, budget: run.points[-1].greedy,
-    "samples, after training": lambda run, budget: run.points[-1].accuracy,
-    "samples, over training": lambda run, budget: area_under_curve(run.points, budget),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +45,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class OnTask:
     """One measure on one task.
 
     Attributes:
@@ -88,7 +83,7 @@ def suite_text(
     """
     stars = _most_tasks_first(suite, studies)
     parts = [f"# {suite.name}: {entered}" if entered else f"# {suite.name}", ""]
-    for title, measure in MEASURES.items():
+    for measure, title in MEASURES.items():
         values = _measured(suite, rows, studies, measure)
         others = [name for name in (*(row.name for row in rows), *stars) if name != suite.baseline]
         columns = {task: [_paired(each.minus_baseline(name)) for name in others] for task, each in values.items()}
@@ -113,11 +108,11 @@ def _most_tasks_first(suite: Suite, studies: Sequence[Sequence[RunResult]]) -> d
 
 
 def _measured(
-    suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], measure: Measure
-) -> dict[str, Measured]:
+    suite: Suite, rows: Sequence[Row], studies: Sequence[Sequence[RunResult]], measure: MeasureName
+) -> dict[str, OnTask]:
     """What each method came to on each task."""
     of_rows = values_by_seed([run for row in rows for run in row.runs], measure)
-    found = {task: Measured(suite.baseline, of_rows.get(task, {}), {}) for task in suite.tasks}
+    found = {task: OnTask(suite.baseline, of_rows.get(task, {}), {}) for task in suite.tasks}
     for study in studies:
         for task, values in values_by_seed(study, measure).items():
             baseline = values.pop(suite.baseline, {})
@@ -126,15 +121,15 @@ def _measured(
     return found
 
 
-def values_by_seed(runs: Sequence[RunResult], measure: Measure) -> dict[str, dict[str, BySeed]]:
+def values_by_seed(runs: Sequence[RunResult], measure: MeasureName) -> dict[str, dict[str, BySeed]]:
     """Of runs that are compared: what each method came to on each task, by seed, where it was measured."""
     found: dict[str, dict[str, BySeed]] = {}
     for task in dict.fromkeys(run.task for run in runs):
         counted = with_points([run for run in runs if run.task == task])
         budget = common_budget(counted)
         for run in counted:
-            if (value := measure(run, budget)) is not None:
-                found.setdefault(task, {}).setdefault(run.method, {})[run.seed] = value
+            if (value := value_of(run, measure, budget)) is not None:
+                found.setdefault(task, {}).setdefault(run.method, {})[run.seed] = float(np.mean(value))
     return found
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from .comparison import Comparison, MethodSummary
+from .measures import MEASURES
 from .results import MeasureName
 from .statistics import POWER, SIGNIFICANT, OverSeeds, Paired, seeds_needed, smallest_shown
 
 NONE = "–"
+Column = Callable[[MethodSummary], str | None]
 
 OVER_SEEDS = (
     "Accuracies are means over seeds, each at its last evaluation. Brackets are 95 % intervals over seeds, Student's t: what other "
@@ -34,11 +36,6 @@ HOW_TO_READ = (
     "A crashed seed counts with the last accuracy it reached, not as missing.",
 )
 NOTHING_TRAINED = "nothing trained"
-MEASURES: dict[MeasureName, str] = {
-    "most_likely_response": "the most likely response, after training",
-    "samples": "samples, after training",
-    "over_training": "samples, over training",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ def in_words(comparison: Comparison) -> list[str]:
         lines.append(f"The baseline {comparison.baseline} has no test runs here, so there is nothing to compare with.")
     for verdict in ("better", "worse"):
         for method in others:
-            pair = method.difference(comparison.judged_by)
+            pair = method.differences[comparison.judged_by]
             if pair and pair.verdict == verdict:
                 lines.append(
                     f"{method.method} is {verdict} than {comparison.baseline}: {points(pair.difference)} points over "
@@ -104,7 +101,7 @@ def in_words(comparison: Comparison) -> list[str]:
         ", ".join(
             f"{method.method} ({points(pair.difference)})"
             for method in others
-            if (pair := method.difference(comparison.judged_by)) and pair.verdict == verdict
+            if (pair := method.differences[comparison.judged_by]) and pair.verdict == verdict
         )
         for verdict in ("no difference shown", "too few seeds")
     )
@@ -136,7 +133,7 @@ def _also(methods: Sequence[MethodSummary], measure: MeasureName) -> str:
     shown = [
         f"{method.method} is {pair.verdict} ({points(pair.difference)})"
         for method in methods
-        if (pair := method.difference(measure)) and pair.verdict in ("better", "worse")
+        if (pair := method.differences[measure]) and pair.verdict in ("better", "worse")
     ]
     return f"Not the primary measure: in {MEASURES[measure]}, {', '.join(shown)}." if shown else ""
 
@@ -177,7 +174,7 @@ def _seeds_in_words(seeds: tuple[int, ...]) -> str:
 
 def power(comparison: Comparison, measure: MeasureName) -> str:
     """The smallest differences that are shown, over the methods with as many seeds. Empty where nothing was compared."""
-    pairs = [pair for method in comparison.methods if (pair := method.difference(measure))]
+    pairs = [pair for method in comparison.methods if (pair := method.differences[measure])]
     told = []
     for count in sorted({len(pair.seeds) for pair in pairs}, reverse=True):
         sizes = [smallest_shown(pair.differences, len(pairs)) for pair in pairs if len(pair.seeds) == count]
@@ -186,7 +183,7 @@ def power(comparison: Comparison, measure: MeasureName) -> str:
         shown = (
             f"show a difference of {' to '.join(ends)} points in {POWER * 100:.0f} % of cases"
             if known
-            else "can show none"
+            else "can show no difference"
         )
         told.append(f"{count} {'seed' if count == 1 else 'seeds'} {shown}")
     return f"Power: {', '.join(told)}." if told else ""
@@ -207,10 +204,9 @@ def _headline(comparison: Comparison) -> Table:
             "learning rate": lambda m: rate(m.learning_rate),
             "seeds": _seeds,
             "accuracy": lambda m: percent(m.final),
-            f"minus {comparison.baseline}": lambda m: _difference(m.final_difference),
-            "prob. of improvement": lambda m: m.final_difference and percent(m.final_difference.improvement, 0),
-            "p": lambda m: m.final_difference and p_value(m.final_difference.p),
-            "verdict": lambda m: _verdict(m, comparison, m.final_difference),
+            **_beside_baseline(
+                comparison, "samples", {"prob. of improvement": lambda pair: percent(pair.improvement, 0)}
+            ),
         },
     )
 
@@ -235,9 +231,7 @@ def _efficiency(comparison: Comparison) -> Table:
         ),
         {
             "over training": lambda m: percent(m.area),
-            f"minus {comparison.baseline}": lambda m: _difference(m.area_difference),
-            "p": lambda m: m.area_difference and p_value(m.area_difference.p),
-            "verdict": lambda m: _verdict(m, comparison, m.area_difference),
+            **_beside_baseline(comparison, "over_training"),
             f"at {comparison.budget:,} rollouts": lambda m: percent(m.at_budget),
             "reach target": lambda m: None if m.reached is None else share(m.reached, 0),
             "rollouts to target": lambda m: _count(m.rollouts_to_target),
@@ -305,9 +299,7 @@ def _most_likely(comparison: Comparison) -> Table:
             "before": lambda m: _share(m.greedy_start),
             "over training": lambda m: _share(m.greedy_area),
             "after": lambda m: m.greedy and percent(m.greedy),
-            f"minus {comparison.baseline}": lambda m: _difference(m.greedy_difference),
-            "p": lambda m: m.greedy_difference and p_value(m.greedy_difference.p),
-            "verdict": lambda m: _verdict(m, comparison, m.greedy_difference),
+            **_beside_baseline(comparison, "most_likely_response"),
         },
     )
 
@@ -404,18 +396,8 @@ def _ends(mean: OverSeeds, form: str) -> str:
     return f"[{_signed(mean.low, form)}, {_signed(mean.high, form)}]"
 
 
-def _difference(pair: Paired | None) -> str | None:
-    return pair and points(pair.difference)
-
-
-def _verdict(method: MethodSummary, comparison: Comparison, pair: Paired | None) -> str | None:
-    if not method.trained:
-        return NOTHING_TRAINED
-    return "baseline" if method.method == comparison.baseline else pair and pair.verdict
-
-
 def _seeds(method: MethodSummary) -> str:
-    pair = method.final_difference
+    pair = method.differences["samples"]
     remarks = [f"{method.num_crashed} crashed"] if method.num_crashed else []
     remarks += [f"{len(pair.seeds)} paired"] if pair and pair.seeds != method.seeds else []
     return f"{len(method.seeds)} ({', '.join(remarks)})" if remarks else str(len(method.seeds))
@@ -433,9 +415,28 @@ def _note(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _per_method(
-    comparison: Comparison, title: str, note: str, columns: dict[str, Callable[[MethodSummary], str | None]]
-) -> Table:
+def _beside_baseline(
+    comparison: Comparison, measure: MeasureName, others: Mapping[str, Callable[[Paired], str]] | None = None
+) -> dict[str, Column]:
+    """The columns of one measure: the difference, others that go with it, p and the verdict."""
+
+    def column(told: Callable[[Paired], str]) -> Column:
+        return lambda method: (pair := method.differences[measure]) and told(pair)
+
+    def verdict(method: MethodSummary) -> str | None:
+        if not method.trained:
+            return NOTHING_TRAINED
+        return "baseline" if method.method == comparison.baseline else column(lambda pair: pair.verdict)(method)
+
+    told = {
+        f"minus {comparison.baseline}": lambda pair: points(pair.difference),
+        **(others or {}),
+        "p": lambda pair: p_value(pair.p),
+    }
+    return {name: column(tell) for name, tell in told.items()} | {"verdict": verdict}
+
+
+def _per_method(comparison: Comparison, title: str, note: str, columns: dict[str, Column]) -> Table:
     rows = tuple((m.method, *(of(m) or NONE for of in columns.values())) for m in comparison.methods)
     head = ("method", *columns)
     return Table(title, note, head, rows, tuple(i for i, name in enumerate(head) if name in ("method", "verdict")))

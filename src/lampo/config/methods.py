@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..messages import did_you_mean
 from ..types import LampoError
 
 Settings = dict[str, Any]
@@ -176,7 +177,8 @@ def method_settings(name: Any) -> Settings:
         LampoError: there is no method of that name.
     """
     if not isinstance(name, str) or name not in METHODS:
-        raise LampoError(f"There is no method {name!r}. Known are {', '.join(METHODS)}.")
+        guess = did_you_mean(str(name), METHODS)
+        raise LampoError(f"There is no method {name!r}.{guess} Known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 
 

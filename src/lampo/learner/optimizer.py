@@ -19,6 +19,7 @@ from ..types import LampoError, NotFinite
 
 PARTS = ("codes", "scale", "qmap")
 """Tensors of a moment in 8 bits: its codes, a scale for each block of 256, and the number that each code stands for."""
+INSTALL = "Install it with: pip install 'lampo[torchao]'"
 
 
 def refuse(config: TrainConfig) -> None:
@@ -29,9 +30,7 @@ def refuse(config: TrainConfig) -> None:
     """
     for key, options in {"optimizer": config.optimizer, "warmstart.optimizer": config.warmstart.optimizer}.items():
         if options.eight_bit_moments and importlib.util.find_spec("torchao") is None:
-            raise LampoError(
-                f"{key}.eight_bit_moments needs the package torchao. Install it with: pip install 'lampo[torchao]'"
-            )
+            raise LampoError(f"{key}.eight_bit_moments needs the package torchao. {INSTALL}")
 
 
 def learning_rate(step: int, total_steps: int, options: OptimizerOptions) -> float:
@@ -105,27 +104,43 @@ class Optimizer:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state` returned."""
-        in_parts: dict[tuple[str, str], dict[str, Tensor]] = {}
+        """Put back what `state` returned, also that of an optimiser that kept its moments in the other way."""
+        tensors: dict[tuple[str, str], dict[str, Tensor]] = {}
         for full_name, value in state.items():
             name, key, *part = full_name.split("/")
+            device = self._parameters[name].device if self._adamw.defaults.get("fused") or key != "step" else "cpu"
+            tensors.setdefault((name, key), {})[part[0] if part else ""] = value.to(device)
+        for (name, key), parts in tensors.items():
             parameter = self._parameters[name]
-            device = parameter.device if self._adamw.defaults.get("fused") or key != "step" else "cpu"
-            if part:
-                in_parts.setdefault((name, key), {})[part[0]] = value.to(device)
-            else:
-                self._adamw.state[parameter][key] = value.to(device)
-        for (name, key), parts in in_parts.items():
-            parameter, signed = self._parameters[name], key == "exp_avg"
-            moment = _torchao("torchao.optim.subclass_8bit").OptimState8bit
-            self._adamw.state[parameter][key] = moment(*(parts[part] for part in PARTS), signed, parameter.dtype)
+            held = parts[""] if key == "step" else self._moment(parameter, parts, signed=key == "exp_avg")
+            self._adamw.state[parameter][key] = held
+
+    def _moment(self, parameter: Tensor, parts: dict[str, Tensor], *, signed: bool) -> Tensor:
+        """One moment as this optimiser keeps it, in 8 bits or whole, from a moment that was kept either way."""
+        if self._options.eight_bit_moments:
+            if "" not in parts:
+                moment = _torchao("torchao.optim.subclass_8bit").OptimState8bit
+                return moment(*(parts[part] for part in PARTS), signed, parameter.dtype)
+            adamw: Any = self._adamw
+            return adamw._new_buffer(parameter.detach(), signed).copy_(parts[""])  # torchao leaves small ones whole
+        if "" in parts:
+            return parts[""]
+        codes, scale, qmap = (parts[part] for part in PARTS)
+        blocks = qmap[codes.int()].view(len(scale), -1) * scale[:, None]  # arXiv 2110.02861
+        return blocks.view(codes.shape).to(parameter.dtype)
 
 
 def _torchao(module: str) -> Any:
-    """A module of torchao, imported where a recipe asks for it. It warns then of kernels that are not for this machine."""
+    """A module of torchao, imported where a recipe asks for it. It warns then of kernels that are not for this machine.
+
+    Raises:
+        LampoError: it cannot be imported.
+    """
     logging.disable(logging.WARNING)
     try:
         return importlib.import_module(module)
+    except ImportError as error:
+        raise LampoError(f"optimizer.eight_bit_moments needs the package torchao: {error}. {INSTALL}") from None
     finally:
         logging.disable(logging.NOTSET)
 

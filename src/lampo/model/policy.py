@@ -276,9 +276,12 @@ class Policy:
         finally:
             self.model.train(training)
 
-    def decode_step(self) -> DecodeStep | None:
-        """One token further in fewer operations, with the weights as they are; None where the model's own pass has to do."""
-        return DecodeStep(self._backbone) if self._steps_quickly else None
+    def decode_step(self, longest: int) -> DecodeStep | None:
+        """One token further in fewer operations, with the weights as they are; None where the model's own pass has to do.
+
+        No row may have more tokens than `longest`.
+        """
+        return DecodeStep(self._backbone, longest=longest) if self._steps_quickly else None
 
     @cached_property
     def _steps_quickly(self) -> bool:
@@ -290,7 +293,7 @@ class Policy:
         with torch.no_grad():
             cache = DynamicCache(config=self.core.config)
             self.hidden_states(ids[:, :-1], cache=cache)
-            step = DecodeStep(self._backbone)(ids[:, -1], torch.full((2, 1), 2), None, cache)
+            step = DecodeStep(self._backbone, longest=3)(ids[:, -1], torch.full((2, 1), 2), None, cache)
             return torch.allclose(step, self.hidden_states(ids)[:, -1], rtol=1e-3, atol=1e-3)
 
     @torch.no_grad()

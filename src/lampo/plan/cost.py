@@ -21,6 +21,8 @@ SHARE_OF_MEMORY = 0.25
 """... and this share of what weights, gradients and moments leave holds the activations (learner.budget)."""
 LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
 """What a micro-batch may be padded (learner.batch)."""
+FEWEST_DROPPED = 16
+"""Columns of keys and values that no row needs, and that are kept: so many, and an eighth of those that are needed (rollout.decoder)."""
 EIGHT_BIT = 1 + 4 / 256
 """Bytes of a moment in 8 bits: its code, and its share of a scale for 256."""
 CODE_MS, VERDICT_MS = 200.0, 2.0
@@ -144,48 +146,45 @@ def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> 
 def rollout_seconds(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
     """Seconds until the last of these responses has ended, on one GPU.
 
-    Natively, `slots` rows begin together, half of them have to end before room is given back, and the next begin when all have ended.
-    vLLM puts the next response in the place of each that ends.
+    By vLLM and on a CPU the place of each that ends goes to the next. Natively on a GPU the next begin when all have ended.
     """
     prefill = 2 * work.shape.multiplied * work.prompt * len(lengths) / work.config.sampling.group_size
     start = machine.at_once * prefill / (machine.card.rate * min(1.0, machine.rates.products))
-    if not machine.by_vllm:
-        batches = [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
-        return start + sum(_together(work, machine, sorted(batch)) for batch in batches)
-    return start + _in_turn(work, machine, lengths, slots)
+    in_turn = machine.by_vllm or machine.card == CARDS["cpu"]
+    batches = [lengths] if in_turn else [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
+    return start + sum(_drawing_seconds(work, machine, batch, min(slots, len(batch))) for batch in batches)
 
 
-def _together(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
-    seconds, begin, rows = 0.0, 0, len(lengths)
-    while rows and begin < lengths[-1]:
-        left = rows // 2  # these are the longest; with so many open, the others leave
-        end = lengths[len(lengths) - left - 1] if left else lengths[-1]
-        if end > begin:
-            seconds += work.shape.layers * machine.rates.recording
-            positions = rows * (work.prompt + (begin + end) / 2)
-            seconds += (end - begin) * decode_step(work, machine, rows, positions)
-            begin = end
-        rows = left or 0
-    return seconds
+def _drawing_seconds(work: Work, machine: Machine, lengths: Sequence[int], rows: int) -> float:
+    """One event for each response that ends, on a clock of decode steps.
 
-
-def _in_turn(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
-    """One event for each response that ends. The clock of `heap` is in decode steps."""
-    seconds, now, waiting = 0.0, 0, list(reversed(lengths))
-    heap = [(waiting.pop(), 0) for _ in range(min(slots, len(lengths)))]
+    vLLM keeps the tokens that are there. Natively every row is as wide as the longest, and half of them have to end before they leave.
+    """
+    recording = 0.0 if machine.by_vllm else work.shape.layers * machine.rates.recording
+    seconds, now, oldest = recording, 0, 0
+    heap = [(length, number) for number, length in enumerate(lengths[:rows])]
     heapq.heapify(heap)
-    positions = len(heap) * work.prompt
+    began, sum_began, ended = [0] * rows, 0, set[int]()
     while heap:
-        end, began = heap[0]
-        steps = end - now
-        seconds += steps * decode_step(work, machine, len(heap), positions + len(heap) * steps / 2)
-        positions += len(heap) * steps
+        end, number = heap[0]
+        if steps := end - now:
+            if machine.by_vllm:
+                rows = len(heap)
+            elif len(heap) <= rows // 2:
+                rows, seconds = len(heap), seconds + recording
+            width = work.prompt + now + steps / 2
+            positions = rows * width - sum_began if machine.by_vllm else rows * (width - began[oldest])
+            seconds += steps * decode_step(work, machine, rows, positions)
         now = end
         heapq.heappop(heap)
-        positions -= work.prompt + end - began
-        if waiting:
-            heapq.heappush(heap, (now + waiting.pop(), now))
-            positions += work.prompt
+        ended.add(number)
+        sum_began -= began[number]
+        if len(began) < len(lengths):
+            heapq.heappush(heap, (now + lengths[len(began)], len(began)))
+            began.append(now)
+            sum_began += now
+        while oldest in ended:
+            oldest += 1
     return seconds
 
 
@@ -198,7 +197,7 @@ def slots_of(work: Work, machine: Machine, rows: int) -> int:
     """Responses that are drawn at once on one GPU."""
     sampling = work.config.sampling
     if not machine.by_vllm:
-        return max(sampling.group_size, min(rows, sampling.rows_at_once // sampling.group_size * sampling.group_size))
+        return min(rows, sampling.rows_at_once)
     room = vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN
     # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
     each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)
@@ -382,14 +381,14 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         rows = config.sampling.problems_per_step * config.sampling.group_size
         tokens = min(work.micro_tokens, rows * work.row_tokens)
         logits = 2 * 4 * min(tokens * shape.vocabulary, max(2**25, 1024 * shape.vocabulary))
-        # autocast keeps trained weights in bfloat16 beside them; storage grows by halves (rollout.decoder.room_for)
+        # autocast keeps trained weights in bfloat16 beside them
         parts["weights in bfloat16"] = 2.0 * work.trained * (size == 4)
         if machine.vllm is not None:
             on_cpu = machine.card == CARDS["cpu"]
             parts["vLLM, which never sleeps" if on_cpu else "sampling: vLLM"] = vllm_bytes(work, machine)
         else:
             at_once = slots_of(work, machine, max(rows, *evaluations(config)))
-            parts["sampling: keys and values"] = float(at_once * int(work.row_tokens * 1.5) * shape.cached())
+            parts["sampling: keys and values"] = float(at_once * most_columns(work.row_tokens) * shape.cached())
     else:
         together = max(1, work.micro_tokens // work.row_tokens)
         tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
@@ -397,6 +396,11 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
         vllm = vllm_bytes(work, machine)
         parts["vLLM, which never sleeps" if machine.engine == "trl" else "sampling: vLLM"] = vllm
     return parts | {"update: activations": float(tokens * work.activation_bytes), "update: logits": float(logits)}
+
+
+def most_columns(row_tokens: int) -> int:
+    """Of the native storage of keys and values."""
+    return row_tokens + max(FEWEST_DROPPED, row_tokens // 8)
 
 
 def reference_weights(work: Work, machine: Machine) -> float:

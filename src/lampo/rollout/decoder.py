@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,39 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from ..model.decode_step import DecodeStep
+from ..model.decode_step import DecodeStep, turns_by_length
 from ..model.policy import Policy
+
+
+class Prefill:
+    """Prompts that have run through the model: what rollouts begin with.
+
+    Attributes:
+        hidden: (P, D) states after their last tokens.
+        mask: (P, L) 1 on their tokens, 0 on the padding at their left.
+        position_P1: the positions of their last tokens.
+        cache: keys and values.
+    """
+
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor]) -> None:
+        """Run the prompts through the model.
+
+        Args:
+            policy: its model is asked, under the caller's `policy.precision()`, without gradient.
+            prompts_P: token ids of the prompts, (L_prompt,) each.
+        """
+        ids, self.mask = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
+        self.cache = growing_cache(policy.core.config)
+        hidden = policy.hidden_states(ids, attention_mask=self.mask, position_ids=positions, cache=self.cache)
+        self.hidden, self.position_P1 = hidden[:, -1], positions[:, -1:]
 
 
 class Decoder:
     """Rows that each grow by a token a step, with the keys and values of all tokens before it.
 
-    A prompt runs through the model once, and what it leaves behind is repeated for the rollouts of its group.
+    All rows end in the same column, whatever their length: what lies left of a row's first token is masked. So a row that has ended can
+    give its place to another prompt, which then ends there too.
 
     On CUDA a step is a thousand and more kernels of a few microseconds each, and launching them one by one takes the processor longer
     than the GPU takes to run them (docs/log.md). So where a model's steps are `recordable` they are recorded as a CUDA graph and replayed:
@@ -27,41 +53,37 @@ class Decoder:
 
     Attributes:
         hidden: (N, D) states of the rows after their last token, valid until the next step.
+        takes_in: whether a row that has ended gives its place to another. Not where a layer keeps something else than all keys, and not on
+            CUDA: a dense mask has every row read as many keys as the longest has, and by `lampo plan` that costs more than it saves.
     """
 
     hidden: Tensor
 
-    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int) -> None:
-        """Run the prompts through the model.
-
-        Args:
-            policy: its model is asked, under the caller's `policy.precision()`, without gradient.
-            prompts_P: token ids of the prompts, (L_prompt,) each.
-            group_size: rows per prompt.
-        """
+    def __init__(self, policy: Policy, prompts: Prefill, which_N: Tensor, *, longest: int) -> None:
+        """Begin a row for each of `which_N`, indices of prompts. No row will have more tokens than `longest`."""
         self._policy = policy
+        self._longest = longest
         self._graph: torch.cuda.CUDAGraph | None = None
         self._new_shape = True
         self._quick_step: DecodeStep | None = None
-        ids, mask_PL = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
-        positions = (mask_PL.cumsum(-1) - 1).clamp(min=0)
-        self._cache = growing_cache(policy.core.config)
+        self._cache = rows_of(prompts.cache, which_N, longest)
         self._fixed = recordable(policy, self._cache)
-        hidden = policy.hidden_states(ids, attention_mask=mask_PL, position_ids=positions, cache=self._cache)[:, -1]
-        self._cache.batch_repeat_interleave(group_size)
-        self.hidden = hidden.repeat_interleave(group_size, 0)
-        self._position_N1 = positions[:, -1:].repeat_interleave(group_size, 0)
+        self.takes_in = policy.device.type != "cuda" and all(
+            type(layer) is _GrowingLayer for layer in self._cache.layers
+        )
+        self.hidden = prompts.hidden[which_N]
+        self._position_N1 = prompts.position_P1[which_N]
         # (N, L), or (N, 1, 1, L) where it is used as it is; fixed (N, 1, 1, R) with R columns of storage
-        self._mask = mask_PL.repeat_interleave(group_size, 0)
+        self._mask = prompts.mask[which_N]
+        self._num_columns = self._mask.shape[-1]
         if self._fixed:
             self._tokens_N1 = torch.zeros_like(self._position_N1)
-            self._column = torch.tensor([ids.shape[1] - 1], device=policy.device)
-            self._num_columns = ids.shape[1]
+            self._column = torch.tensor([self._num_columns - 1], device=policy.device)
             self._mask = self._mask.bool()[:, None, None]
             self._make_room()
         elif takes_ready_masks(policy, self._cache):
             self._mask = self._mask.bool()[:, None, None]
-            self._quick_step = policy.decode_step()
+            self._quick_step = policy.decode_step(longest)
         self._masked = self._needs_mask()
 
     def should_drop(self, num_open: int) -> bool:
@@ -77,17 +99,42 @@ class Decoder:
             self._forget_graph()
         else:
             self._masked = self._needs_mask()
-        self._cache.batch_select_indices(rows)
+        places = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(-1)
+        moved = rows[places]
+        for layer in self._cache.layers:
+            if isinstance(layer, _GrowingLayer):
+                layer.keep(rows, places, moved)
+            else:
+                layer.batch_select_indices(rows)
+
+    def take_in(self, places_n: Tensor, prompts: Prefill, which_n: Tensor) -> None:
+        """Begin anew in these places, indices of rows, with these prompts."""
+        self._position_N1[places_n] = prompts.position_P1[which_n]
+        self.hidden[places_n] = prompts.hidden[which_n]
+        length = prompts.mask.shape[-1]
+        unused = self._num_columns - max(int(self._position_N1.max()) + 1, length)
+        if unused < 0 or (not self._fixed and unused >= few_columns(self._num_columns)):
+            self._drop_columns(unused)
+        end = self._num_columns
+        self._mask[places_n] = 0
+        mask_nL = prompts.mask[which_n].to(self._mask.dtype)
+        self._mask[places_n, ..., end - length : end] = mask_nL if self._mask.ndim == 2 else mask_nL[:, None, None]
+        self._masked = self._needs_mask()
+        for layer, source in zip(self._cache.layers, prompts.cache.layers, strict=True):
+            assert isinstance(layer, _GrowingLayer)
+            assert isinstance(source, _GrowingLayer)
+            layer.take_in(places_n, source, which_n, end)
 
     def step(self, tokens_N: Tensor) -> None:
         """Take a token in for every row."""
         if not self._fixed:
+            self._num_columns += 1
             self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
             self._position_N1 = self._position_N1 + 1
             self.hidden = self._forward(tokens_N[:, None])
             return
         if self._num_columns == self._mask.shape[-1]:
-            self._make_room()
+            self._make_room(self._num_columns - 1 - int(self._position_N1.max()))
         self._mask[..., self._num_columns] = True
         self._num_columns += 1
         self._column += 1
@@ -117,13 +164,26 @@ class Decoder:
         """Not without padding, where transformers would leave the mask out too. Its 2-dimensional one is always given."""
         return self._fixed or self._mask.ndim == 2 or not bool(self._mask.all())
 
-    def _make_room(self) -> None:
-        """Longer storage; keys and values go on to be written at the index of the next column."""
-        room = room_for(self._num_columns + 1)
-        self._mask = torch.nn.functional.pad(self._mask, (0, room - self._num_columns))
+    def _drop_columns(self, count: int) -> None:
+        """Of those at the left, which no row needs. With a negative count, put empty ones there."""
+        if self._fixed:
+            self._make_room(count)
+            return
+        self._mask = torch.nn.functional.pad(self._mask, (-count, 0))
+        self._num_columns -= count
         for layer in self._cache.layers:
             assert isinstance(layer, _GrowingLayer)
-            layer.fix(room, self._column)
+            layer.drop_columns(count)
+
+    def _make_room(self, dropped: int = 0) -> None:
+        """Longer storage, without so many columns at the left. Keys and values go on to be written at the index of the next column."""
+        held, self._num_columns = self._num_columns, self._num_columns - dropped
+        room = room_for(self._num_columns + 1, self._longest)
+        self._mask = torch.nn.functional.pad(self._mask[..., :held], (-dropped, room - self._num_columns))
+        self._column -= dropped
+        for layer in self._cache.layers:
+            assert isinstance(layer, _GrowingLayer)
+            layer.fix(held, dropped, room, self._column)
         self._forget_graph()
 
     def _forget_graph(self) -> None:
@@ -132,13 +192,11 @@ class Decoder:
 
 def recordable(policy: Policy, cache: DynamicCache) -> bool:
     """Whether a step of this model can be recorded: all of it on CUDA, by kernels and shapes that do not depend on the position."""
-    core = policy.core
-    rope_types = {str(getattr(module, "rope_type", "")) for module in core.modules()}
     return (
         policy.device.type == "cuda"
         and takes_ready_masks(policy, cache)
-        and core._can_compile_fullgraph  # transformers' word for its static cache, whose steps are such
-        and not any("dynamic" in kind or "longrope" in kind for kind in rope_types)  # frequencies follow the length
+        and policy.core._can_compile_fullgraph  # transformers' word for its static cache, whose steps are such
+        and not turns_by_length(policy.core)
     )
 
 
@@ -166,9 +224,25 @@ def growing_cache(config: Any) -> DynamicCache:
     return cache
 
 
-class _GrowingLayer(DynamicLayer):
-    """Keys and values in storage with room to spare; transformers' own layer copies all of them for every new token."""
+def rows_of(cache: DynamicCache, which_N: Tensor, longest: int) -> DynamicCache:
+    """Copies of these rows of a cache, which stays as it is. They will have no more tokens than `longest`."""
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    copied.batch_select_indices(which_N)
+    for layer in copied.layers:
+        if isinstance(layer, _GrowingLayer):
+            layer.longest = longest
+    return copied
 
+
+class _GrowingLayer(DynamicLayer):
+    """Keys and values in storage with room to spare; transformers' own layer copies all of them for every new token.
+
+    Attributes:
+        longest: tokens of the longest row that there will be. 0 for prompts, which do not grow.
+    """
+
+    longest = 0
     _storage: tuple[Tensor, Tensor] | None = None
     _column: Tensor | None = None
 
@@ -183,8 +257,8 @@ class _GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         if self._storage is None or self._storage[0].shape[-2] < new:
             self._storage = (
-                _roomy(self.keys, key_states, room_for(new)),
-                _roomy(self.values, value_states, room_for(new)),
+                _roomy(self.keys, key_states, room_for(new, self.longest)),
+                _roomy(self.values, value_states, room_for(new, self.longest)),
             )
         keys, values = self._storage
         keys[..., old:new, :] = key_states
@@ -198,33 +272,62 @@ class _GrowingLayer(DynamicLayer):
         assert self.values is not None
         return self.keys, self.values
 
-    def fix(self, room: int, column: Tensor) -> None:
-        """From here on there is room for so many tokens, all of it is returned, and the next token goes where `column` (1,) says."""
-        keys, values = self._held
-        self.keys, self.values = _roomy(keys, keys, room), _roomy(values, values, room)
+    def fix(self, held: int, dropped: int, room: int, column: Tensor) -> None:
+        """From here on there is room for so many tokens, all of it is returned, and the next token goes where `column` (1,) says.
+
+        Of the `held` tokens so many are dropped at the left, or room is made there where the number is negative.
+        """
+        self.keys, self.values = (
+            _roomy(states, states, room) for states in (_without(each[..., :held, :], dropped) for each in self._held)
+        )
         self._storage, self._column = None, column
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
+    def drop_columns(self, count: int) -> None:
+        """See `Decoder._drop_columns`. Storage is made anew with the next token."""
+        self.keys, self.values = (_without(held, count) for held in self._held)
         self._storage = None
 
+    def take_in(self, places_n: Tensor, source: _GrowingLayer, which_n: Tensor, end: int) -> None:
+        """Keys and values of these rows of another layer, so that they end before the column `end`."""
+        for held, new in zip(self._held, source._held, strict=True):
+            held[places_n, :, end - new.shape[-2] : end] = new[which_n].to(held.dtype)
+
     def batch_select_indices(self, indices: Tensor) -> None:
+        """Copies of these rows, in no common storage."""
+        super().batch_select_indices(indices)
+        self._storage = None
+
+    def keep(self, rows_n: Tensor, places: Tensor, rows: Tensor) -> None:
+        """Only `rows_n`, of which these come to these places and the others stay where they are.
+
+        So in storage few rows move: moving all behind those that ended took 9 % of the time of sampling, new storage more.
+        """
         if self._storage is None:
-            super().batch_select_indices(indices)
+            self.batch_select_indices(rows_n)
             return
-        # only rows that take the place of another move: moving all behind it up took 9 % of the time of sampling, new storage more
         length = self.get_seq_length()
-        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero().squeeze(-1)
-        keys, values = (held[: len(indices)] for held in self._storage)
+        keys, values = (held[: len(rows_n)] for held in self._storage)
         for new, old in zip((keys, values), self._storage, strict=True):
-            new[moved, ..., :length, :] = old[indices[moved], ..., :length, :]
+            new[places, ..., :length, :] = old[rows, ..., :length, :]
         self._storage = keys, values
         self.keys, self.values = keys[..., :length, :], values[..., :length, :]
 
 
-def room_for(length: int) -> int:
-    """Positions of the storage that is made when so many are needed."""
-    return max(64, length + length // 2)
+def room_for(length: int, longest: int) -> int:
+    """Positions of the storage that is made when so many are needed: half as many again, and no more than rows this long ever need."""
+    room = max(64, length + length // 2)
+    most = longest + few_columns(longest)
+    return min(room, most) if length <= most else room
+
+
+def few_columns(width: int) -> int:
+    """Of so many columns, those that no row needs any more may be so many before it pays to move the others to their place."""
+    return max(16, width // 8)
+
+
+def _without(held: Tensor, count: int) -> Tensor:
+    """A copy without so many columns at the left, or with as many zeros there where the number is negative."""
+    return torch.nn.functional.pad(held, (0, 0, -count, 0))
 
 
 def _roomy(held: Tensor | None, states: Tensor, room: int) -> Tensor:

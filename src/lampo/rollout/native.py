@@ -9,18 +9,18 @@ from torch import Tensor
 
 from ..model.policy import Policy
 from ..types import NotFinite, Rollout
-from .decoder import Decoder
+from .decoder import Decoder, Prefill
 from .sampler import OnRollout
 
-POSITIONS_BETWEEN_REPORTS = 16
+STEPS_BETWEEN_REPORTS = 16
 
 
 class NativeSampler:
     """Samples from the policy at a temperature, in one process.
 
-    Rows that have ended leave the batch, see `Decoder`. The log-probability of every token comes from the pass that drew it. Each row
-    draws from its own column of uniform numbers, so what it becomes does not depend on `rows_at_once` or on when its neighbours end
-    (up to float rounding).
+    A row that has ended gives its place to the next rollout, of whatever problem. When none waits, rows that have ended leave the batch,
+    see `Decoder`. The log-probability of every token comes from the pass that drew it. Each row draws from its own column of uniform
+    numbers, so what it becomes does not depend on `rows_at_once` or on when its neighbours end (up to float rounding).
     """
 
     def __init__(self, policy: Policy, *, temperature: float, max_new_tokens: int, rows_at_once: int) -> None:
@@ -40,90 +40,166 @@ class NativeSampler:
         on_rollout: OnRollout | None = None,
     ) -> list[list[Rollout]]:
         """See `Sampler.sample`."""
-        self._policy.model.eval()
-        num_rows = len(prompts_P) * group_size
+        policy, T = self._policy, self._max_new_tokens
+        policy.model.eval()
+        uniforms_NT = self._uniforms(len(prompts_P) * group_size, group_size, seed)
+        end_ids = torch.tensor(policy.end_ids, device=policy.device)
+        drawn = _Drawn(policy, prompts_P, group_size, T, on_rollout)
+        progress = _Progress(on_progress)
+        with policy.precision():
+            waiting = _Waiting(policy, prompts_P, group_size)
+            while waiting:
+                rows, prompts, which = waiting.take(self._rows_at_once, together=True)
+                decoder = Decoder(policy, prompts, which, longest=max(map(len, prompts_P)) + T)
+                ages = torch.zeros_like(rows)  # tokens drawn before
+                is_open, num_open = torch.ones_like(rows, dtype=torch.bool), len(rows)
+                while num_open:
+                    progress.count(num_open)
+                    logits = policy.logits(decoder.hidden)
+                    logprobs = torch.log_softmax(
+                        logits if self._temperature == 1 else logits / self._temperature, dim=-1
+                    )
+                    tokens = draw(logprobs, uniforms_NT[rows, ages])
+                    drawn.put(rows, ages, tokens, logprobs)
+                    finished = torch.isin(tokens, end_ids)
+                    ended = (finished | (ages == T - 1)) & is_open
+                    if num_ended := int(ended.sum()):
+                        drawn.end(rows[ended], ages[ended] + 1, finished[ended])
+                        is_open, num_open = is_open & ~ended, num_open - num_ended
+                        gives_places = waiting and decoder.takes_in
+                        if num_open and not gives_places and decoder.should_drop(num_open):
+                            stay = fill_up(is_open, num_open)
+                            rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
+                            decoder.keep(stay)
+                    if num_open:
+                        decoder.step(tokens)
+                        ages = (ages + 1).clamp_(max=T - 1)  # rows that have ended may still be in the batch
+                    while 0 < num_open < len(rows) and waiting and decoder.takes_in:
+                        new, prompts, which = waiting.take(len(rows) - num_open)
+                        places = (~is_open).nonzero().squeeze(-1)[: len(new)]
+                        decoder.take_in(places, prompts, which)
+                        rows[places], ages[places], is_open[places] = new, 0, True
+                        num_open += len(new)
+        progress.tell()
+        return drawn.rollouts_PG()
+
+    def _uniforms(self, num_rows: int, group_size: int, seed: int | Sequence[int]) -> Tensor:
+        """(N, T) numbers between 0 and 1, in float64 where the device has it. A prompt with a seed of its own has those of the seed."""
         seeds, num_rows_each = ([seed], num_rows) if isinstance(seed, int) else (seed, group_size)
-        uniforms_NT = torch.cat([self._uniforms(num_rows_each, each) for each in seeds])
-        problems_at_once = max(1, self._rows_at_once // group_size)
-        rollouts_PG: list[list[Rollout]] = []
-        num_tokens = 0
+        shape = num_rows_each, self._max_new_tokens
+        generators = [torch.Generator().manual_seed(each) for each in seeds]
+        uniforms_NT = torch.cat([torch.rand(shape, generator=each, dtype=torch.float64) for each in generators])
+        device = self._policy.device
+        return uniforms_NT.to(device) if device.type != "mps" else uniforms_NT.float().to(device)
 
-        def count(drawn: int, *, tell: bool) -> None:
-            nonlocal num_tokens
-            num_tokens += drawn
-            if tell and on_progress is not None:
-                on_progress(num_tokens)
 
-        for start in range(0, len(prompts_P), problems_at_once):
-            prompts = prompts_P[start : start + problems_at_once]
-            rows = slice(start * group_size, (start + len(prompts)) * group_size)
+class _Drawn:
+    """The tokens of all rollouts, and the rollouts that have ended."""
 
-            def tell(row: int, rollout: Rollout, first: int = start) -> None:
-                if on_rollout is not None:
-                    on_rollout(first + row // group_size, row % group_size, rollout)
-
-            rollouts_PG += self._sample_together(prompts, group_size, uniforms_NT[rows], count, tell)
-        return rollouts_PG
-
-    def _uniforms(self, num_rows: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.rand(num_rows, self._max_new_tokens, generator=generator, dtype=torch.float64)
-
-    def _sample_together(
+    def __init__(
         self,
+        policy: Policy,
         prompts_P: Sequence[Tensor],
         group_size: int,
-        uniforms_NT: Tensor,
-        count: Callable[..., None],
-        tell: Callable[[int, Rollout], None],
-    ) -> list[list[Rollout]]:
-        policy, device = self._policy, self._policy.device
-        uniforms_NT = uniforms_NT.to(device) if device.type != "mps" else uniforms_NT.float().to(device)
-        end_ids = torch.tensor(policy.end_ids, device=device)
-        N, T = uniforms_NT.shape
-        tokens_NT = torch.zeros(N, T, dtype=torch.int64, device=device)
-        logprobs_NT = torch.zeros(N, T, device=device)
-        rollouts: dict[int, Rollout] = {}
+        max_new_tokens: int,
+        on_rollout: OnRollout | None,
+    ) -> None:
+        self._policy = policy
+        self._prompts_P = prompts_P
+        self._group_size = group_size
+        self._on_rollout = on_rollout
+        shape = len(prompts_P) * group_size, max_new_tokens
+        self._tokens_NT = torch.zeros(shape, dtype=torch.int64, device=policy.device)
+        self._logprobs_NT = torch.zeros(shape, device=policy.device)
+        self._rollouts: dict[int, Rollout] = {}
 
-        def end(rows: Tensor, length: int, *, finished: bool) -> None:
-            """These rows end with this length."""
-            ids, logprobs = tokens_NT[rows, :length].cpu(), logprobs_NT[rows, :length].cpu()
-            if not logprobs.isfinite().all():
-                raise NotFinite(
-                    "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
-                )
-            for index, row in enumerate(rows.tolist()):
-                text = policy.decode(ids[index].tolist())
-                prompt_ids = prompts_P[row // group_size]
-                rollouts[row] = Rollout(prompt_ids, ids[index].clone(), logprobs[index].clone(), finished, text)
-                tell(row, rollouts[row])
+    def put(self, rows: Tensor, ages: Tensor, tokens: Tensor, logprobs_NV: Tensor) -> None:
+        """The next token of these rows, which have drawn `ages` before."""
+        self._tokens_NT[rows, ages] = tokens
+        self._logprobs_NT[rows, ages] = logprobs_NV.gather(-1, tokens[:, None]).squeeze(-1)
 
-        with policy.precision():
-            decoder = Decoder(policy, prompts_P, group_size)
-            rows = torch.arange(N, device=device)  # those still in the batch
-            is_open, num_open = torch.ones(N, dtype=torch.bool, device=device), N
-            for t in range(T):
-                count(num_open, tell=t % POSITIONS_BETWEEN_REPORTS == 0)
-                logits = policy.logits(decoder.hidden)
-                logprobs = torch.log_softmax(logits if self._temperature == 1 else logits / self._temperature, dim=-1)
-                tokens = draw(logprobs, uniforms_NT[rows, t])
-                tokens_NT[rows, t] = tokens
-                logprobs_NT[rows, t] = logprobs.gather(-1, tokens[:, None]).squeeze(-1)
-                ended = torch.isin(tokens, end_ids) & is_open
-                if num_ended := int(ended.sum()):
-                    end(rows[ended], t + 1, finished=True)
-                    is_open, num_open = is_open & ~ended, num_open - num_ended
-                    if num_open and decoder.should_drop(num_open):
-                        stay = fill_up(is_open, num_open)
-                        rows, tokens, is_open = rows[stay], tokens[stay], is_open[stay]
-                        decoder.keep(stay)
-                if t == T - 1 or num_open == 0:
-                    break
-                decoder.step(tokens)
+    def end(self, rows: Tensor, lengths: Tensor, finished: Tensor) -> None:
+        """These rows end with these lengths.
 
-        end(rows[is_open], T, finished=False)
-        count(0, tell=True)
-        return [[rollouts[row] for row in range(start, start + group_size)] for start in range(0, N, group_size)]
+        Raises:
+            NotFinite: a log-probability is not finite.
+        """
+        ids, logprobs = (each[rows, : int(lengths.max())].cpu() for each in (self._tokens_NT, self._logprobs_NT))
+        if not logprobs.isfinite().all():
+            raise NotFinite(
+                "The policy's log-probabilities are not finite: its weights have diverged. Try a lower learning rate."
+            )
+        ends = zip(rows.tolist(), lengths.tolist(), finished.tolist(), strict=True)
+        for index, (row, length, is_finished) in enumerate(ends):
+            own_ids, own_logprobs = ids[index, :length].clone(), logprobs[index, :length].clone()
+            problem, text = row // self._group_size, self._policy.decode(own_ids.tolist())
+            self._rollouts[row] = Rollout(self._prompts_P[problem], own_ids, own_logprobs, is_finished, text)
+            if self._on_rollout is not None:
+                self._on_rollout(problem, row % self._group_size, self._rollouts[row])
+
+    def rollouts_PG(self) -> list[list[Rollout]]:
+        """All of them, when all have ended."""
+        rows = range(len(self._rollouts))
+        return [
+            [self._rollouts[row] for row in rows[start:][: self._group_size]] for start in rows[:: self._group_size]
+        ]
+
+
+class _Waiting:
+    """Rollouts that have no place yet, in the order of the prompts. Prompts run through the model some at a time."""
+
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int) -> None:
+        self._policy = policy
+        self._prompts_P = prompts_P
+        self._group_size = group_size
+        self._next = 0
+        self._prompts: Prefill | None = None
+        self._first, self._end, self._at_once = 0, 0, 1  # prompts that have run; as many run the next time
+
+    def __len__(self) -> int:
+        return len(self._prompts_P) * self._group_size - self._next
+
+    def take(self, count: int, *, together: bool = False) -> tuple[Tensor, Prefill, Tensor]:
+        """The next ones, at most so many.
+
+        Args:
+            count: of places.
+            together: all that have a place and wait. Otherwise there may be fewer, those whose prompts ran together.
+
+        Returns:
+            their rows (n,), prompts that have run through the model, and which of them each begins with, (n,).
+        """
+        count = min(count, len(self))
+        first, end = self._next // self._group_size, (self._next + count - 1) // self._group_size + 1
+        if together:
+            self._at_once = end - first
+        if self._prompts is None or first >= self._end or (together and end > self._end):
+            self._prompts = None  # its memory goes first
+            self._first, self._end = first, min(first + self._at_once, len(self._prompts_P))
+            self._prompts = Prefill(self._policy, self._prompts_P[first : self._end])
+        last = min(self._next + count, self._end * self._group_size)
+        rows = torch.arange(self._next, last, device=self._policy.device)
+        self._next = last
+        return rows, self._prompts, rows // self._group_size - self._first
+
+
+class _Progress:
+    """Tokens drawn so far, told every few steps."""
+
+    def __init__(self, on_progress: Callable[[int], None] | None) -> None:
+        self._on_progress = on_progress
+        self._steps, self._tokens = 0, 0
+
+    def count(self, tokens: int) -> None:
+        """One step."""
+        self._tokens += tokens
+        if self._steps % STEPS_BETWEEN_REPORTS == 0:
+            self.tell()
+        self._steps += 1
+
+    def tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._tokens)
 
 
 def fill_up(is_open: Tensor, num_open: int) -> Tensor:

@@ -162,8 +162,9 @@ def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Nee
         (evaluation.final_problems or evaluation.problems) * (evaluation.final_samples or evaluation.samples),
     )
     wanted = max(sampling.problems_per_step * sampling.group_size, evaluated)
-    rows = max(sampling.group_size, min(sampling.rows_at_once, wanted))
-    positions = room_for(prompt_length + sampling.max_new_tokens)
+    rows = min(sampling.rows_at_once, wanted)
+    longest = prompt_length + sampling.max_new_tokens
+    positions = room_for(longest, longest)
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     each = 2 * text.num_hidden_layers * heads * width

@@ -7,8 +7,9 @@ import pytest
 from benchmarks import overview, pairs
 from benchmarks.overview import RESULTS, ROWS, accuracies, compare_pairs, read
 from lampo.compare.comparison import Comparison, compare_methods
+from lampo.compare.measures import MEASURES
 from lampo.compare.results import read_results
-from lampo.compare.table import points
+from lampo.compare.table import NONE, points
 from lampo.types import LampoError
 
 
@@ -38,7 +39,7 @@ def test_a_claim_has_the_same_p_in_every_table(comparisons: list[Comparison]):
     assert (shown[5], shown[7].removesuffix(" |")) == (final[-2].strip(), area[3].strip())
     (addition,) = compare_methods(read("addition"), "grpo")
     (row,) = (line.split(" | ") for line in pairs.differences(addition).splitlines() if "| lampo minus grpo " in line)
-    assert (row[3], row[6]) == (shown[5], shown[7].removesuffix(" |"))
+    assert (row[6], row[9]) == (shown[5], shown[7].removesuffix(" |"))
     assert row[12].endswith(" alone |")  # no table of the study compares pass@k
 
 
@@ -48,14 +49,24 @@ def test_any_two_methods_of_a_study_beside_each_other():
     rows = [line.split(" | ") for line in pairs.differences(comparison).splitlines()]
     (row,) = (row for row in rows if row[0] == "| lampo minus grpo")
     (lampo,) = (method for method in comparison.methods if method.method == "lampo")
-    assert lampo.final_difference
-    assert lampo.area_difference
-    assert row[1] == points(lampo.final_difference.difference)
-    assert row[4] == points(lampo.area_difference.difference)
-    assert row[2] == "8 of 10"
+    assert lampo.differences["samples"]
+    pairs_of = [lampo.differences[measure] for measure in MEASURES]
+    assert [row[at] for at in (1, 4, 7)] == [points(pair.difference) if pair else NONE for pair in pairs_of]
+    assert row[5] == "8 of 10"
     assert len(rows) == 2 + 5 * 4 // 2
     gained = [line.split(" | ")[1:3] for line in pairs.gains(comparison).splitlines() if line.startswith("| lampo |")]
     assert gained == [["+63.1 [+61.0, +65.2]", "10 of 10"]]
+
+
+def test_a_study_that_is_only_declared_is_left_out_until_its_results_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "RESULTS", tmp_path)
+    for name, files in {"declared": ["study.yaml"], "lost": ["study.yaml", "README.md"], "suite": ["x"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+    assert overview.studies() == ["lost"]  # whose missing results are then told
 
 
 def test_results_that_are_missing_empty_or_cut_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

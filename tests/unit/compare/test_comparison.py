@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from lampo.compare.comparison import (
-    area_by_problem,
-    area_under_curve,
-    collapsed,
     compare_methods,
-    largest_drop,
     learning_curve,
-    rollouts_to,
     tuned_methods,
 )
 from lampo.compare.results import RunResult
@@ -21,49 +16,7 @@ from lampo.compare.statistics import (
 )
 from lampo.compare.table import OVER_PROBLEMS, OVER_SEEDS, how_to_read, in_words, tables
 
-from ...helpers.study_results import beside_baseline, of, only, points, run, study, tuning
-
-
-def test_the_area_is_the_mean_height_of_straight_lines():
-    curve = points([0.0, 0.4, 0.8])  # at 0, 100 and 200 rollouts
-    assert area_under_curve(curve, 200) == pytest.approx((100 * 0.2 + 100 * 0.6) / 200)
-    assert area_under_curve(curve, 150) == pytest.approx((100 * 0.2 + 50 * (0.4 + 0.6) / 2) / 150)
-    assert area_under_curve(curve, 400) == pytest.approx((100 * 0.2 + 100 * 0.6 + 200 * 0.8) / 400)  # it ended earlier
-    assert area_under_curve(curve, 0) == 0.0
-
-
-def test_the_target_is_crossed_on_the_line_between_evaluations():
-    curve = points([0.1, 0.3, 0.2, 0.6])
-    assert rollouts_to(curve, 0.2) == pytest.approx(100 * 0.1 / 0.2)
-    assert rollouts_to(curve, 0.3) == pytest.approx(100)
-    assert rollouts_to(curve, 0.5) == pytest.approx(200 + 100 * 0.3 / 0.4)
-    assert (rollouts_to(curve, 0.1), rollouts_to(curve, 0.7)) == (0.0, None)
-
-
-def test_a_drop_is_from_the_running_best_and_a_collapse_below_the_start_or_half_of_the_best():
-    assert largest_drop(points([0.1, 0.5, 0.3, 0.9, 0.8])) == pytest.approx(0.5 - 0.3)
-    assert largest_drop(points([0.1, 0.2, 0.2])) == 0.0
-    assert collapsed(points([0.2, 0.9, 0.44]))
-    assert not collapsed(points([0.2, 0.9, 0.45]))
-    assert collapsed(points([0.2, 0.21, 0.19]))
-
-
-def test_the_area_of_problems_has_the_area_as_its_mean_and_few_problems_count_for_more():
-    first, last = (
-        replace(point, by_problem=shares)
-        for point, shares in zip(points([0.5, 0.5]), ((1.0, 0.0), (1.0, 0.0, 1.0, 0.0)), strict=True)
-    )
-    area_P = area_by_problem((first, last), 100)
-    assert area_P is not None
-    assert area_P.mean() == area_under_curve((first, last), 100) == 0.5
-    # half of the area is the first evaluation's, and it asked half of the problems
-    assert area_P.tolist() == [
-        0.5 + 0.5 * 2 * 0.5 + 0.5 * 0.5,
-        0.5 - 0.5 * 2 * 0.5 - 0.5 * 0.5,
-        0.5 + 0.5 * 0.5,
-        0.5 - 0.5 * 0.5,
-    ]
-    assert area_by_problem(points([0.5, 0.5]), 100) is None
+from ...helpers.study_results import beside_baseline, of, only, run, study, tuning
 
 
 def test_differences_are_over_problems_where_all_runs_have_them():
@@ -92,7 +45,7 @@ def test_a_planted_difference_is_found_and_its_size_covered():
     seeds = generator.normal(0.5, 0.08, 10)  # what a seed brings is far larger than the difference, and cancels
     better, worse, same = (seeds + shift + generator.normal(0, 0.01, 10) for shift in (0.03, -0.03, 0.0))
     comparison = only(study(("grpo", list(seeds)), ("up", list(better)), ("down", list(worse)), ("same", list(same))))
-    verdicts = {m.method: m.final_difference and m.final_difference.verdict for m in comparison.methods}
+    verdicts = {m.method: m.differences["samples"] and m.differences["samples"].verdict for m in comparison.methods}
     assert verdicts == {"grpo": None, "up": "better", "down": "worse", "same": "no difference shown"}
     mean = beside_baseline(comparison, "up").difference
     assert mean.value == pytest.approx(float(np.mean(better - seeds)))
@@ -108,7 +61,8 @@ def test_without_a_difference_a_corrected_p_is_rarely_small():
         results = study(*((name, generator.normal(0.5, 0.05, 8).tolist()) for name in ("grpo", *"abcdef")))
         comparison = only([replace(result, points=result.points[-1:]) for result in results])
         false += any(
-            m.final_difference and m.final_difference.verdict in ("better", "worse") for m in comparison.methods
+            m.differences["samples"] and m.differences["samples"].verdict in ("better", "worse")
+            for m in comparison.methods
         )
     assert false <= 2  # uncorrected it would be about 20 (1 - 0.95^6) = 5
 
@@ -144,7 +98,7 @@ def test_only_common_seeds_are_paired():
     assert (pair.seeds, pair.differences) == ((1, 2), (pytest.approx(0.2), pytest.approx(0.1)))
     assert of(comparison, "lampo").final.value == pytest.approx((0.7 + 0.7 + 0.9) / 3)
     strangers = only([*study(("grpo", [0.5])), run("lampo", 7, [0.1, 0.6])])
-    assert of(strangers, "lampo").final_difference is None
+    assert of(strangers, "lampo").differences["samples"] is None
 
 
 def test_the_common_budget_is_the_smallest_total_of_the_runs_that_finished():
@@ -173,8 +127,8 @@ def test_a_crashed_seed_counts_with_its_last_accuracy_or_its_start():
     lampo = of(only(results), "lampo")
     assert lampo.finals == (0.8, 0.3, 0.1)
     assert (lampo.num_crashed, lampo.num_uncounted, lampo.seeds) == (3, 1, (0, 1, 2))
-    assert lampo.final_difference is not None
-    assert lampo.final_difference.differences == pytest.approx((0.3, -0.2, -0.4))
+    assert lampo.differences["samples"] is not None
+    assert lampo.differences["samples"].differences == pytest.approx((0.3, -0.2, -0.4))
 
 
 def test_the_target_is_most_of_what_the_baseline_gained():
@@ -196,7 +150,7 @@ def test_the_baseline_comes_first_and_tasks_stay_apart():
     sums, products = compare_methods(results, "grpo")
     assert [m.method for m in sums.methods] == ["grpo", "lampo"]
     assert [m.method for m in products.methods] == ["lampo"]
-    assert products.methods[0].final_difference is None
+    assert products.methods[0].differences["samples"] is None
     assert in_words(products)[0].startswith("The baseline grpo has no test runs")
 
 

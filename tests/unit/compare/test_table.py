@@ -23,7 +23,7 @@ def test_power_is_told_for_each_number_of_seeds():
     size = smallest_shown([0.0, 0.1] * 5, 3)
     assert size
     assert table(comparison, "Final accuracy").note.endswith(
-        f"Power: 10 seeds show a difference of 0.0 to {100 * size:.1f} points in 80 % of cases, 5 seeds can show none."
+        f"Power: 10 seeds show a difference of 0.0 to {100 * size:.1f} points in 80 % of cases, 5 seeds can show no difference."
     )
     assert "Power" not in table(only(study(("grpo", [0.5] * 10))), "Final accuracy").note
 
@@ -148,7 +148,7 @@ def test_the_most_likely_response_has_a_table_where_it_was_measured():
     assert (ours.greedy_start, ours.greedy and ours.greedy.value) == (pytest.approx(0.8), pytest.approx(0.7))
     assert ours.greedy_area is not None
     assert 0.7 < ours.greedy_area < 0.8
-    pair = ours.greedy_difference
+    pair = ours.differences["most_likely_response"]
     assert pair is not None
     assert pair.verdict == "better"
     assert pair.difference.value == pytest.approx(0.3)
@@ -157,4 +157,4 @@ def test_the_most_likely_response_has_a_table_where_it_was_measured():
     assert title not in [table.title for table in tables(only(results))]
     partly = only([both[0], *results[1:]])  # the older runs of a study do not have it
     assert of(partly, "grpo").greedy is not None
-    assert of(partly, "lampo").greedy_difference is None
+    assert of(partly, "lampo").differences["most_likely_response"] is None

@@ -96,9 +96,13 @@ def test_the_numbers_of_the_papers() -> None:
 # What wins
 
 
-@pytest.mark.parametrize("name", ["ppo", "GRPO", "grop", ["grpo"], 1, True])
-def test_an_unknown_method_is_refused_with_the_known_names(name: Any) -> None:
-    message = r"There is no method .*\. Known are lampo, lampo_ob, grpo, dr_grpo, rloo, .*cot"
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [("grop", "grpo"), ("GRPO", "grpo"), ("dpo", "dapo"), (["grpo"], "grpo"), ("ppo", None), (1, None), (True, None)],
+)
+def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name: Any, guess: str | None) -> None:
+    told = rf" Did you mean {guess}\?" if guess else ""
+    message = rf"There is no method [^ ]*\.{told} Known are lampo, lampo_ob, grpo, dr_grpo, rloo, .*cot"
     with pytest.raises(LampoError, match=message):
         load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
     with pytest.raises(LampoError, match=message):

@@ -74,10 +74,10 @@ def test_it_is_the_model_s_own_step(kind: str, joined: bool, padded: bool, monke
     def own(ids_N: Tensor, positions_N1: Tensor, mask: Tensor | None, cache: DynamicCache) -> Tensor:
         return policy.hidden_states(ids_N[:, None], attention_mask=mask, position_ids=positions_N1, cache=cache)[:, 0]
 
-    step = policy.decode_step()
+    step = policy.decode_step(9)
     assert step is not None
     for one, other in zip(two_steps(policy, mask_NL, step), two_steps(policy, mask_NL, own), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)  # equal to the bit on the machine of docs/log.md
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("texts", [("12+3=", "what is 7 plus 8?", "9"), ("12+3=", "34+5=")])
@@ -87,7 +87,7 @@ def test_it_draws_the_same_rollouts(kind: str, texts: tuple[str, ...], monkeypat
     prompts = [torch.tensor(policy.encode(text)) for text in texts]
     sampler = NativeSampler(policy, temperature=0.9, max_new_tokens=20, rows_at_once=64)
     quick = [rollout for group in sampler.sample(prompts, 4, seed=3) for rollout in group]
-    monkeypatch.setattr(Policy, "decode_step", lambda self: None)
+    monkeypatch.setattr(Policy, "decode_step", lambda self, longest: None)
     own = [rollout for group in sampler.sample(prompts, 4, seed=3) for rollout in group]
     for one, other in zip(quick, own, strict=True):
         assert one.completion_ids.tolist() == other.completion_ids.tolist()
@@ -96,11 +96,11 @@ def test_it_draws_the_same_rollouts(kind: str, texts: tuple[str, ...], monkeypat
 
 def test_it_follows_weights_that_move() -> None:
     policy = random_policy(KINDS["qwen3"])
-    mask_NL, before = torch.ones(2, 5, dtype=torch.int64), policy.decode_step()
+    mask_NL, before = torch.ones(2, 5, dtype=torch.int64), policy.decode_step(9)
     with torch.no_grad():
         for parameter in policy.trainable_parameters().values():
             parameter.mul_(1.5)
-    after, fresh = policy.decode_step(), DecodeStep(policy.core.model)
+    after, fresh = policy.decode_step(9), DecodeStep(policy.core.model, longest=9)
     assert before is not None
     assert after is not None
     states = [two_steps(policy, mask_NL, step)[1] for step in (before, after, fresh)]
@@ -123,7 +123,7 @@ def test_other_models_step_on_their_own(changes: dict[str, object], options: dic
     assert (
         Policy.load(
             tiny_options(device="cpu", **options).model_copy(update={"config": TINY | changes}), seed=3
-        ).decode_step()
+        ).decode_step(9)
         is None
     )
 
@@ -131,4 +131,4 @@ def test_other_models_step_on_their_own(changes: dict[str, object], options: dic
 def test_so_does_a_model_whose_layers_do_something_else() -> None:
     policy = random_policy(KINDS["llama"])
     policy.core.model.layers[0].register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert policy.decode_step() is None
+    assert policy.decode_step(9) is None

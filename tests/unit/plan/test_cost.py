@@ -97,6 +97,14 @@ def test_two_batches_take_turns() -> None:
     assert rollout_seconds(work(), machine(), [2, 4, 4, 2], slots=2) == pytest.approx(2 * one)
 
 
+def test_on_a_cpu_a_place_is_filled_at_once() -> None:
+    """Two places for 2, 6, 4 tokens: two steps beside a row of 4 tokens, then four from its second on, as wide as the older row."""
+    here = Machine(dataclasses.replace(CARDS["cpu"]), 1, "native", RATES)
+    prefill = 2 * WEIGHTS * 4 * 3 / 2 / (here.card.rate * 0.25)
+    expected = prefill + sum(decode_step(work(), here, 2, 2 * (4 + t + 0.5)) for t in range(6)) + 2 * RATES.recording
+    assert rollout_seconds(work(), here, [2, 6, 4], slots=2) == pytest.approx(expected)
+
+
 def test_vllm_fills_a_place_at_once() -> None:
     """Two places for 2, 6, 4 tokens: both are full for 6 steps."""
     free = machine("verl", cache_reads=0)
@@ -230,7 +238,7 @@ def test_memory_of_the_native_engine() -> None:
     assert parts["weights"] == parts["gradients"] == 4 * WEIGHTS
     assert parts["AdamW's moments"] == 8 * WEIGHTS
     assert parts["weights in bfloat16"] == 2 * WEIGHTS
-    assert parts["sampling: keys and values"] == 4 * 30 * CACHED  # four rows of 20 positions, and half as many more
+    assert parts["sampling: keys and values"] == 4 * 36 * CACHED  # four rows of 20 positions, and 16 to spare
     layer = 6 * 10 + 3 * (4 + 2 * 2) * 5 + 4 * 20
     assert parts["update: activations"] == 2 * (4 * 20) * 2 * layer
     update = parts["gradients"] + parts["update: activations"] + parts["update: logits"]

@@ -14,6 +14,7 @@ from lampo.plan.cost import (
     Work,
     decode_step,
     memory_parts,
+    most_columns,
     peak,
     rollout_seconds,
     share_of,
@@ -166,6 +167,8 @@ def sampled(shape: Shape, rows: int, *settings: str) -> float:
 
 def of(asked: Work, *parts: str, gpu: str = "h200") -> float:
     counted = memory_parts(asked, Machine(CARDS[gpu], 1, "native", rates("native", gpu)[1]))
+    # when it was measured, the storage of keys and values still had room for half as many tokens again
+    counted["sampling: keys and values"] *= asked.row_tokens * 3 // 2 / most_columns(asked.row_tokens)
     return sum(counted[part] for part in parts) if parts else peak(counted)
 
 

@@ -56,6 +56,70 @@ def test_same_seed_same_rollouts_however_many_rows_at_once(policy: Policy) -> No
     assert [rollout.text for rollout in together] != [rollout.text for rollout in other]
 
 
+def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five places for four groups of four. Prompts are longer and shorter than those before. Not where a window slides."""
+    steps: list[int] = []
+    step = decoder.Decoder.step
+    monkeypatch.setattr(
+        decoder.Decoder, "step", lambda self, tokens: (steps.append(len(tokens)), step(self, tokens))[1]
+    )
+    texts = ("9", "what is 7 plus 8, and what is 8 plus 7 plus 9 plus 1?", "12+3=", "1+2+3+4+5+6=")
+    prompts_P = [torch.tensor(any_policy.encode(text)) for text in texts]
+    asked = {"seed": [3, 1, 4, 1]}
+    together = flat(sampler(any_policy, max_new_tokens=60).sample(prompts_P, 4, **asked))
+    steps.clear()
+    told: list[tuple[int, int]] = []
+    in_turn = flat(
+        sampler(any_policy, max_new_tokens=60, rows_at_once=5).sample(
+            prompts_P, 4, **asked, on_rollout=lambda problem, index, rollout: told.append((problem, index))
+        )
+    )
+    assert sorted(told) == [(problem, index) for problem in range(4) for index in range(4)]
+    assert max(steps) <= 5
+    lengths = [len(rollout.completion_ids) for rollout in together]
+    assert [rollout.completion_ids.tolist() for rollout in in_turn] == [r.completion_ids.tolist() for r in together]
+    for one, other in zip(in_turn, together, strict=True):
+        torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-4)
+        assert torch.equal(one.prompt_ids, other.prompt_ids)
+    rounds = sum(max(lengths[start : start + 5]) for start in range(0, 16, 5))
+    assert sum(steps) < 1.2 * sum(lengths)  # rows that have ended are not stepped on
+    takes_in = all(type(layer) is decoder._GrowingLayer for layer in growing_cache(any_policy.core.config).layers)
+    assert (len(steps) < 0.9 * rounds) == takes_in
+
+
+def test_columns_that_no_row_needs_are_dropped(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So memory follows the longest row that is there, and not all that was ever drawn. With storage of fixed size too."""
+    policy.end_ids = policy.end_ids[:1]
+    dropped: list[int] = []
+    widths: list[int] = []
+    drop, step = decoder.Decoder._drop_columns, decoder.Decoder.step
+
+    def counted(self: decoder.Decoder, tokens: Tensor) -> None:
+        step(self, tokens)
+        widths.append(self._num_columns)
+
+    monkeypatch.setattr(decoder.Decoder, "step", counted)
+    monkeypatch.setattr(
+        decoder.Decoder, "_drop_columns", lambda self, count: (dropped.append(count), drop(self, count))[1]
+    )
+    prompts_P = prompts(policy) * 10
+    drawn = [flat(sampler(policy, max_new_tokens=40, rows_at_once=6).sample(prompts_P, 4, seed=2))]
+    assert max(dropped) >= 16
+    longest = 40 + max(map(len, prompts_P))
+    # at the last row that begins there are so many, and 40 come after it
+    assert max(widths) < longest + 16 + 40
+    monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
+    widths.clear()
+    drawn.append(flat(sampler(policy, max_new_tokens=40, rows_at_once=6).sample(prompts_P, 4, seed=2)))
+    assert max(widths) < 2 * longest + 40
+    monkeypatch.undo()
+    drawn.append(flat(sampler(policy, max_new_tokens=40, rows_at_once=999).sample(prompts_P, 4, seed=2)))
+    for rollouts in drawn[:2]:
+        for one, other in zip(rollouts, drawn[2], strict=True):
+            assert one.completion_ids.tolist() == other.completion_ids.tolist()
+            torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed"])
 def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on CUDA, where steps are recorded; here they run as they are. The batch shrinks by halves and storage grows."""
@@ -66,7 +130,9 @@ def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.Mo
     fix, keep = decoder._GrowingLayer.fix, decoder.Decoder.keep
     monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
     monkeypatch.setattr(
-        decoder._GrowingLayer, "fix", lambda layer, room, column: (rooms.append(room), fix(layer, room, column))
+        decoder._GrowingLayer,
+        "fix",
+        lambda layer, held, dropped, room, column: (rooms.append(room), fix(layer, held, dropped, room, column)),
     )
     monkeypatch.setattr(decoder.Decoder, "keep", lambda self, rows: (kept.append(len(rows)), keep(self, rows)))
     fixed = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
@@ -168,7 +234,8 @@ def test_rows_that_stay_move_within_the_storage(policy: Policy) -> None:
     storage = cache.layers[0].keys.data_ptr()
     for rows in (torch.tensor([0, 4, 2, 3]), torch.tensor([1, 2, 3]), torch.tensor([1, 0])):
         states = states[rows]
-        cache.layers[0].batch_select_indices(rows)
+        places = (rows != torch.arange(len(rows))).nonzero().squeeze(-1)
+        cache.layers[0].keep(rows, places, rows[places])
         assert torch.equal(cache.layers[0].keys, states)
         assert torch.equal(cache.layers[0].values, -states)
         assert cache.layers[0].keys.data_ptr() == storage
@@ -176,7 +243,8 @@ def test_rows_that_stay_move_within_the_storage(policy: Policy) -> None:
 
 @pytest.mark.parametrize("texts", [("12+3=", "what is 7 plus 8?", "9"), ("12+3=", "34+5=")])
 def test_ready_masks_change_no_bit(policy: Policy, texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as rows are padded, and once those are left that are not."""
+    """As long as rows are padded, and once those are left that are not. In the model's own steps: ours round otherwise."""
+    monkeypatch.setattr(Policy, "decode_step", lambda self, longest: None)
 
     def drawn() -> list[tuple[list[int], list[float]]]:
         prompts_P = [torch.tensor(policy.encode(text)) for text in texts]

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -42,7 +42,9 @@ from lampo.view.console import Progress
 from lampo.view.inspect.command import inspect
 from lampo.view.inspect.pairs import pairs
 
+from ....helpers import warm
 from ....helpers.small_run import curve, small_config
+from ....helpers.trl_run import MODULES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -238,8 +240,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = folder / "recipe.yaml"
     config = config_of(folder, training__tokens_per_microbatch="auto", run__trackers=TRACKERS)
     recipe.write_text(dump_config(config), encoding="utf-8")
-    command = [sys.executable, "-m", "lampo", "train", str(recipe), "--processes", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    command = [*warm.python(*MODULES), "-m", "lampo", "train", str(recipe), "--processes", "2"]
+    environment = os.environ | warm.executable(*MODULES)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     assert result.returncode == 0, result.stderr
     return folder / "small"
 
@@ -270,8 +273,9 @@ def test_two_processes_write_one_run(run: Path, two: Path) -> None:
 
 
 def test_two_processes_go_on_and_stop_with_a_checkpoint(two: Path) -> None:
-    command = [sys.executable, "-m", "lampo", "train", str(two), "--resume", "--set", "training.steps=10000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [*warm.python(*MODULES), "-m", "lampo", "train", str(two), "--resume", "--set", "training.steps=10000"]
+    environment = os.environ | warm.executable(*MODULES)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert process.stdout is not None
     told = []
     for line in process.stdout:

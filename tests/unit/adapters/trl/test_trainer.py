@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from lampo import (
 )
 from lampo.adapters.trl import LamPOTrainer
 
-from ....helpers.trl_run import GROUP_SIZE, Watched, digits, letters, make_trainer, save_model, train
+from ....helpers import warm
+from ....helpers.trl_run import GROUP_SIZE, MODULES, Watched, digits, letters, make_trainer, save_model, train
 
 # TRL calls transformers and torch by names that they have since deprecated; the adapter itself warns in the log only.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -365,17 +366,10 @@ def test_what_generate_tells_is_what_a_forward_pass_tells(model: Path, tmp_path:
 def test_two_processes_with_a_group_over_both_have_the_gradient_of_one(model: Path, tmp_path: Path) -> None:
     """Of two times ten rows in groups of four, the third group is half on each rank."""
     settings = {**BASE, "loss_type": "dapo", "max_steps": 2, "per_device_train_batch_size": 10}
-    program = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "tests.helpers.trl_run",
-    ]
-    done = subprocess.run([*program, str(model), str(tmp_path), json.dumps(settings)], capture_output=True, text=True)
+    launcher = [*warm.python(*MODULES), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    program = [*launcher, "-m", "tests.helpers.trl_run", str(model), str(tmp_path), json.dumps(settings)]
+    environment = os.environ | warm.executable(*MODULES)
+    done = subprocess.run(program, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     runs = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     rows = rows_of(runs, 0)
