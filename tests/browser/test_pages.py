@@ -183,6 +183,7 @@ def test_no_script_in_a_comparison_runs(tmp_path: Path, tab: Any) -> None:
     shown = " ".join(page.locator("body").inner_text().split())
     for text in (name, link, script("task"), script("other task"), script("command"), script("study")):
         assert " ".join(text.split()) in shown
+    assert link in page.locator(".plot").first.text_content()  # plotly has a markup of its own
     for plot in page.locator(".plot").all():
         plot.hover()
     for point in page.locator(".plot").first.locator("path.point").all():

@@ -39,7 +39,9 @@ def test_under_the_bar_stands_the_last_line_of_each_run_under_way(tmp_path: Path
     assert "0/2" in lines[0]
     assert lines[1].strip() == f"task {first.path.name}: [0:00:05] grpo 3/60  \\x1b[2Jreward 0.5"
     assert lines[2].strip() == f"task {second.path.name}:"  # nothing written yet
-    progress.fails(first, "[/b] \x1b[2J is no folder")  # rich would take it for markup, and the terminal would be cleared
+    progress.fails(
+        first, "[/b] \x1b[2J is no folder"
+    )  # rich would take it for markup, and the terminal would be cleared
     assert "tried once more: [/b] \\x1b[2J is no folder\n" in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     with console.capture() as capture:
         console.print(progress)
