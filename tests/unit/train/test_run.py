@@ -124,6 +124,13 @@ def test_a_run_that_ends_while_it_is_made_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_run_has_one_writer(run: Run) -> None:
+    with pytest.raises(LampoError, match="The run .*small is under way in process"):
+        Run.resume(run.path)
+    run.close()
+    Run.resume(run.path)[0].close()
+
+
 def test_resuming_without_a_checkpoint_undoes_everything(run: Run) -> None:
     run.log("train", 1, {"loss": 0.5})
     (run.path / "rollouts" / "000001.jsonl.gz").write_bytes(gzip.compress(b"{}"))
