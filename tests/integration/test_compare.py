@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.console import Console
 from lampo.compare.command import compare, compare_study, finished_so_far
 from lampo.compare.results import read_results
 from lampo.compare.study import load_study
+from lampo.store.lock import lock
 from lampo.types import LampoError
 
 from ..helpers import warm
@@ -144,13 +146,28 @@ def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
         finished_so_far(plan)
 
 
-def test_a_run_directory_that_a_kill_left_empty_is_made_anew(tmp_path: Path) -> None:
+def test_a_run_directory_that_a_kill_left_empty_is_made_anew_once_whoever_works_there_has_ended(tmp_path: Path) -> None:
     plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1, settings=SMALL | {"warmstart.steps": 0}))
     (run,) = plan.test({})
     (run.path / "rollouts").mkdir(parents=True)
     (run.path / ".config.yaml.partial").write_text("mod")
+    run.log.parent.mkdir(parents=True)
+    run.log.touch()
+    orphan = lock(run.log.with_suffix(".lock"), "It")
+    told, ended = "waiting for another process that works on this run", threading.Event()
+
+    def end() -> None:
+        while told not in run.log.read_text() and not ended.wait(0.05):
+            pass
+        orphan.release()
+
+    thread = threading.Thread(target=end)
+    thread.start()
     (result,) = compare(plan, Console(quiet=True))
+    ended.set()
+    thread.join()
     assert result.status == "finished"
+    assert run.log.read_text().startswith(told)
     assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]
 
 

@@ -1,6 +1,7 @@
 """A suite in miniature: a study that is kept, a method of the user's own that is entered, and what is refused."""
 
 import json
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,11 @@ def test_an_advantage_of_ones_own_gets_a_row_beside_the_others(kept: Path, tmp_p
     assert lampo(tmp_path, *enter[:3], "--page").startswith("# mini: advantage")
     assert "### grpo minus each" in lampo(tmp_path, suite, "--method", "grpo")  # all there: nothing is run
     assert not list((tmp_path / "runs" / "mini" / "grpo").rglob("metrics.jsonl"))
+    (tmp_path / "runs" / "mini" / "grpo" / "row.parquet").unlink()
+    command = shlex.join([*warm.python(), "-m", "lampo", "compare", suite, "--method", "grpo"])
+    ended = subprocess.run(f"{command} > /dev/full", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("The output cannot be written")) == (0, 1), ended.stderr
+    assert (tmp_path / "runs" / "mini" / "grpo" / "row.parquet").is_file()
 
     with lock(folder / "entry.lock", "The entry"):
         assert "is under way in process" in lampo(tmp_path, *enter, ok=False)
