@@ -77,7 +77,10 @@ def test_tables_page_and_numbers(
     assert not any(value.startswith("http") for _, key, value in page.attributes if key in ("src", "href"))
 
     before = {key: entry["signal"] for key, entry in of.items()}
-    assert lampo(monkeypatch, *arguments, "--output", tmp_path / "again") == 0
+    with monkeypatch.context() as changed, open("/dev/full", "w") as full:
+        changed.setattr("sys.stdout", full)  # the answer is the same where nobody can read of it
+        assert lampo(changed, *arguments, "--output", tmp_path / "again") == 0
+    assert capfd.readouterr().err.count("The output cannot be written (No space left on device)") == 1
     numbers = json.loads((tmp_path / "again" / "signal.json").read_text())
     again = {(e["verdicts"], e["group_size"], e["scaling"], e["estimator"]): e for e in numbers["signals"]}
     assert {key: entry["versus"]["signal"] for key, entry in again.items()} == before

@@ -1,6 +1,9 @@
 import errno
 import io
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 from typing import TextIO, cast
 
 import pytest
@@ -54,6 +57,21 @@ def test_characters_that_the_terminal_lacks_are_written_as_escapes(monkeypatch: 
     with unfailing_output():
         print("π \ud83d")
     assert raw.getvalue() == b"\\u03c0 \\ud83d\n"
+
+
+NUMBERED = """
+import sys
+from lampo.view.output import unfailing_output
+with unfailing_output(), open(sys.argv[1], "w") as file:
+    print(file.fileno(), file=file)
+"""
+
+
+def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> None:
+    # libraries print to the numbers 1 and 2, and a signal is told of there
+    program = shlex.join([sys.executable, "-c", NUMBERED, str(tmp_path / "file")])
+    subprocess.run(f"{program} <&- >&- 2>&-", shell=True, check=True)
+    assert int((tmp_path / "file").read_text()) > 2
 
 
 def _print_and_raise() -> None:
