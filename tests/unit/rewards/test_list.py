@@ -111,6 +111,7 @@ def test_a_function_gets_the_columns_that_it_names() -> None:
         ("text", False, "returned 'good'. It must return a number, or None for unknown"),
         ("text", True, r"returned 'good'\. With `batch` it must return a list of 1 numbers"),
         ("raises", False, r"failed\. KeyError: 'no such key' \(.*own_functions\.py, line"),
+        ("no_number", False, r"returned nan\. It must return a finite number, or None for unknown"),
         ("leaves", False, r"failed\. SystemExit: 3 \(.*own_functions\.py, line"),
         (
             "asks",
