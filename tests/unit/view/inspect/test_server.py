@@ -160,7 +160,7 @@ def test_the_index_is_made_once_for_all_who_ask(
 def test_a_burst_of_requests_waits_in_line(run: Path) -> None:
     with ViewerServer(open_source(run)) as server, ExitStack() as stack:  # which answers none of them yet
         for _ in range(60):
-            stack.enter_context(socket.create_connection(server.server_address[:2], timeout=2))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=2))
 
 
 def test_a_group_that_cannot_be_shown_costs_no_other(ask: Any, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
