@@ -66,11 +66,11 @@ class NativeSampler:
                     if num_ended := int(ended.sum()):
                         drawn.end(rows[ended], ages[ended] + 1, finished[ended])
                         is_open, num_open = is_open & ~ended, num_open - num_ended
-                        gives_places = waiting and decoder.takes_in
-                        if num_open and not gives_places and decoder.should_drop(num_open):
-                            stay = fill_up(is_open, num_open)
-                            rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
-                            decoder.keep(stay)
+                    gives_places = waiting and decoder.takes_in
+                    if num_open and not gives_places and decoder.should_drop(num_open):
+                        stay = fill_up(is_open, num_open)
+                        rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
+                        decoder.keep(stay)
                     if num_open:
                         decoder.step(tokens)
                         ages = (ages + 1).clamp_(max=T - 1)  # rows that have ended may still be in the batch

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lampo.learner.batch import Row, pad
 from lampo.model.policy import Policy
-from lampo.rollout import decoder
+from lampo.rollout import decoder, native
 from lampo.rollout.decoder import growing_cache
 from lampo.rollout.native import NativeSampler, draw, fill_up
 from lampo.types import Rollout
@@ -85,6 +85,27 @@ def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, mo
     assert sum(steps) < 1.2 * sum(lengths)  # rows that have ended are not stepped on
     takes_in = all(type(layer) is decoder._GrowingLayer for layer in growing_cache(any_policy.core.config).layers)
     assert (len(steps) < 0.9 * rounds) == takes_in
+
+
+def test_places_that_nobody_waits_for_are_given_up(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five rows in four places. Two end with their third token, one takes a place, and the other place is left."""
+    steps: list[int] = []
+    step = decoder.Decoder.step
+    monkeypatch.setattr(
+        decoder.Decoder, "step", lambda self, tokens: (steps.append(len(tokens)), step(self, tokens))[1]
+    )
+    drawn = [0]
+
+    def two_end(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+        drawn[0] += 1
+        tokens = torch.full((len(logprobs_NV),), 5)
+        tokens[:2] = policy.end_ids[0] if drawn[0] == 3 else 5
+        return tokens
+
+    monkeypatch.setattr(native, "draw", two_end)
+    rollouts = flat(sampler(policy, rows_at_once=4).sample(prompts(policy)[:1] * 5, 1, seed=0))
+    assert [len(rollout.completion_ids) for rollout in rollouts] == [3, 3, 20, 20, 20]
+    assert steps == [4] * 3 + [3] * 16 + [1] * 3
 
 
 def test_columns_that_no_row_needs_are_dropped(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
