@@ -94,7 +94,7 @@ def verify(completion: str, answer: str, *, prefix: str = "") -> Verdict | bool 
         case ["pid"]:
             return Verdict("right", str(os.getpid()))
         case ["half"]:
-            return Verdict("unknown", "4\ud83d", "half \ud83d")
+            return Verdict("unknown", "4\ud83d", "half \ud83d, \x1b[2J, \u202e")
         case ["score"]:
             return Verdict("wrong", score=0.25)
     return prefix + completion == answer

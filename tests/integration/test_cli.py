@@ -95,6 +95,7 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
         (["train", "{recipe}", "--resume", "--set", "run.seed=1"], "There is no run 'small'"),
         (["train", "{folder}"], "To go on with a run: lampo train {folder} --resume"),
         (["config", "{foreign}"], "is not UTF-8 text"),
+        (["train", "\x1b[2J.yaml"], "Cannot read the recipe \\x1b[2J.yaml"),
         (["verify", "{answers}", "--verifier", "exact", "--output", "no/folder/a.jsonl"], "error: No such file or directory"),
         (["eval", "{folder}"], "Cannot read the recipe"),
         (["train", "{recipe}", "--set", "task.name=gsm8k", "--set", "task.train=no.jsonl", "--set", "task.heldout=no.jsonl"],

@@ -42,11 +42,6 @@ def test_half_a_surrogate_pair_costs_no_verdict(tmp_path: Path) -> None:
     assert [row["verdict"]["status"] for row in verdicts] == ["right", "unknown"]
     assert [row["completion"] for row in verdicts] == ["4 \N{REPLACEMENT CHARACTER}", "é 4"]
     assert "é" in output.read_text()
-    write(file, [{"completion": "half", "answer": "4"}])  # what a verifier says comes through no door
-    own = ["--verifier", "python:tests.helpers.pathological.verify"]
-    result = CliRunner().invoke(app, ["verify", str(file), *own, "--output", str(output)])
-    assert result.exit_code == 0, result.output
-    assert json.loads(output.read_text())["verdict"]["extracted"] == "4\ud83d"
 
 
 def test_what_models_and_files_say_is_shown_and_steers_nothing(tmp_path: Path) -> None:
@@ -58,6 +53,15 @@ def test_what_models_and_files_say_is_shown_and_steers_nothing(tmp_path: Path) -
         assert not set(result.output) & set("\x1b\x07\u202e")
         if "[" in text:
             assert text.replace("\x1b", "\\x1b").replace("\x07", "") in result.output.replace("\\\\", "\\")
+
+
+def test_what_a_verifier_says_is_written_and_steers_nothing(tmp_path: Path) -> None:
+    file, output = write(tmp_path / "r.jsonl", [{"completion": "half", "answer": "4"}]), tmp_path / "verdicts.jsonl"
+    own = ["--verifier", "python:tests.helpers.pathological.verify"]
+    result = CliRunner().invoke(app, ["verify", str(file), *own, "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())["verdict"]["extracted"] == "4\ud83d"
+    assert r"half \ud83d, \x1b[2J, \u202e" in result.output
 
 
 def test_an_own_function_and_its_limits(tmp_path: Path) -> None:

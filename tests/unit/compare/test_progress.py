@@ -31,16 +31,16 @@ def test_under_the_bar_stands_the_last_line_of_each_run_under_way(tmp_path: Path
     progress.begins(first)
     progress.begins(second)
     first.log.parent.mkdir(parents=True)
-    first.log.write_text("x" * 10_000 + "\n[0:00:05] grpo 3/60  reward 0.5\n\n")
+    first.log.write_text("x" * 10_000 + "\n[0:00:05] grpo 3/60  \x1b[2Jreward 0.5\n\n")
     with console.capture() as capture:
         console.print(progress)
     lines = capture.get().splitlines()
     assert "comparison" in lines[0]
     assert "0/2" in lines[0]
-    assert lines[1].strip() == f"task {first.path.name}: [0:00:05] grpo 3/60  reward 0.5"
+    assert lines[1].strip() == f"task {first.path.name}: [0:00:05] grpo 3/60  \\x1b[2Jreward 0.5"
     assert lines[2].strip() == f"task {second.path.name}:"  # nothing written yet
-    progress.fails(first, "[/b] is no folder")  # rich would take it for markup
-    assert "tried once more: [/b] is no folder\n" in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    progress.fails(first, "[/b] \x1b[2J is no folder")  # rich would take it for markup, and the terminal would be cleared
+    assert "tried once more: [/b] \\x1b[2J is no folder\n" in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     with console.capture() as capture:
         console.print(progress)
     assert len(capture.get().splitlines()) == 2

@@ -191,7 +191,8 @@ def test_no_answer_steps_out_of_being_judged_where_the_gold_answer_is_plain(answ
 
 def test_where_the_gold_answer_has_variables_mathematics_that_is_not_read_is_unknown_only_if_it_is_about_them():
     gold = r"\frac{n(n+1)}{2}"
-    assert status(gold, r"\sum_{k=1}^n k") == "unknown"
+    for answer in (r"\sum_{k=1}^n k", r"1+2+\ldots+n"):
+        assert status(gold, answer) == "unknown", answer
     for answer in (r"\int", r"7\sum", r"n\sum", r"n\ldots", r"\sum_{k=1}^m k"):
         assert status(gold, answer) == "wrong", answer
 
@@ -226,6 +227,8 @@ def test_functions_of_roots_and_whole_numbers_are_compared(function):
         (r"\sum_{k=1}^5 k = 16", "15", "wrong"),
         (r"\sum_{k=1}^5 k = 16 = 15", "15", "wrong"),
         (r"\lim_{x\to0}\frac{\sin x}{x} = 1", "1", "right"),
+        (r"x=1, y=15=\oint t", "(1,15)", "right"),
+        (r"x=1, y=16=\oint t", "(1,15)", "wrong"),
     ],
 )
 def test_remainders_repeating_decimals_and_chains_with_an_end_that_is_not_read(answer, gold, expected):

@@ -50,6 +50,14 @@ def test_plain_lines_have_no_control_codes_and_are_not_wrapped():
     assert lines[-1].split("  ")[0] == "held-out accuracy"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_note_steers_no_terminal(terminal: bool):
+    shown = console(terminal)
+    with Progress("sums", console=shown) as progress:
+        progress.note("[/red] \x1b[2J \u202e \ud83d")
+    assert r"[/red] \x1b[2J \u202e \ud83d" in output(shown)
+
+
 def test_unknown_rollouts_are_shown_where_there_are_some():
     plain = console(terminal=False)
     with Progress("sums", console=plain) as progress:
