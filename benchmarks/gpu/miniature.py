@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,8 @@ SMALL = {
     "sampling.group_size": 4,
     "sampling.rows_at_once": 16,
     "sampling.max_new_tokens": 24,
+    "warmstart.steps": 1,
+    "warmstart.rows_per_step": 2,
     "training.steps": 2,
     "evaluation.every": 2,
     "evaluation.problems": 4,
@@ -27,11 +30,16 @@ SMALL = {
 }
 
 
+def known(key: str, settings: dict[str, Any]) -> bool:
+    """Whether a study has to do with this setting: one without a warm start gets none."""
+    return not key.startswith("warmstart.") or key in settings
+
+
 def main(study: Path) -> int:
     values = yaml.safe_load(study.read_text())
     values |= {
         "recipe": str((study.parent / values["recipe"]).resolve()),
-        "settings": values["settings"] | SMALL,
+        "settings": values["settings"] | {key: value for key, value in SMALL.items() if known(key, values["settings"])},
         "seeds": 2,
         "workers": 1,
         "threads": 1,

@@ -10,6 +10,7 @@ Under the environment variable of `executable()` the Pythons that such a command
 import array
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -24,10 +25,13 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+PYTHON = sys.executable
+MOST_PASSED, ABOVE_ALL = 64, 512
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,35 +48,74 @@ def python(*modules: str) -> tuple[str, ...]:
     """
     folder = tempfile.TemporaryDirectory(prefix="lampo-warm-")
     address = Path(folder.name) / "socket"
-    server = subprocess.Popen([sys.executable, "-m", __name__, "serve", address, *modules], stdin=subprocess.PIPE)
+    command = [PYTHON, "-m", __name__, "serve", address, *modules]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE)
     atexit.register(folder.cleanup)
     atexit.register(server.kill)  # and if this process is killed, its end of the pipe closes
     while not address.exists():
         assert server.poll() is None
         signal.sigtimedwait([], 0.02)
-    return sys.executable, "-S", __file__, "ask", str(address)
+    return client(str(address))
+
+
+def client(address: str, passed: Sequence[int] = ()) -> tuple[str, ...]:
+    """The command that asks the server at an address, with file descriptors that it hands over besides the standard streams."""
+    return PYTHON, "-S", __file__, "ask", address, ",".join(map(str, (0, 1, 2, *passed)))
 
 
 @cache
 def executable(*modules: str) -> dict[str, str]:
     """The environment in which `python()` is one file, for a launcher that takes no more."""
-    command = python(*modules)
-    file = Path(command[-1]).with_name("python")
-    file.write_text(f'#!/bin/sh\n[ "$1" = -u ] && shift\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    *command, address, numbers = python(*modules)
+    file = Path(address).with_name("python")
+    asking = shlex.join([*command, address, numbers])
+    file.write_text(f'#!/bin/sh\n[ "$1" = -u ] && shift\nexec {asking} "$@"\n', encoding="utf-8")
     file.chmod(0o755)
     return {EXECUTABLE: str(file)}
 
 
-def ask(address: str, *command: str) -> NoReturn:
+@contextlib.contextmanager
+def fork_servers(*modules: str) -> Iterator[None]:
+    """What `multiprocessing` calls a fork server, and the studies and kills of the tests use, is a fork here too."""
+    from multiprocessing import forkserver, util
+
+    server: Any = forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    spawn: Any = util.spawnv_passfds  # pyright: ignore[reportAttributeAccessIssue]
+    server._stop()
+    ask_instead(lambda: python(*modules)[-2])
+    yield
+    server._stop()
+    util.spawnv_passfds = spawn  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def ask_instead(address: Callable[[], str]) -> None:
+    """Fork servers of this process are from now on started by the server at an address."""
+    from multiprocessing import util
+
+    spawn: Any = util.spawnv_passfds  # pyright: ignore[reportAttributeAccessIssue]
+
+    def ask_or_spawn(path: bytes, arguments: list[str], passed: list[int]) -> int:
+        if "multiprocessing.forkserver" not in arguments[-1]:
+            return spawn(path, arguments, passed)
+        return spawn(os.fsencode(PYTHON), [*client(address(), passed), *arguments[-2:]], passed)
+
+    util.spawnv_passfds = ask_or_spawn  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def ask(address: str, numbers: str, *command: str) -> NoReturn:
     """The client: this process stands for the command."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         for number in SIGNALS:
             signal.signal(number, lambda number, _frame: connection.send(bytes([number])))
-        request = json.dumps({"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        streams = array.array("i", [0, 1, 2])
+        streams = array.array("i", map(int, numbers.split(",")))
+        request = json.dumps(
+            {"command": command, "folder": os.getcwd(), "environment": dict(os.environ), "numbers": streams.tolist()}
+        ).encode()
         connection.sendmsg([len(request).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
         connection.sendall(request)
+        for stream in streams[3:]:
+            os.close(stream)
         status = int(connection.recv(16) or b"1")
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
@@ -82,6 +125,7 @@ def ask(address: str, *command: str) -> NoReturn:
 
 def serve(address: str, *modules: str) -> None:
     """The server: import, listen, and fork for each command, until the process that started it is gone."""
+    ask_instead(lambda: address)
     for name in (
         "lampo.process",
         "torch",
@@ -114,15 +158,18 @@ def serve(address: str, *modules: str) -> None:
 
 def watch(connection: socket.socket) -> None:
     """Fork once more for the command itself, pass the client's signals on, and tell the client how it ended."""
-    header, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(12))
+    header, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(4 * MOST_PASSED))
     if not ancillary:  # the client was killed before it asked
         return
     streams = array.array("i", ancillary[0][2])
     request = json.loads(connection.makefile("rb").read(int.from_bytes(header)))
     if (child := os.fork()) == 0:
         connection.close()
-        for number, stream in enumerate(streams):
+        numbers = request.pop("numbers")
+        above = [fcntl.fcntl(stream, fcntl.F_DUPFD, ABOVE_ALL) for stream in streams]  # none is in the place of another
+        for number, stream in zip(numbers, above, strict=True):
             os.dup2(stream, number)
+        for stream in {*streams, *above} - {*numbers}:
             os.close(stream)
         run(**request)
     for stream in (0, 1, 2, *streams):

@@ -168,7 +168,7 @@ class SamplingOptions(Options):
     max_new_tokens: int = Field(default=256, gt=0)
     """Longest completion. A longer one is cut and counted as truncated."""
     rows_at_once: int = Field(default=256, gt=0)
-    """Most rollouts whose keys and values are held in memory at once."""
+    """Most rollouts that are drawn at once. The native sampler draws fewer where memory does not hold their keys and values."""
     resample: int = Field(default=0, ge=0)
     """Dynamic sampling (DAPO, arXiv 2503.14476): most further rounds in a step. They replace problems whose responses are all right or
     all wrong; with partial credit, all worth the same. What is thrown away counts as cost. 0: every problem is kept."""

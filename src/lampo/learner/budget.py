@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 
 from ..config.schema import TrainConfig
+from ..model.memory import memory_of, training_bytes
 from ..model.policy import choose_device, choose_dtype
 
 FEWEST = 256
@@ -41,15 +41,6 @@ def layer_width(text: Any) -> int:
     return 6 * text.hidden_size + 3 * heads * width + 4 * inner
 
 
-def memory_of(device: torch.device) -> int:
-    """Bytes that a device has, whoever uses them now: the choice has to be the same in the next run."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory()
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def choose_tokens(device: torch.device, taken: int, bytes_per_token: int) -> int:
     """Tokens of a micro-batch.
 
@@ -78,8 +69,7 @@ def tokens_per_microbatch(model: Any, config: TrainConfig) -> int:
         return config.training.tokens_per_microbatch
     device = choose_device(config.model.device)
     dtype, mixed = choose_dtype(config.model, device)
-    # trained weights have a gradient and two moments
-    taken = sum(each.numel() * (4 if each.requires_grad else 1) for each in model.parameters()) * dtype.itemsize
+    taken = training_bytes(model, dtype.itemsize)
     size = torch.bfloat16.itemsize if mixed else dtype.itemsize
     text = model.config.get_text_config()
     return choose_tokens(device, taken, activation_bytes(text, size, config.model.gradient_checkpointing))

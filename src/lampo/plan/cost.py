@@ -23,6 +23,8 @@ LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
 """What a micro-batch may be padded (learner.batch)."""
 FEWEST_DROPPED = 16
 """Columns of keys and values that no row needs, and that are kept: so many, and an eighth of those that are needed (rollout.decoder)."""
+SHARE_FOR_ROWS = 0.7
+"""Of what weights, gradients and moments leave, for the native sampler's keys and values (model.memory)."""
 EIGHT_BIT = 1 + 4 / 256
 """Bytes of a moment in 8 bits: its code, and its share of a scale for 256."""
 CODE_MS, VERDICT_MS = 200.0, 2.0
@@ -197,7 +199,10 @@ def slots_of(work: Work, machine: Machine, rows: int) -> int:
     """Responses that are drawn at once on one GPU."""
     sampling = work.config.sampling
     if not machine.by_vllm:
-        return min(rows, sampling.rows_at_once)
+        taken = work.weight_bytes * (work.shape.parameters + 3 * work.trained)
+        room = SHARE_FOR_ROWS * max(0, machine.card.memory - taken)
+        fitting = int(room / (most_columns(work.row_tokens) * work.shape.cached()))
+        return max(1, min(rows, sampling.rows_at_once, fitting))
     room = vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN
     # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
     each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)

@@ -33,7 +33,7 @@ def open_samplers(
         LampoError: the engine of the recipe is not installed, or cannot run the model.
     """
     if config.sampling.engine == "native":
-        return partial(native_sampler, policy, config)
+        return partial(native_sampler, policy, config, tell=tell)
     from .vllm import VllmEngine, refuse  # only where a recipe asks for it
 
     refuse(config)
@@ -44,7 +44,9 @@ def open_samplers(
     return engine.sampler
 
 
-def native_sampler(policy: Policy, config: TrainConfig, temperature: float | None = None) -> NativeSampler:
+def native_sampler(
+    policy: Policy, config: TrainConfig, temperature: float | None = None, tell: Callable[[str], None] | None = None
+) -> NativeSampler:
     """A native sampler with the recipe's settings, or one like it at another temperature."""
     options = config.sampling
     return NativeSampler(
@@ -52,4 +54,5 @@ def native_sampler(policy: Policy, config: TrainConfig, temperature: float | Non
         temperature=options.temperature if temperature is None else temperature,
         max_new_tokens=options.max_new_tokens,
         rows_at_once=options.rows_at_once,
+        tell=tell,
     )

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..model.memory import cached_bytes, rows_that_fit, training_bytes
 from ..model.policy import Policy
 from ..types import NotFinite, Rollout
-from .decoder import Decoder, Prefill
+from .decoder import Decoder, Prefill, room_for
 from .sampler import OnRollout
 
 STEPS_BETWEEN_REPORTS = 16
@@ -23,8 +24,26 @@ class NativeSampler:
     numbers, so what it becomes does not depend on `rows_at_once` or on when its neighbours end (up to float rounding).
     """
 
-    def __init__(self, policy: Policy, *, temperature: float, max_new_tokens: int, rows_at_once: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        rows_at_once: int,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """A sampler of this policy.
+
+        Args:
+            policy: what is sampled from, as it is when it is asked.
+            temperature: of the sampling distribution.
+            max_new_tokens: of the longest completion.
+            rows_at_once: most rows that have a place at once; fewer where memory does not hold their keys and values.
+            tell: hears once that there are fewer.
+        """
         self._policy = policy
+        self._tell = tell
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
         self._rows_at_once = rows_at_once
@@ -48,9 +67,11 @@ class NativeSampler:
         progress = _Progress(on_progress)
         with policy.precision():
             waiting = _Waiting(policy, prompts_P, group_size)
+            longest = max(map(len, prompts_P)) + T
+            num_places = self._num_places(longest)
             while waiting:
-                rows, prompts, which = waiting.take(self._rows_at_once, together=True)
-                decoder = Decoder(policy, prompts, which, longest=max(map(len, prompts_P)) + T)
+                rows, prompts, which = waiting.take(num_places, together=True)
+                decoder = Decoder(policy, prompts, which, longest=longest)
                 ages = torch.zeros_like(rows)  # tokens drawn before
                 is_open, num_open = torch.ones_like(rows, dtype=torch.bool), len(rows)
                 while num_open:
@@ -66,11 +87,11 @@ class NativeSampler:
                     if num_ended := int(ended.sum()):
                         drawn.end(rows[ended], ages[ended] + 1, finished[ended])
                         is_open, num_open = is_open & ~ended, num_open - num_ended
-                        gives_places = waiting and decoder.takes_in
-                        if num_open and not gives_places and decoder.should_drop(num_open):
-                            stay = fill_up(is_open, num_open)
-                            rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
-                            decoder.keep(stay)
+                    gives_places = waiting and decoder.takes_in
+                    if num_open and not gives_places and decoder.should_drop(num_open):
+                        stay = fill_up(is_open, num_open)
+                        rows, ages, tokens, is_open = rows[stay], ages[stay], tokens[stay], is_open[stay]
+                        decoder.keep(stay)
                     if num_open:
                         decoder.step(tokens)
                         ages = (ages + 1).clamp_(max=T - 1)  # rows that have ended may still be in the batch
@@ -82,6 +103,20 @@ class NativeSampler:
                         num_open += len(new)
         progress.tell()
         return drawn.rollouts_PG()
+
+    def _num_places(self, longest: int) -> int:
+        """Rows that have a place at once, of which the longest has so many tokens."""
+        policy = self._policy
+        each = cached_bytes(
+            policy.core.config.get_text_config(),
+            torch.bfloat16.itemsize if policy.in_bfloat16 else policy.head.weight.dtype.itemsize,
+        )
+        taken = training_bytes(policy.model, policy.head.weight.dtype.itemsize)
+        fitting = rows_that_fit(policy.device, taken, room_for(longest, longest) * each)
+        if fitting < self._rows_at_once and self._tell is not None:
+            self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {longest:,} tokens")
+            self._tell = None
+        return min(fitting, self._rows_at_once)
 
     def _uniforms(self, num_rows: int, group_size: int, seed: int | Sequence[int]) -> Tensor:
         """(N, T) numbers between 0 and 1, in float64 where the device has it. A prompt with a seed of its own has those of the seed."""

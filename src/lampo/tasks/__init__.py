@@ -22,6 +22,7 @@ from .reasoning_gym import ReasoningGymTaskOptions
 from .small_programs import SmallProgramsOptions
 from .task import Task, TaskOptions
 from .word_arithmetic import WordArithmeticOptions
+from .word_problems import WordProblemsOptions
 
 OLD_NAMES = {"jsonl": "files"}
 """Earlier names of tasks, which recipes and commands may still use."""
@@ -37,6 +38,7 @@ def _under_its_name(values: Any) -> Any:
 AnyTask = Annotated[
     ArithmeticOptions
     | WordArithmeticOptions
+    | WordProblemsOptions
     | ArithmeticChoiceOptions
     | SmallProgramsOptions
     | Gsm8kOptions
@@ -61,6 +63,7 @@ MixOptions.model_rebuild()
 TASKS: dict[str, type[TaskOptions]] = {
     "arithmetic": ArithmeticOptions,
     "word_arithmetic": WordArithmeticOptions,
+    "word_problems": WordProblemsOptions,
     "arithmetic_choice": ArithmeticChoiceOptions,
     "small_programs": SmallProgramsOptions,
     "gsm8k": Gsm8kOptions,
@@ -99,5 +102,6 @@ __all__ = [
     "Task",
     "TaskOptions",
     "WordArithmeticOptions",
+    "WordProblemsOptions",
     "worked_solution",
 ]

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from ..algo.registry import ProcessRewardOptions
 from ..config.schema import TrainConfig
-from ..learner.budget import activation_bytes, layer_width, memory_of, tokens_per_microbatch
+from ..learner.budget import activation_bytes, layer_width, tokens_per_microbatch
 from ..model.context import Context, context_of
 from ..model.logprobs import LOGITS_PER_CHUNK
+from ..model.memory import cached_bytes, memory_of, rows_that_fit, training_bytes
 from ..model.policy import choose_device, choose_dtype, with_lora
 from ..model.pretrained import empty_model
 from ..model.prompts import encode_prompts
@@ -144,7 +145,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
     needs += [
         _vllm(config, total, device, half)
         if config.sampling.engine == "vllm"
-        else _cache(config, text, prompt_length, half),
+        else _cache(config, model, prompt_length, half),
         _activations(config, text, tokens, half),
         _logits(text, tokens),
     ]
@@ -154,24 +155,24 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
     return needs
 
 
-def _cache(config: TrainConfig, text: Any, prompt_length: int, size: int) -> Need:
+def _cache(config: TrainConfig, model: Any, prompt_length: int, size: int) -> Need:
     """Keys and values of the rows that are sampled at once. The evaluation may have more rows than a training step."""
+    device = choose_device(config.model.device)
+    dtype, _ = choose_dtype(config.model, device)
     sampling, evaluation = config.sampling, config.evaluation
     evaluated = max(
         evaluation.problems * evaluation.samples,
         (evaluation.final_problems or evaluation.problems) * (evaluation.final_samples or evaluation.samples),
     )
     wanted = max(sampling.problems_per_step * sampling.group_size, evaluated)
-    rows = min(sampling.rows_at_once, wanted)
     longest = prompt_length + sampling.max_new_tokens
-    positions = room_for(longest, longest)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    each = 2 * text.num_hidden_layers * heads * width
+    positions, each = room_for(longest, longest), cached_bytes(model.config.get_text_config(), size)
+    fitting = rows_that_fit(device, training_bytes(model, dtype.itemsize), positions * each)
+    rows = min(sampling.rows_at_once, wanted, fitting)
     return Need(
         f"keys and values{IN_SAMPLING}",
-        rows * positions * each * size,
-        f"{rows:,} rows x {positions:,} positions x 2 x {text.num_hidden_layers} layers x {heads * width:,} x {size} bytes",
+        rows * positions * each,
+        f"{rows:,} rows x {positions:,} positions x {each:,} bytes" + (", as many as fit" if rows == fitting else ""),
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lampo.learner import budget
-from lampo.learner.budget import activation_bytes, choose_tokens, memory_of, tokens_per_microbatch
+from lampo.learner.budget import activation_bytes, choose_tokens, tokens_per_microbatch
+from lampo.model.memory import memory_of
 from lampo.model.pretrained import empty_model
 
 from ...helpers.small_run import small_config

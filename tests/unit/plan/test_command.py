@@ -81,7 +81,7 @@ def test_it_catches_an_evaluation_that_eats_the_run(capsys: pytest.CaptureFixtur
 
 
 def test_it_says_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "native does not fit. Its largest part is keys and values" in printed(capsys, "qwen3-1.7b-mot", gpu="l40s")
+    assert "native does not fit. Its largest part is AdamW's moments" in printed(capsys, "qwen3-4b-mot", gpu="l40s")
     assert "may not fit: take one step first" in printed(capsys, "qwen3-1.7b-mot")
 
 

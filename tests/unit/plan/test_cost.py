@@ -276,7 +276,11 @@ def test_rows_at_once() -> None:
     config = plan_of("qwen3-1.7b-mot")
     shape = KNOWN["Qwen/Qwen3-1.7B"]
     asked = Work(shape, config, 200, 500)
-    assert slots_of(asked, Machine(CARDS["h100"], 1, "native", RATES), 256) == config.sampling.rows_at_once
+    room = 0.7 * (CARDS["h100"].memory - 4 * 4 * shape.parameters)
+    columns = (500 + 8192) * 9 // 8
+    assert slots_of(asked, Machine(CARDS["h100"], 1, "native", RATES), 256) == int(room / (114_688 * columns)) == 35
+    few = dataclasses.replace(asked, config=plan_of("qwen3-1.7b-mot", "sampling.rows_at_once=20"))
+    assert slots_of(few, Machine(CARDS["h100"], 1, "native", RATES), 256) == 20
     room = 0.6 * CARDS["h100"].memory - 2 * shape.parameters - 2e9
     assert slots_of(asked, Machine(CARDS["h100"], 1, "verl", RATES), 256) == int(room / (114_688 * (500 + 4096)))
 

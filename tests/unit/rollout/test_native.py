@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lampo.learner.batch import Row, pad
+from lampo.model import memory
 from lampo.model.policy import Policy
-from lampo.rollout import decoder
+from lampo.rollout import decoder, native
 from lampo.rollout.decoder import growing_cache
 from lampo.rollout.native import NativeSampler, draw, fill_up
 from lampo.types import Rollout
@@ -65,13 +66,13 @@ def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, mo
     )
     texts = ("9", "what is 7 plus 8, and what is 8 plus 7 plus 9 plus 1?", "12+3=", "1+2+3+4+5+6=")
     prompts_P = [torch.tensor(any_policy.encode(text)) for text in texts]
-    asked = {"seed": [3, 1, 4, 1]}
-    together = flat(sampler(any_policy, max_new_tokens=60).sample(prompts_P, 4, **asked))
+    seeds = [3, 1, 4, 1]
+    together = flat(sampler(any_policy, max_new_tokens=60).sample(prompts_P, 4, seed=seeds))
     steps.clear()
     told: list[tuple[int, int]] = []
     in_turn = flat(
         sampler(any_policy, max_new_tokens=60, rows_at_once=5).sample(
-            prompts_P, 4, **asked, on_rollout=lambda problem, index, rollout: told.append((problem, index))
+            prompts_P, 4, seed=seeds, on_rollout=lambda problem, index, rollout: told.append((problem, index))
         )
     )
     assert sorted(told) == [(problem, index) for problem in range(4) for index in range(4)]
@@ -85,6 +86,49 @@ def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, mo
     assert sum(steps) < 1.2 * sum(lengths)  # rows that have ended are not stepped on
     takes_in = all(type(layer) is decoder._GrowingLayer for layer in growing_cache(any_policy.core.config).layers)
     assert (len(steps) < 0.9 * rounds) == takes_in
+
+
+def test_no_more_rows_than_memory_holds(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest row has 17 + 20 tokens and 16 to spare, 2 layers of one head of 16 keep 256 bytes of each."""
+    steps: list[int] = []
+    step = decoder.Decoder.step
+    monkeypatch.setattr(
+        decoder.Decoder, "step", lambda self, tokens: (steps.append(len(tokens)), step(self, tokens))[1]
+    )
+    text = policy.core.config
+    each = (17 + 20 + 16) * 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4
+    trained = 4 * 4 * sum(parameter.numel() for parameter in policy.model.parameters())
+    monkeypatch.setattr(memory, "memory_of", lambda device: trained + int(3.5 * each / 0.7))
+    told: list[str] = []
+    little = sampler(policy, tell=told.append)
+    drawn = [little.sample(prompts(policy), 4, seed=5) for _ in range(2)]
+    assert max(steps) == 3
+    assert told == ["3 rows are sampled at once: memory holds no more of 37 tokens"]
+    monkeypatch.undo()
+    together = flat(sampler(policy).sample(prompts(policy), 4, seed=5))
+    for groups in drawn:
+        assert [each.completion_ids.tolist() for each in flat(groups)] == [r.completion_ids.tolist() for r in together]
+
+
+def test_places_that_nobody_waits_for_are_given_up(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five rows in four places. Two end with their third token, one takes a place, and the other place is left."""
+    steps: list[int] = []
+    step = decoder.Decoder.step
+    monkeypatch.setattr(
+        decoder.Decoder, "step", lambda self, tokens: (steps.append(len(tokens)), step(self, tokens))[1]
+    )
+    drawn = [0]
+
+    def two_end(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
+        drawn[0] += 1
+        tokens = torch.full((len(logprobs_NV),), 5)
+        tokens[:2] = policy.end_ids[0] if drawn[0] == 3 else 5
+        return tokens
+
+    monkeypatch.setattr(native, "draw", two_end)
+    rollouts = flat(sampler(policy, rows_at_once=4).sample(prompts(policy)[:1] * 5, 1, seed=0))
+    assert [len(rollout.completion_ids) for rollout in rollouts] == [3, 3, 20, 20, 20]
+    assert steps == [4] * 3 + [3] * 16 + [1] * 3
 
 
 def test_columns_that_no_row_needs_are_dropped(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

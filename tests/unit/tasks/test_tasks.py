@@ -19,6 +19,7 @@ from lampo.tasks import (
     Gsm8kOptions,
     SmallProgramsOptions,
     WordArithmeticOptions,
+    WordProblemsOptions,
     worked_solution,
 )
 from lampo.tasks.split import subset
@@ -206,6 +207,30 @@ def test_word_arithmetic():
 def test_word_arithmetic_that_is_too_small_says_what_to_raise():
     with pytest.raises(LampoError, match=r"task\.largest=2"):
         WordArithmeticOptions(operations=["subtract"], largest=2).load()
+
+
+def test_word_problems_are_worked_as_they_are_told():
+    task = WordProblemsOptions(steps=[2, 3], num_train=300, num_heldout=60).load()
+    check_task(task)
+    assert (len(task.train), len(task.heldout)) == (300, 60)
+    calculations = [problem.id for problem in (*task.train, *task.heldout)]
+    assert len(set(calculations)) == 360
+    for problem in (*task.train, *task.heldout):
+        *lines, last = problem.reference.split("\n")
+        value = int(re.findall(r"\d+", problem.prompt)[0])
+        told = [value]
+        for line in lines:
+            a, symbol, b, result = re.fullmatch(r"(\d+) ([-+*/]) (\d+) = (\d+)", line).groups()
+            assert int(a) == value
+            value = {"+": value + int(b), "-": value - int(b), "*": value * int(b), "/": value / int(b)}[symbol]
+            assert value == int(result)
+            assert 2 <= value <= 100
+            told.append(int(b))
+        assert last == f"The answer is {problem.answer}."
+        assert value == int(problem.answer)
+        assert [int(number) for number in re.findall(r"\d+", problem.prompt)] == told
+    assert {len(problem.reference.split("\n")) - 1 for problem in task.train} == {2, 3}
+    assert {symbol for problem in task.train for symbol in re.findall(r" ([-+*/]) ", problem.reference)} == set("+-*/")
 
 
 # Small programs, and multiple choice

@@ -48,9 +48,8 @@ def test_memory_by_hand(tmp_path: Path) -> None:
     needs = needs_of(config)
     assert needs["weights"] == needs["gradients"] == 4 * total
     assert needs["AdamW's moments"] == 2 * 4 * total
-    # 3 problems x 4 rollouts sampled together, 6 + 12 tokens in storage that grows by halves but never has fewer than 64 positions,
-    # keys and values of 2 layers, one head of 16
-    assert needs["keys and values, in sampling"] == 12 * 64 * 2 * 2 * 16 * 4
+    # 3 problems x 4 rollouts sampled together, 6 + 12 tokens and 16 to spare, keys and values of 2 layers, one head of 16
+    assert needs["keys and values, in sampling"] == 12 * 34 * 2 * 2 * 16 * 4
     assert "reference, for the KL term" not in needs
 
 

@@ -55,7 +55,8 @@ TRACKERS = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
     """What accelerate remembers for the whole process goes with these tests."""
-    yield
+    with warm.fork_servers(*MODULES):
+        yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
