@@ -1,11 +1,13 @@
 """The rollout viewer in a real browser."""
 
+import itertools
 import json
 import math
 import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,33 @@ def test_every_key(run: Path, serve: Any, tab: Any) -> None:
     assert not page.locator("#help").is_visible()
 
 
+@contextmanager
+def held_back(server: ViewerServer, monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
+    """The server answers so many questions for the index, and the others at the end."""
+    answer, asked, end = server.answer, itertools.count(), threading.Event()
+
+    def slow(path: str, query: dict[str, str]) -> bytes:
+        if path == "/api/index" and next(asked) >= after:
+            end.wait(20)
+        return answer(path, query)
+
+    monkeypatch.setattr(server, "answer", slow)
+    yield
+    end.set()
+
+
+def test_keys_do_nothing_before_there_is_an_index(
+    run: Path, serve: Any, tab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(run)
+    with held_back(server, monkeypatch, after=0):
+        page = tab(server.url)
+        for key in "jkgGnptms01r":
+            page.keyboard.press(key)
+        page.fill("#search", "hard-1")
+    wait_for(page, "Step 1, group 2")
+
+
 def test_the_pairs(run: Path, serve: Any, tab: Any) -> None:
     page = tab(serve(run).url)
     page.wait_for_selector("td.pair")
@@ -375,9 +404,11 @@ def test_the_page_reads_on_while_it_is_used(
     for step in range(1, 41):
         shutil.copy(TRAINERS / "verl-0.9.1" / "1.jsonl", tmp_path / f"{step}.jsonl")
     monkeypatch.setattr("lampo.view.inspect.server.PATIENCE_S", 0)
-    page = tab(f"{serve(tmp_path).url}#33/1")
-    wait_for(page, "Step 33, group 2")
-    assert "reading" in page.locator("#kind").inner_text()
+    server = serve(tmp_path)
+    with held_back(server, monkeypatch, after=1):
+        page = tab(f"{server.url}#33/1")
+        wait_for(page, "Step 33, group 2")
+        assert "reading" in page.locator("#kind").inner_text()
     page.select_option("#place", "38")
     wait_for(page, "Step 38, group 1")
     until(page, "document.getElementById('kind').textContent === 'verl run · 40 steps · 160 groups'")
@@ -440,6 +471,7 @@ def test_what_the_server_says_of_a_failure_is_text(
 
     monkeypatch.setattr(server, "answer", failing_answer)
     page = tab(server.url, expected=("status of 404",))
+    wait_for(page, "Step 1, group 1")
     for path, key, shown in (
         ("/api/pairs", "g", "#pairs"),
         ("/api/group", "j", "#group [role=alert]"),

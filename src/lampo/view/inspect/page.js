@@ -87,6 +87,7 @@ function matching() {
 }
 
 function choose(here, goesOn = false) {
+  if (!index) return; // one may search before it is there
   const candidates = matching(), [, column, direction] = SORTS[sort];
   $("filters").replaceChildren(...FILTERS.map(([mark, label], at) => offers(mark) && element("button", {
     type: "button", "aria-pressed": filters.has(mark), title: `key ${at + 1}`, onclick: () => toggle(mark) },
@@ -400,7 +401,7 @@ document.addEventListener("keydown", event => {
     r: () => { if (!index?.unread) readIndex().catch(fail); },
   };
   const action = digit === 0 ? () => toggle(null) : FILTERS[digit - 1] ? () => offers(FILTERS[digit - 1][0]) && toggle(FILTERS[digit - 1][0]) : actions[event.key];
-  if (action) { event.preventDefault(); action(); }
+  if (action && (index || event.key === "r" || event.key === "?")) { event.preventDefault(); action(); }
 });
 function fail(error) { $("complaints").hidden = false; $("complaints").textContent = `The viewer does not answer: ${error.message}`; }
 
