@@ -23,11 +23,11 @@ from benchmarks import overview, pooled
 from benchmarks.overview import RESULTS, ROOT, baseline_of, read, with_table
 from lampo.compare.comparison import Comparison, MethodSummary, compare_methods
 from lampo.compare.measures import MEASURES, accuracy_at, by_seed, greedy_area, value_of
+from lampo.compare.numbers import percent, points
 from lampo.compare.results import RunResult
 from lampo.compare.statistics import Measured, mean_difference
 from lampo.compare.suite import PACKAGED, OpenSuite, find_suite, open_suite
 from lampo.compare.suite_table import HOW_TO_READ, suite_text
-from lampo.compare.table import percent, points
 from lampo.store.files import write_file
 from lampo.types import LampoError
 

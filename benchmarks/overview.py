@@ -23,10 +23,11 @@ from lampo.compare.command import compare
 from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.comparison_page import write_comparison
 from lampo.compare.measures import by_seed, largest_drop, rollouts_to
+from lampo.compare.numbers import NONE, p_value, points, share
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import SIGNIFICANT, Paired, corrected, paired
 from lampo.compare.study import load_study
-from lampo.compare.table import NONE, markdown, p_value, points, share
+from lampo.compare.table import markdown
 from lampo.store.files import write_file
 from lampo.types import LampoError
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from lampo.compare.comparison import Comparison, MethodSummary, compare_methods
 from lampo.compare.measures import MEASURES, by_seed, value_of
+from lampo.compare.numbers import NONE, p_value, points
 from lampo.compare.results import RunResult, read_results
 from lampo.compare.statistics import Measured, Paired, paired
 from lampo.compare.study import load_study
-from lampo.compare.table import NONE, p_value, points
 from lampo.types import LampoError
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lampo.compare.measures import MEASURES
+from lampo.compare.numbers import NONE, points
 from lampo.compare.results import MeasureName, RunResult, read_results
 from lampo.compare.statistics import OverSeeds, paired, pooled
 from lampo.compare.suite_table import values_by_seed
-from lampo.compare.table import NONE, points
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SETTINGS = (

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from lampo.compare.measures import MEASURES
+from lampo.compare.numbers import NONE, points
 from lampo.compare.results import MeasureName
 from lampo.compare.statistics import paired
 from lampo.compare.suite import Row, read_row
 from lampo.compare.suite_table import values_by_seed
-from lampo.compare.table import NONE, points
 
 ROWS = Path(__file__).parents[1] / "docs" / "results" / "suite"
 OURS, BASELINE = "lampo_ob", "grpo"

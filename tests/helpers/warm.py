@@ -32,9 +32,8 @@ from typing import Any, NoReturn
 
 PYTHON = sys.executable
 MOST_PASSED, ABOVE_ALL = 64, 512
+"""File descriptors of one command at the most, and a number above those of any."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 EXECUTABLE = "PYTHON_EXEC"
 """torchrun starts its processes with what this environment variable names."""
 
@@ -76,16 +75,25 @@ def executable(*modules: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def fork_servers(*modules: str) -> Iterator[None]:
-    """What `multiprocessing` calls a fork server, and the studies and kills of the tests use, is a fork here too."""
-    from multiprocessing import forkserver, util
+    """What `multiprocessing` calls a fork server, which forks the runs of a study, is a fork here too."""
+    from multiprocessing import util
 
-    server: Any = forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
     spawn: Any = util.spawnv_passfds  # pyright: ignore[reportAttributeAccessIssue]
-    server._stop()
+    forget_fork_server()
     ask_instead(lambda: python(*modules)[-2])
     yield
-    server._stop()
+    forget_fork_server()
     util.spawnv_passfds = spawn  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def forget_fork_server() -> None:
+    """The next process needs another one. This one ends with the last of its own processes, for which nobody waits."""
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    if server._forkserver_pid is not None:
+        os.close(server._forkserver_alive_fd)
+        server.__init__()
 
 
 def ask_instead(address: Callable[[], str]) -> None:

@@ -4,7 +4,6 @@ import fcntl
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -17,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from lampo.compare.command import compare, compare_study, finished_so_far
-from lampo.compare.results import read_results
+from lampo.compare.results import RunResult, read_results
 from lampo.compare.study import load_study
 from lampo.store.lock import lock
 from lampo.types import LampoError
@@ -54,16 +53,25 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunResult]]:
+    """A study that tuned and tested, and what came out."""
     file = write_study(
-        tmp_path, methods=["grpo", "dapo", "cot"], learning_rates=[1e-4, 1e-3], tuning={"seeds": 1, "problems": 3}
+        tmp_path_factory.mktemp("ended"),
+        methods=["grpo", "dapo", "cot", "rloo"],
+        learning_rates=[1e-4, 1e-3],
+        tuning={"seeds": 1, "problems": 3},
     )
+    return file, compare(load_study(file), Console(quiet=True))
+
+
+def test_a_study_ends_with_results_that_can_be_read_and_is_not_run_again(ended: tuple[Path, list[RunResult]]) -> None:
+    file, results = ended
     plan = load_study(file)
-    results = compare(plan, Console(quiet=True))
     assert read_results(plan.folder / "results.parquet") == results
     tuning, test = ([result for result in results if result.phase == phase] for phase in ("tuning", "test"))
-    assert len(tuning) == 2 * 2
-    assert len(test) == 3 * 2
+    assert len(tuning) == 3 * 2
+    assert len(test) == 4 * 2
     assert {result.status for result in results} == {"finished"}
     of = {(result.method, result.seed): result for result in test}
     grpo, dapo, cot = (of[name, 0] for name in ("grpo", "dapo", "cot"))
@@ -171,20 +179,23 @@ def test_a_run_directory_that_a_kill_left_empty_is_made_anew_once_whoever_works_
     assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]
 
 
-def test_what_is_reported_on_the_way_waits_for_the_learning_rate(tmp_path: Path) -> None:
-    file = write_study(
-        tmp_path, methods=["grpo", "rloo"], learning_rates=[1e-4, 1e-3], tuning={"seeds": 1, "problems": 3}
-    )
+def test_what_is_reported_on_the_way_waits_for_the_learning_rate(
+    ended: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    file, results = ended
     plan = load_study(file)
-    test = [result for result in compare(plan, Console(quiet=True)) if result.phase == "test"]
+    test = [result for result in results if result.phase == "test"]
     grpo, rloo = (next(result for result in test if result.method == name) for name in ("grpo", "rloo"))
     asked = [[group["problem"]["id"] for group in first_step(plan.folder, result)] for result in (grpo, rloo)]
     assert asked[0] == asked[1]  # of one seed
     (lost,) = (run for run in plan.tuning() if run.method == "rloo" and run.config.optimizer.learning_rate == 1e-3)
-    shutil.rmtree(lost.path)
-    reported = finished_so_far(plan)
-    assert {result.method for result in reported if result.phase == "test"} == {"grpo"}
-    assert len([result for result in reported if result.phase == "tuning"]) == 3
+    lost.path.rename(tmp_path / "lost")
+    try:
+        reported = finished_so_far(plan)
+    finally:
+        (tmp_path / "lost").rename(lost.path)
+    assert {result.method for result in reported if result.phase == "test"} == {"grpo", "dapo", "cot"}
+    assert len([result for result in reported if result.phase == "tuning"]) == 5
 
 
 def test_other_settings_under_the_same_name_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from lampo import cli
 from lampo.config.explain import dump_config
 
+from ..helpers import warm
 from ..helpers.parsed_page import Page
 from ..helpers.small_run import small_config
 
@@ -121,7 +122,7 @@ def test_a_run_and_what_is_refused(
 @pytest.mark.parametrize("after", ["warm start 1/", "signal 18/"])
 def test_ctrl_c_tells_what_is_known(recipe: Path, tmp_path: Path, after: str) -> None:
     settings = ["--set", "warmstart.steps=1000"] if "warm" in after else []
-    program = [sys.executable, "-u", "-m", "lampo", "signal", str(recipe), "--groups", "360", *settings]
+    program = [*warm.python(), "-m", "lampo", "signal", str(recipe), "--groups", "360", *settings]
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

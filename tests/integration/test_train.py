@@ -31,15 +31,15 @@ def steps(path: Path, stage: str = "train") -> list[dict]:
 
 
 def test_the_quickstart_learns(tmp_path: Path) -> None:
-    """A sixth of its steps, from a start of the suite, which imitation has taught as the recipe's own warm start does."""
+    """A tenth of its steps, from a start of the suite, which imitation has taught as the recipe's own warm start does."""
     config = load_config(RECIPES / "quickstart.yaml", [
         f"run.folder={tmp_path}", f"model={{path: {STARTS / 'addition'}}}", "warmstart.steps=0",
-        "training.steps=20", "evaluation.final_problems=192",
+        "training.steps=12", "evaluation.final_problems=192",
     ])  # fmt: skip
     path = run_to_end(config)
     before, after = steps(path, "evaluation")
     assert before["evaluation/accuracy"] < 0.35
-    assert after["evaluation/low"] > before["evaluation/high"]  # 24.5 % [18.9, 31.0], then 70.3 % [63.5, 76.3]
+    assert after["evaluation/low"] > before["evaluation/high"]  # 24.5 % [18.9, 31.0], then 60.4 % [53.4, 67.1]
 
 
 def test_same_seed_same_curve_bit_for_bit(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from ..store.files import write_file
 from ..view.charts import BLUE, GREEN, GREY, PURPLE, VERMILLION, Figure, Trace, figure, render, scatter
 from .comparison import Axis, Comparison, Curve, MethodSummary, learning_curve
 from .measures import MEASURES
+from .numbers import p_value, percent, points, rate
 from .results import RunResult
 from .statistics import Paired
-from .table import how_to_read, in_words, markdown, p_value, percent, points, rate, tables, unequal_seeds
+from .table import how_to_read, in_words, markdown, tables, unequal_seeds
 
 CURVE_HEIGHT, ROW_HEIGHT = 430, 27
 AXES: dict[Axis, str] = {

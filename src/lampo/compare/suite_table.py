@@ -12,10 +12,11 @@ import numpy as np
 from scipy import stats
 
 from .measures import MEASURES, common_budget, value_of, with_points
+from .numbers import NONE, points
 from .results import MeasureName, RunResult
 from .statistics import SIGNIFICANT, OverSeeds, Paired, paired, pooled
 from .suite import Row, Suite
-from .table import NONE, Table, points, rows_of
+from .table import Table, rows_of
 
 POOLED_FROM = 3
 """Tasks that a pooled difference needs: over two, Student's t has one degree of freedom, and the interval says nothing."""

@@ -8,8 +8,8 @@ from benchmarks import overview, pairs
 from benchmarks.overview import RESULTS, ROWS, accuracies, compare_pairs, read
 from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.measures import MEASURES
+from lampo.compare.numbers import NONE, points
 from lampo.compare.results import read_results
-from lampo.compare.table import NONE, points
 from lampo.types import LampoError
 
 

@@ -111,7 +111,7 @@ def test_programs() -> None:
         ("x = bytearray(2**31)", "0/3 tests; test 1: used too much memory", 0.0),
         ("while True: print(1)", "0/3 tests; test 1: wrote too much", 0.0),
     ):
-        verdict = judged(code, ADD, test_timeout_s=2.0)
+        verdict = judged(code, ADD, test_timeout_s=0.5 if code == "while True: pass" else 2.0)
         assert (verdict.status, verdict.detail, verdict.score) == ("wrong", detail, pytest.approx(score))
 
 
@@ -237,8 +237,9 @@ class Solution:
 
 @pytest.mark.parametrize("code", FORGERIES)
 def test_no_forgery_is_rewarded(code: str) -> None:
+    limit_s = 0.25 if "ptrace" in code else 1.0  # it hangs, until four times its limit are over
     for tests in (ADD, SQUARE, ASSERTS):
-        verdict = judged(code, tests, test_timeout_s=1.0, test_memory_mib=128)
+        verdict = judged(code, tests, test_timeout_s=limit_s, test_memory_mib=128)
         assert verdict.status == "wrong", verdict.detail
 
 
