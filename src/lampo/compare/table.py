@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ..messages import printable
 from .comparison import Comparison, MethodSummary
 from .measures import MEASURES
 from .numbers import NONE, p_value, percent, points, rate, share
@@ -78,7 +79,7 @@ def in_words(comparison: Comparison) -> list[str]:
     others = [method for method in comparison.methods if method.method != comparison.baseline and method.trained]
     untrained = [method.method for method in comparison.methods if not method.trained]
     lines = [
-        f"{name}: {count} of {count} crashed before the first evaluation: {error}."
+        f"{name}: {count} of {count} crashed before the first evaluation: {printable(error)}."
         for name, count, error in comparison.lost
     ]
     if not comparison.methods:
