@@ -161,6 +161,6 @@ def test_the_most_likely_response_has_a_table_where_it_was_measured():
 
 
 def test_the_last_words_of_a_run_that_crashed_steer_no_terminal() -> None:
-    crashed = run("lampo", 0, [], status="crashed", error="at token \x1b[2J")
+    crashed = run("lampo", 1, [], status="crashed", error="at token \x1b[2J")
     (line,) = [line for line in in_words(only([*study(("grpo", [0.4])), crashed])) if "crashed" in line]
     assert line == r"lampo: 1 of 1 crashed before the first evaluation: at token \x1b[2J."
