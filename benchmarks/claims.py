@@ -159,7 +159,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, and fail where something differs")
     check = parser.parse_args().check
     try:
-        differing = {path: text for path, text in tables().items() if path.read_text(encoding="utf-8") != text}
+        made = tables()
+        there = {path: path.read_text(encoding="utf-8") for path in made if path.is_file()}
+        differing = {path: text for path, text in made.items() if there.get(path) != text}
         for path, text in differing.items():
             print(f"{path.relative_to(ROOT)}: {'its tables are not those of the results' if check else 'written'}")
             if not check:
