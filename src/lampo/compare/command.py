@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from ..store.files import write_file
 from ..store.lock import lock
 from ..types import LampoError
-from ..view.output import output_failed, unfailing_output
+from ..view.output import say, unfailing_output
 from .collect import collect
 from .comparison import TunedMethod, compare_methods, tuned_methods
 from .comparison_page import write_comparison
@@ -38,7 +37,7 @@ def compare_study(study: Path, console: Console, *, only_page: bool = False) -> 
         try:
             _compare_study(study, console, only_page=only_page)
         except KeyboardInterrupt:
-            print(f"Stopped. Go on with: lampo compare {study}", file=sys.stderr if output_failed() else sys.stdout)
+            say(f"Stopped. Go on with: lampo compare {study}")
             raise SystemExit(130) from None
 
 

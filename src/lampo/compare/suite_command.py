@@ -18,7 +18,7 @@ from ..rewards import PythonReward
 from ..store.files import write_file
 from ..store.lock import lock
 from ..types import LampoError
-from ..view.output import output_failed, unfailing_output
+from ..view.output import say, unfailing_output
 from .collect import collect
 from .command import refuse_what_engines_cannot_do
 from .comparison import compare_methods
@@ -72,7 +72,7 @@ def enter(
                 left_out = _run(entry, console, workers or os.cpu_count() or 1)
             except KeyboardInterrupt:
                 told = f"Stopped. Go on with: {shlex.join(['lampo', *sys.argv[1:]])}"
-                print(told, file=sys.stderr if output_failed() else sys.stdout)
+                say(told)
                 raise SystemExit(130) from None
         row = _write_row(entry)
         rows = [*(each for each in suite.rows if each.name != row.name), row]

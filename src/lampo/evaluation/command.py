@@ -26,7 +26,7 @@ from ..types import LampoError
 from ..verify import VerifierPool, prepare_verifiers
 from ..verify.pool.progress import bar
 from ..view.console import Progress
-from ..view.output import output_failed, unfailing_output
+from ..view.output import say, unfailing_output
 from .benchmarks import benchmark
 from .measure import Measurement, markdown, measure
 from .records import compare
@@ -81,7 +81,7 @@ def evaluate(model: str | None, *, compared: tuple[Path, Path] | None, **options
 
 
 def _stop(told: str) -> NoReturn:
-    print(told, file=sys.stderr if output_failed() else sys.stdout)
+    say(told)
     raise SystemExit(130) from None
 
 

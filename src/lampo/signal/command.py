@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..interrupt import stopped_at_once
 from ..store.checkpoints import is_run, model_of_run
 from ..store.files import reason, write_file
 from ..types import LampoError
-from ..view.output import output_failed, unfailing_output
+from ..view.output import say, unfailing_output
 from .candidates import candidates
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def measure_signal(
                         progress=progress,
                     )
             except KeyboardInterrupt:
-                print("Stopped before anything could be said.", file=sys.stderr if output_failed() else sys.stdout)
+                say("Stopped before anything could be said.")
                 raise SystemExit(130) from None
             _tell(answer, folder)
         if answer.groups < num_groups:

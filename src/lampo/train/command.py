@@ -5,7 +5,6 @@ The recipe is read before the engine is imported: a misspelt name or setting is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from ..config.recipes import find_recipe
 from ..interrupt import stopped_at_once
 from ..store.files import reason
 from ..types import LampoError
-from ..view.output import output_failed, unfailing_output
+from ..view.output import say, unfailing_output
 
 if TYPE_CHECKING:
     from .run import Run
@@ -43,7 +42,7 @@ def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool,
         try:
             _train(recipe, settings, accepted, resume=resume)
         except KeyboardInterrupt:  # before the run was open
-            _say("Stopped before anything was done.")
+            say("Stopped before anything was done.")
             raise SystemExit(130) from None
 
 
@@ -73,15 +72,15 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
             engine.train(run, progress)
         finish(run)
     except Stopped as stopped:
-        _say(f"{stopped} {_go_on(run)}")
+        say(f"{stopped} {_go_on(run)}")
         raise SystemExit(130) from None
     except KeyboardInterrupt:
         if run is None:
             raise
         if run.discard_unused():
-            _say("Stopped at once. Nothing was done yet, and no run is left behind.")
+            say("Stopped at once. Nothing was done yet, and no run is left behind.")
         else:
-            _say(f"Stopped at once. What was done since the last checkpoint is lost. {_go_on(run)}")
+            say(f"Stopped at once. What was done since the last checkpoint is lost. {_go_on(run)}")
         raise SystemExit(130) from None
     except OSError as error:
         raise LampoError(f"{reason(error)} What was saved before is whole. {_go_on(run)}") from None
@@ -89,11 +88,6 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
 
 def _go_on(run: Run | None) -> str:
     return "" if run is None else f"Go on with: lampo train {run.path} --resume"
-
-
-def _say(text: str) -> None:
-    """On standard output, or where that is lost on standard error."""
-    print(text, file=sys.stderr if output_failed() else sys.stdout, flush=True)
 
 
 def _recipe(recipe: Path) -> Path:

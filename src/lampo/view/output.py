@@ -70,7 +70,15 @@ def unfailing_output() -> Iterator[None]:
                 _point_nowhere(stream)
 
 
-def output_failed() -> bool:
+def say(text: str) -> None:
+    """Print a last word on standard output, or where that is lost, this time or before, on standard error."""
+    if not _output_failed():
+        print(text, flush=True)
+    if _output_failed():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _output_failed() -> bool:
     """Whether something that was printed under `unfailing_output` has been lost."""
     return isinstance(sys.stdout, Unfailing) and sys.stdout.failure is not None
 

@@ -8,7 +8,7 @@ from typing import TextIO, cast
 
 import pytest
 
-from lampo.view.output import Unfailing, output_failed, unfailing_output
+from lampo.view.output import Unfailing, say, unfailing_output
 
 
 class Failing(io.StringIO):
@@ -47,8 +47,23 @@ def test_standard_output_is_put_back_and_other_errors_pass(monkeypatch: pytest.M
     with pytest.raises(KeyError), unfailing_output():
         _print_and_raise()
     assert sys.stdout is stream
-    assert not output_failed()
     assert errors.getvalue() == "The output cannot be written (Broken pipe). The work goes on without it.\n"
+
+
+@pytest.mark.parametrize("lost_before", [True, False])
+def test_a_last_word_is_not_lost_with_standard_output(lost_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it is itself the first that standard output does not take, either."""
+    stream, errors = Failing(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", errors)
+    with unfailing_output():
+        say("whole")
+        stream.broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
+        if lost_before:
+            print("lost", flush=True)
+        say("Go on with: lampo train runs/x --resume")
+    assert stream.getvalue() == "whole\n"
+    assert errors.getvalue().endswith("without it.\nGo on with: lampo train runs/x --resume\n")
 
 
 def test_characters_that_the_terminal_lacks_are_written_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,5 +91,5 @@ def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path: Path) -> 
 
 def _print_and_raise() -> None:
     print("lost")
-    assert output_failed()
+    assert cast("Unfailing", sys.stdout).failure is not None
     raise KeyError
