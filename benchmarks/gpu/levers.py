@@ -26,6 +26,8 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator
+from itertools import product
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -39,6 +41,17 @@ from lampo.rollout import decoder, native
 from lampo.rollout.native import NativeSampler
 
 BLOCK = 256
+
+
+@contextlib.contextmanager
+def told(table: list[str], name: str) -> Iterator[None]:
+    """What does not work on this card is a line of the table, and does not cost the others their time."""
+    try:
+        yield
+    except Exception as error:
+        table.append(f"| {name} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
+        if CUDA:
+            torch.cuda.empty_cache()
 
 
 def draw_in_blocks(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
@@ -94,19 +107,17 @@ def sampling(policy: Policy, options: argparse.Namespace) -> list[str]:
     for names in ([], ["blocks"], ["room"], ["compiled"], ["blocks", "room", "compiled"]):
         with levers(policy, set(names)):
             reset_peak()
-            try:
+            name = " + ".join(names) or "as it is"
+            with told(table, name):
                 warm, _ = sample(4)
                 short, _ = sample(options.tokens // 4)
                 long, tokens = sample(options.tokens)
-            except Exception as error:  # a lever that does not work on this card must not cost the others their time
-                table.append(f"| {' + '.join(names)} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
-                continue
-        step = (long - short) / (options.tokens - options.tokens // 4)
-        asis, before = asis or step, before or tokens
-        same = sum(map(int.__eq__, tokens, before)) / len(before)
-        table.append(
-            f"| {' + '.join(names) or 'as it is'} | {1e3 * step:.2f} | {step / asis:.2f} | {same:.1%} | {warm:.1f} | {peak():.1f} |"
-        )
+                step = (long - short) / (options.tokens - options.tokens // 4)
+                asis, before = asis or step, before or tokens
+                same = sum(map(int.__eq__, tokens, before)) / len(before)
+                table.append(
+                    f"| {name} | {1e3 * step:.2f} | {step / asis:.2f} | {same:.1%} | {warm:.1f} | {peak():.1f} |"
+                )
         print(table[-1], flush=True)
     return table
 
@@ -153,30 +164,27 @@ def attention(shape: str, options: argparse.Namespace) -> list[str]:
 
     bound = 2 * int(lengths.sum()) * shared * width * keys.element_size()
     table = ["| attention of a layer | ms | GB/s of the keys and values that are there |", "| --- | ---: | ---: |"]
-    kept = {}
+    kept: dict[str, Tensor] = {}
     for name, way in {"as it is": as_it_is, "grouped queries": grouped, "flash, seqused_k": flash}.items():
-        try:
+        with told(table, name):
             times = []
             for _ in range(12):
                 start = seconds()
                 kept[name] = way()
                 times.append(seconds() - start)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            table.append(f"| {name} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
-            continue
-        took = sorted(times)[len(times) // 2]
-        table.append(f"| {name} | {1e3 * took:.3f} | {bound / took / 1e9:,.0f} |")
-    # the same keys, moved to where each way looks for them
-    moved = torch.stack([each.roll(longest - int(length), 0) for each, length in zip(keys, lengths, strict=True)])
-    moved_values = torch.stack(
-        [each.roll(longest - int(length), 0) for each, length in zip(values, lengths, strict=True)]
-    )
-    if "flash, seqused_k" in kept:
-        keys, values = moved, moved_values
-        difference = (as_it_is() - kept["flash, seqused_k"]).abs().max()
-        table.append(f"| largest difference of the two | {float(difference):.2g} | |")
-    difference = (kept["grouped queries"] - kept["as it is"]).abs().max()
-    table.append(f"| largest difference of grouped queries | {float(difference):.2g} | |")
+            took = sorted(times)[len(times) // 2]
+            table.append(f"| {name} | {1e3 * took:.3f} | {bound / took / 1e9:,.0f} |")
+    if "grouped queries" in kept:
+        difference = (kept["grouped queries"] - as_it_is()).abs().max()
+        table.append(f"| largest difference of grouped queries | {float(difference):.2g} | |")
+    if "flash, seqused_k" in kept:  # the same keys, where a row's last one is in the last column
+        shifts = [longest - int(length) for length in lengths]
+        keys, values = (
+            torch.stack([each.roll(shift, 0) for each, shift in zip(states, shifts, strict=True)])
+            for states in (keys, values)
+        )
+        difference = (kept["flash, seqused_k"] - as_it_is()).abs().max()
+        table.append(f"| largest difference of flash | {float(difference):.2g} | |")
     return table
 
 
@@ -197,7 +205,7 @@ def updates(shape: str, options: argparse.Namespace) -> list[str]:
         )
         for _ in range(16)
     ]
-    gradients: dict[str, Tensor] = {}
+    first: Tensor | None = None
     for checkpointing in (True, False):
         if not checkpointing:
             disable = (
@@ -205,78 +213,54 @@ def updates(shape: str, options: argparse.Namespace) -> list[str]:
                 or policy.core.gradient_checkpointing_disable
             )
             disable()
-        for packed in (False, True):
+        for packed, together in product((False, True), (4, 16)):
             policy.__dict__.pop("layout", None)
-            ways = contextlib.nullcontext()
             if CUDA:
                 policy.__dict__["layout"] = "packed" if packed else ("rows" if checkpointing else "shared")
-                ways = flash_of_the_card()
-            for together in (4, 16):
-                settings = f"{'yes' if checkpointing else 'no'} | {'packed' if packed else 'padded'} | {together * options.length:,}"
-                reset_peak()
+            name = f"{'yes' if checkpointing else 'no'} | {'packed' if packed else 'padded'} | {together * options.length:,}"
+            reset_peak()
+            with told(table, name), flash_of_the_card() if packed and CUDA else contextlib.nullcontext():
                 times = []
-                try:
-                    with ways if packed and CUDA else contextlib.nullcontext():
-                        for _ in range(3):
-                            policy.model.zero_grad()
-                            start = seconds()
-                            for at in range(0, len(rows), together):
-                                part = pad(rows[at : at + together]).to(policy.device)
-                                logprobs, _ = policy.token_logprobs(part, temperature=1.0)
-                                (logprobs * part.advantages_NT).sum().backward()
-                            times.append(seconds() - start)
-                except Exception as error:  # a way that does not work on this card must not cost the others their time
-                    table.append(f"| {settings} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
+                for _ in range(3):
                     policy.model.zero_grad()
-                    if CUDA:
-                        torch.cuda.empty_cache()
-                    continue
-                found = torch.cat(
-                    [
-                        each.grad.flatten()[:10_000].float()
-                        for each in policy.model.parameters()
-                        if each.grad is not None
-                    ]
-                )
-                first = gradients.setdefault("first", found)
+                    start = seconds()
+                    for at in range(0, len(rows), together):
+                        part = pad(rows[at : at + together]).to(policy.device)
+                        logprobs, _ = policy.token_logprobs(part, temperature=1.0)
+                        (logprobs * part.advantages_NT).sum().backward()
+                    times.append(seconds() - start)
+                grads = [each.grad for each in policy.model.parameters() if each.grad is not None]
+                found = torch.cat([grad.flatten()[:10_000].float() for grad in grads])
+                first = found if first is None else first
                 distance = float((found - first).norm() / first.norm())
                 speed = sum(map(len, rows)) / min(times)
-                table.append(f"| {settings} | {speed:,.0f} | {peak():.1f} | {distance:.1e} |")
-                print(table[-1], flush=True)
+                table.append(f"| {name} | {speed:,.0f} | {peak():.1f} | {distance:.1e} |")
+            policy.model.zero_grad()
+            print(table[-1], flush=True)
     return table
 
 
 @contextlib.contextmanager
 def flash_of_the_card() -> Iterator[None]:
     """Inside, attention of packed rows is by CUDA's flash kernels instead of the processor's."""
-    aten = torch.ops.aten
 
-    def forward(tensors: tuple[Tensor, ...], causal: bool, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-        query, key, value = (each.to(torch.bfloat16) for each in tensors)
-        key, value = (packing._spread(each, query.shape[1]).flatten(1, 2) for each in (key, value))
-        out, norm, *_ = aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
-        return out, norm
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, dropout: float, causal: bool, **settings: Any
+    ) -> tuple[Any, ...]:
+        states = (each.to(torch.bfloat16) for each in (query, key, value))
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention
+        return kernel(*states, dropout, causal, False, scale=settings["scale"])[:2]
 
-    def backward(
-        tensors: tuple[Tensor, ...],
-        given: tuple[Tensor, ...],
-        norm: Tensor,
-        causal: bool,
-        mask: Tensor | None,
-        scale: float,
-    ) -> tuple[Tensor, ...]:
-        query, key, value, grad, out = (each.to(torch.bfloat16).contiguous() for each in (*tensors, *given))
-        B, K, S, D = key.shape
-        key, value = (packing._spread(each, query.shape[1]).flatten(1, 2) for each in (key, value))
+    def backward(*arguments: Any, scale: float, attn_mask: Tensor | None) -> tuple[Tensor, ...]:
+        *states, norm, dropout, causal = arguments
+        grad, query, key, value, out = (each.to(torch.bfloat16).contiguous() for each in states)
         no_dropout = torch.zeros(2, dtype=torch.uint64, device=query.device), torch.zeros(0, device=query.device)
-        lengths = None, None, query.shape[2], S
+        lengths = None, None, query.shape[2], key.shape[2]
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_backward
         norm = norm.float().contiguous()
-        parts = aten._scaled_dot_product_flash_attention_backward(
-            grad, query, key, value, out, norm, *lengths, 0.0, causal, *no_dropout, scale=scale
-        )
-        return parts[0], *(part.view(B, K, -1, S, D).sum(2) for part in parts[1:])
+        return kernel(grad, query, key, value, out, norm, *lengths, dropout, causal, *no_dropout, scale=scale)
 
-    with patch.object(packing, "_flash", forward), patch.object(packing, "_flash_backward", backward):
+    with patch.object(packing, "KERNEL", forward), patch.object(packing, "KERNEL_BACKWARD", backward):
         yield
 
 

@@ -32,6 +32,9 @@ SHORTEST_OF_BUCKET = 0.6
 """Segments are padded to one length, for attention alone, if each is at least this share of the longest, or ..."""
 FEW_TOKENS = 8
 """... shorter by no more than this: one call for many segments costs less than many calls."""
+KERNEL: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+KERNEL_BACKWARD: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+"""They return the normaliser that two parts of an attention are put together by, and take that of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +315,7 @@ def _flash(tensors: tuple[Tensor, ...], causal: bool, mask: Tensor | None, scale
     """The output, (B, H, T, D), and the logarithm of the softmax's normaliser, (B, H, T)."""
     query, key, value = tensors
     key, value = (_spread(each, query.shape[1]).flatten(1, 2) for each in (key, value))
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return kernel(query, key, value, 0.0, causal, attn_mask=mask, scale=scale)
+    return KERNEL(query, key, value, 0.0, causal, attn_mask=mask, scale=scale)
 
 
 def _flash_backward(
@@ -328,8 +330,7 @@ def _flash_backward(
     (query, key, value), (grad, out) = tensors, given
     B, K, S, D = key.shape
     key, value = (_spread(each, query.shape[1]).flatten(1, 2) for each in (key, value))
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    parts = kernel(grad, query, key, value, out, norm, 0.0, causal, attn_mask=mask, scale=scale)
+    parts = KERNEL_BACKWARD(grad, query, key, value, out, norm, 0.0, causal, attn_mask=mask, scale=scale)
     if query.shape[1] == K:
         return parts
     return parts[0], *(part.view(B, K, -1, S, D).sum(2) for part in parts[1:])

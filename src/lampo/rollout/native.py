@@ -67,7 +67,7 @@ class NativeSampler:
         progress = _Progress(on_progress)
         with policy.precision():
             waiting = _Waiting(policy, prompts_P, group_size)
-            longest = max(map(len, prompts_P)) + T
+            longest = max(map(len, prompts_P), default=0) + T
             num_places = self._num_places(longest)
             while waiting:
                 rows, prompts, which = waiting.take(num_places, together=True)

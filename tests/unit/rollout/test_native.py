@@ -88,6 +88,10 @@ def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, mo
     assert (len(steps) < 0.9 * rounds) == takes_in
 
 
+def test_no_prompts_no_rollouts(policy: Policy) -> None:
+    assert sampler(policy).sample([], 4, seed=0) == []
+
+
 def test_no_more_rows_than_memory_holds(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest row has 17 + 20 tokens and 16 to spare, 2 layers of one head of 16 keep 256 bytes of each."""
     steps: list[int] = []

@@ -12,9 +12,6 @@ from ...rollout.sampler import Sampler
 from ...types import Response
 from .responder import Asked
 
-ROUNDS = 4
-"""A call of the sampler fills its rows so many times: where one has ended, the next begins. More would write responses down later."""
-
 
 class NativeResponder:
     """The policy's own sampler, some problems at a time, so that there are responses to write down soon."""
@@ -39,7 +36,7 @@ class NativeResponder:
         """
         problems = [dataclasses.replace(each.problem, prompt=each.text) for each in asked]
         refuse_long_prompts(problems, self._policy, self._prompt, self._max_new_tokens)
-        at_once = max(1, ROUNDS * self._rows_at_once // samples)
+        at_once = max(1, self._rows_at_once // samples)
         for start in range(0, len(asked), at_once):
             chunk = asked[start : start + at_once]
             prompts_P = encode_prompts(problems[start : start + at_once], self._policy, self._prompt)
