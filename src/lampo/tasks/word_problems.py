@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,8 @@ EVENTS: dict[Symbol, tuple[str, ...]] = {
 FIRST, CHANGE, LARGEST = range(4, 31), range(2, 21), 100
 """Numbers to begin with, numbers that come or go, and the largest that there ever is."""
 FACTORS = range(2, 6)
+MOST_REPEATED = 1_000
+"""So many in a row that were given before: there are hardly any others."""
 
 
 class WordProblemsOptions(TaskOptions):
@@ -37,12 +39,12 @@ class WordProblemsOptions(TaskOptions):
 
     name: Literal["word_problems"] = "word_problems"
     """Selects this task."""
-    steps: list[int] = Field(default=[2, 3], min_length=1)
-    """Steps of the problems, in equal shares."""
+    steps: list[Annotated[int, Field(ge=1, le=10)]] = Field(default=[2, 3], min_length=1)
+    """Steps of the problems, in equal shares while there are problems left."""
     num_train: int = Field(default=6_000, gt=0)
-    """Problems to train on."""
+    """Problems to train on, or fewer if there are not so many."""
     num_heldout: int = Field(default=500, gt=0)
-    """Problems to measure on, from the tenth that is never trained on."""
+    """Problems to measure on, from the tenth that is never trained on. Fewer if there are not so many."""
     seed: int = 0
     """Chooses the problems."""
 
@@ -55,10 +57,11 @@ class WordProblemsOptions(TaskOptions):
         return Task([self._problem(chain) for chain in train], [self._problem(chain) for chain in heldout])
 
     def _chains(self, steps: int) -> Iterator[Chain]:
-        """Different calculations of so many steps without end, in random order."""
+        """Different calculations of so many steps in random order, until nearly all were given."""
         random_numbers = random.Random(stable_hash(f"{self.seed} word problems {steps}"))
         asked: set[Chain] = set()
-        while True:
+        repeated = 0
+        while repeated < MOST_REPEATED:
             first = value = random_numbers.choice(FIRST)
             changes: list[tuple[Symbol, int]] = []
             for _ in range(steps):
@@ -66,7 +69,8 @@ class WordProblemsOptions(TaskOptions):
                 value = _result(value, symbol, b)
                 changes.append((symbol, b))
             chain = first, tuple(changes)
-            if chain not in asked:
+            repeated = repeated + 1 if chain in asked else 0
+            if not repeated:
                 asked.add(chain)
                 yield chain
 

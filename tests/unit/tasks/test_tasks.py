@@ -233,6 +233,14 @@ def test_word_problems_are_worked_as_they_are_told():
     assert {symbol for problem in task.train for symbol in re.findall(r" ([-+*/]) ", problem.reference)} == set("+-*/")
 
 
+def test_word_problems_are_as_many_as_there_are():
+    task = WordProblemsOptions(steps=[1], num_train=10_000, num_heldout=10_000).load()
+    check_task(task)
+    assert 900 < len(task.train) + len(task.heldout) < 2_000
+    with pytest.raises(ValidationError):
+        WordProblemsOptions(steps=[0])
+
+
 # Small programs, and multiple choice
 
 
