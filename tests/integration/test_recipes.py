@@ -16,7 +16,7 @@ from ..conftest import ARCHITECTURES, TINY, tiny_options
 from ..helpers.small_run import run_to_end
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-PAPER = {"qwen3-1.7b-mot": "qwen3-tied", "qwen3-4b-mot": "qwen3-tied", "phi-4-mini-mot": "phi3-tied"}
+PAPER = {"qwen3-1.7b-mot": "qwen3-tied", "qwen3-4b-mot": "qwen3-tied", "phi-4-mini-mot": "phi-4-mini"}
 BENCHMARKS = ("aime24", "aime25", "math500", "gpqa_diamond")
 
 
@@ -80,10 +80,9 @@ def in_miniature(tmp_path: Path) -> list[str]:
 def test_the_papers_recipes_run_with_a_tiny_model_put_in(
     name: str, method: str, tmp_path: Path, in_miniature: list[str]
 ) -> None:
-    architecture = ARCHITECTURES[PAPER[name]]
-    tiny = tiny_options().model_copy(
-        update={"config": TINY | architecture | {"max_position_embeddings": 512}, "characters": string.printable}
-    )
+    architecture = TINY | ARCHITECTURES[PAPER[name]]
+    longer = {key: 512 for key in architecture if key.endswith("max_position_embeddings")}
+    tiny = tiny_options().model_copy(update={"config": architecture | longer, "characters": string.printable})
     Policy.load(tiny).save(tmp_path / "tiny")
     small = {
         "model.path": tmp_path / "tiny",

@@ -6,6 +6,8 @@ product here, gate and up another, a norm is torch's own, queries and keys are n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 from transformers import Cache
 
-MODEL_TYPES = ("llama", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "qwen2", "qwen3", "phi3")
 LARGEST_JOINED = 2**20
 """Weights of a product that are copied together with others'. Above it the product takes far longer than its dispatch."""
 
@@ -37,6 +39,11 @@ class _Product:
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
 
 
+def _product(module: Any, joined: str, *apart: str) -> _Product:
+    """Of layers that a model has as one, as Phi-3 does, or apart."""
+    return _Product.of(*(getattr(module, name) for name in ([joined] if hasattr(module, joined) else apart)))
+
+
 class _Norm:
     def __init__(self, norm: Any) -> None:
         self._weight, self._epsilon = norm.weight, norm.variance_epsilon
@@ -53,9 +60,9 @@ class _Attention:
 
     def __init__(self, attention: Any) -> None:
         self._index, self._scale, self._width = attention.layer_idx, attention.scaling, attention.head_dim
-        self._qkv = _Product.of(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._qkv = _product(attention, "qkv_proj", "q_proj", "k_proj", "v_proj")
         self._out = _Product.of(attention.o_proj)
-        self._heads, self._shared = (each.out_features // self._width for each in (attention.q_proj, attention.k_proj))
+        self._heads, self._shared = attention.config.num_attention_heads, attention.config.num_key_value_heads
         self._norm: tuple[Tensor, float] | None = None
         if hasattr(attention, "q_norm"):
             weights = attention.q_norm.weight.expand(self._heads, -1), attention.k_norm.weight.expand(self._shared, -1)
@@ -70,7 +77,9 @@ class _Attention:
             weight, epsilon = self._norm
             qk = rms_norm(qk, (self._width,), eps=epsilon).mul_(weight)
         cos, sin = turn
-        qk = (qk * cos).add_(qk.roll(self._width // 2, -1).mul_(sin))
+        turned = qk[..., : cos.shape[-1]]  # Phi-4-mini leaves a quarter of each as it is
+        other = turned.roll(cos.shape[-1] // 2, -1).mul_(sin)
+        turned.mul_(cos).add_(other)
         query, key = qk[:, : self._heads], qk[:, self._heads :]
         keys, values = cache.update(key[:, :, None], value[:, :, None], self._index)
         query = query.reshape(N, self._shared, -1, self._width)
@@ -81,8 +90,8 @@ class _Attention:
 
 class _MLP:
     def __init__(self, mlp: Any) -> None:
-        self._gate_up, self._down = _Product.of(mlp.gate_proj, mlp.up_proj), _Product.of(mlp.down_proj)
-        self._activation = mlp.act_fn
+        self._gate_up, self._down = _product(mlp, "gate_up_proj", "gate_proj", "up_proj"), _Product.of(mlp.down_proj)
+        self._activation = mlp.act_fn if hasattr(mlp, "act_fn") else mlp.activation_fn
 
     def __call__(self, states: Tensor) -> Tensor:
         gate, up = self._gate_up(states).chunk(2, -1)
@@ -94,7 +103,8 @@ class DecodeStep:
 
     Args:
         backbone: the model without its head.
-        longest: tokens of the longest row that it will be asked for.
+        longest: tokens of the longest row that it will be asked for. No more than the model's `context`, beyond which longrope turns all by
+            other factors.
     """
 
     def __init__(self, backbone: Any, *, longest: int) -> None:
@@ -110,8 +120,6 @@ class DecodeStep:
     def takes(backbone: Any) -> bool:
         """Whether a model is of this kind. Adapters are not: their layers are no plain linear ones."""
         if backbone.config.model_type not in MODEL_TYPES or backbone.config._attn_implementation != "sdpa":
-            return False
-        if turns_by_length(backbone):
             return False
         linears = [module for name, module in backbone.layers.named_modules() if name.endswith("_proj")]
         return all(type(module) is nn.Linear for module in linears)
@@ -135,7 +143,18 @@ class DecodeStep:
         return self._last_norm(states)
 
 
-def turns_by_length(model: nn.Module) -> bool:
-    """Whether the frequencies of its rotary positions follow the length of a text, so that a token's differ from step to step."""
-    kinds = {str(getattr(module, "rope_type", "")) for module in model.modules()}
-    return any("dynamic" in kind or "longrope" in kind for kind in kinds)
+@contextmanager
+def turns_held(model: nn.Module) -> Iterator[None]:
+    """Inside, the frequencies of rotary positions stay as they are.
+
+    Under longrope and dynamic scaling transformers looks at the longest position in each pass, which a recorded one cannot. Up to the
+    model's `context` the frequencies are the same in all of them.
+    """
+    kinds: dict[Any, Any] = {module: module.rope_type for module in model.modules() if hasattr(module, "rope_type")}
+    try:
+        for module, kind in kinds.items():
+            module.rope_type = "default" if isinstance(kind, str) else dict.fromkeys(kind, "default")
+        yield
+    finally:
+        for module, kind in kinds.items():
+            module.rope_type = kind

@@ -167,6 +167,17 @@ class Policy:
             arguments[self._cache_name] = cache
         return self._backbone(input_ids=input_ids, use_cache=cache is not None, **arguments).last_hidden_state
 
+    def empty_cache(self, longest: int | None = None) -> DynamicCache:
+        """transformers' cache for rows of at most so many tokens, or as many as the context holds.
+
+        A sliding window that no row passes is none: its layers keep all keys and values.
+        """
+        cache, longest = DynamicCache(config=self.core.config), longest or self.context.length
+        for index, layer in enumerate(cache.layers):
+            if type(layer) is DynamicSlidingWindowLayer and layer.sliding_window >= longest:
+                cache.layers[index] = DynamicLayer()
+        return cache
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., V) float32 logits of (..., D) hidden states."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._head_autocast):
@@ -218,7 +229,7 @@ class Policy:
         sources = torch.arange(L, device=self.device) - (L - lengths_P)[:, None]
         mask = sources >= 0
         ids = batch.input_ids[first_ids].gather(1, sources.clamp(min=0))
-        cache = DynamicCache(config=self.core.config)
+        cache = self.empty_cache()
         hidden = self.hidden_states(ids, attention_mask=mask, position_ids=sources.clamp(min=0), cache=cache)
         states = hidden[prompt_of_N, -1:]
         if T > 1:
@@ -240,14 +251,13 @@ class Policy:
         """What is computed for a micro-batch.
 
         packed: no padding, and each prompt once. On the CPU, for models whose attention is transformers' sdpa or is sdpa's equal.
-        shared: each prompt once, its rows go on from its keys and values. Not where a layer keeps something else (a sliding window),
-            nor under gradient checkpointing, which computes layers a second time and keeps nothing.
+        shared: each prompt once, its rows go on from its keys and values. Not where a layer keeps something else (a sliding window that
+            a row can pass), nor under gradient checkpointing, which computes layers a second time and keeps nothing.
         rows: all rows, padded to the longest.
         """
         if self.device.type == "cpu" and self.core.config._attn_implementation == "sdpa" and self._packs():
             return "packed"
-        layers = DynamicCache(config=self.core.config).layers
-        plain = not self._recomputes and all(type(layer) is DynamicLayer for layer in layers)
+        plain = not self._recomputes and all(type(layer) is DynamicLayer for layer in self.empty_cache().layers)
         return "shared" if plain else "rows"
 
     @property
@@ -258,8 +268,7 @@ class Policy:
     @torch.no_grad()
     def _packs(self) -> bool:
         """Whether two packed rows come out as they do alone: a model may have an attention of its own, or not know of ours."""
-        layers = DynamicCache(config=self.core.config).layers
-        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.empty_cache().layers):
             return False
         training = self.model.training
         self.model.eval()
@@ -281,7 +290,8 @@ class Policy:
 
         No row may have more tokens than `longest`.
         """
-        return DecodeStep(self._backbone, longest=longest) if self._steps_quickly else None
+        quickly = longest <= self.context.length and self._steps_quickly
+        return DecodeStep(self._backbone, longest=longest) if quickly else None
 
     @cached_property
     def _steps_quickly(self) -> bool:
@@ -291,7 +301,7 @@ class Policy:
             return False
         ids = torch.tensor([[0, 1, 2], [2, 1, 0]])
         with torch.no_grad():
-            cache = DynamicCache(config=self.core.config)
+            cache = self.empty_cache()
             self.hidden_states(ids[:, :-1], cache=cache)
             step = DecodeStep(self._backbone, longest=3)(ids[:, -1], torch.full((2, 1), 2), None, cache)
             return torch.allclose(step, self.hidden_states(ids)[:, -1], rtol=1e-3, atol=1e-3)
@@ -316,7 +326,7 @@ class Policy:
 
     def _refuse_recurrence(self) -> None:
         """Sampling copies what a prompt left behind for each of its rollouts, and drops that of rows that ended."""
-        layers = DynamicCache(config=self.core.config).layers
+        layers = self.empty_cache().layers
         needed = ("batch_repeat_interleave", "batch_select_indices")
         if unfit := next((layer for layer in layers if not all(hasattr(layer, name) for name in needed)), None):
             raise LampoError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from ..model.decode_step import DecodeStep, turns_by_length
+from ..model.decode_step import DecodeStep, turns_held
 from ..model.policy import Policy
 
 
@@ -23,18 +24,21 @@ class Prefill:
         mask: (P, L) 1 on their tokens, 0 on the padding at their left.
         position_P1: the positions of their last tokens.
         cache: keys and values.
+        longest: tokens of the longest row that will begin with one of them.
     """
 
-    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor]) -> None:
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], *, longest: int) -> None:
         """Run the prompts through the model.
 
         Args:
             policy: its model is asked, under the caller's `policy.precision()`, without gradient.
             prompts_P: token ids of the prompts, (L_prompt,) each.
+            longest: no row that begins with one will have more tokens.
         """
+        self.longest = longest
         ids, self.mask = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self.cache = growing_cache(policy.core.config)
+        self.cache = growing_cache(policy, longest)
         hidden = policy.hidden_states(ids, attention_mask=self.mask, position_ids=positions, cache=self.cache)
         self.hidden, self.position_P1 = hidden[:, -1], positions[:, -1:]
 
@@ -59,15 +63,15 @@ class Decoder:
 
     hidden: Tensor
 
-    def __init__(self, policy: Policy, prompts: Prefill, which_N: Tensor, *, longest: int) -> None:
-        """Begin a row for each of `which_N`, indices of prompts. No row will have more tokens than `longest`."""
+    def __init__(self, policy: Policy, prompts: Prefill, which_N: Tensor) -> None:
+        """Begin a row for each of `which_N`, indices of prompts."""
         self._policy = policy
-        self._longest = longest
+        self._longest = prompts.longest
         self._graph: torch.cuda.CUDAGraph | None = None
         self._new_shape = True
         self._quick_step: DecodeStep | None = None
-        self._cache = rows_of(prompts.cache, which_N, longest)
-        self._fixed = recordable(policy, self._cache)
+        self._cache = rows_of(prompts.cache, which_N, prompts.longest)
+        self._fixed = recordable(policy, self._cache, prompts.longest)
         self.takes_in = policy.device.type != "cuda" and all(
             type(layer) is _GrowingLayer for layer in self._cache.layers
         )
@@ -83,7 +87,7 @@ class Decoder:
             self._make_room()
         elif takes_ready_masks(policy, self._cache):
             self._mask = self._mask.bool()[:, None, None]
-            self._quick_step = policy.decode_step(longest)
+            self._quick_step = policy.decode_step(prompts.longest)
         self._masked = self._needs_mask()
 
     def should_drop(self, num_open: int) -> bool:
@@ -156,9 +160,10 @@ class Decoder:
         mask = self._mask if self._masked else None
         if self._quick_step is not None:
             return self._quick_step(ids_N1[:, 0], self._position_N1, mask, self._cache)
-        return self._policy.hidden_states(
-            ids_N1, attention_mask=mask, position_ids=self._position_N1, cache=self._cache
-        )[:, -1]
+        with turns_held(self._policy.core) if self._fixed else nullcontext():
+            return self._policy.hidden_states(
+                ids_N1, attention_mask=mask, position_ids=self._position_N1, cache=self._cache
+            )[:, -1]
 
     def _needs_mask(self) -> bool:
         """Not without padding, where transformers would leave the mask out too. Its 2-dimensional one is always given."""
@@ -190,13 +195,13 @@ class Decoder:
         self._graph, self._new_shape = None, True
 
 
-def recordable(policy: Policy, cache: DynamicCache) -> bool:
+def recordable(policy: Policy, cache: DynamicCache, longest: int) -> bool:
     """Whether a step of this model can be recorded: all of it on CUDA, by kernels and shapes that do not depend on the position."""
     return (
         policy.device.type == "cuda"
         and takes_ready_masks(policy, cache)
         and policy.core._can_compile_fullgraph  # transformers' word for its static cache, whose steps are such
-        and not turns_by_length(policy.core)
+        and longest <= policy.context.length  # beyond it the frequencies of rotary positions may change
     )
 
 
@@ -217,9 +222,9 @@ def left_pad(prompts_P: Sequence[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
     return input_ids, mask
 
 
-def growing_cache(config: Any) -> DynamicCache:
-    """transformers' cache for this model, with full-attention layers that append in place."""
-    cache = DynamicCache(config=config)
+def growing_cache(policy: Policy, longest: int) -> DynamicCache:
+    """transformers' cache for this model and rows of so many tokens, with full-attention layers that append in place."""
+    cache = policy.empty_cache(longest)
     cache.layers = [_GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 

@@ -66,12 +66,12 @@ class NativeSampler:
         drawn = _Drawn(policy, prompts_P, group_size, T, on_rollout)
         progress = _Progress(on_progress)
         with policy.precision():
-            waiting = _Waiting(policy, prompts_P, group_size)
             longest = max(map(len, prompts_P), default=0) + T
+            waiting = _Waiting(policy, prompts_P, group_size, longest)
             num_places = self._num_places(longest)
             while waiting:
                 rows, prompts, which = waiting.take(num_places, together=True)
-                decoder = Decoder(policy, prompts, which, longest=longest)
+                decoder = Decoder(policy, prompts, which)
                 ages = torch.zeros_like(rows)  # tokens drawn before
                 is_open, num_open = torch.ones_like(rows, dtype=torch.bool), len(rows)
                 while num_open:
@@ -183,10 +183,11 @@ class _Drawn:
 class _Waiting:
     """Rollouts that have no place yet, in the order of the prompts. Prompts run through the model some at a time."""
 
-    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int) -> None:
+    def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int, longest: int) -> None:
         self._policy = policy
         self._prompts_P = prompts_P
         self._group_size = group_size
+        self._longest = longest
         self._next = 0
         self._prompts: Prefill | None = None
         self._first, self._end, self._at_once = 0, 0, 1  # prompts that have run; as many run the next time
@@ -211,7 +212,7 @@ class _Waiting:
         if self._prompts is None or first >= self._end or (together and end > self._end):
             self._prompts = None  # its memory goes first
             self._first, self._end = first, min(first + self._at_once, len(self._prompts_P))
-            self._prompts = Prefill(self._policy, self._prompts_P[first : self._end])
+            self._prompts = Prefill(self._policy, self._prompts_P[first : self._end], longest=self._longest)
         last = min(self._next + count, self._end * self._group_size)
         rows = torch.arange(self._next, last, device=self._policy.device)
         self._next = last

@@ -12,9 +12,10 @@ from lampo.config.schema import LoraOptions
 from lampo.model import decode_step
 from lampo.model.decode_step import DecodeStep
 from lampo.model.policy import Policy
+from lampo.rollout import decoder, native
 from lampo.rollout.native import NativeSampler
 
-from ...conftest import TINY, sharpen, tiny_options
+from ...conftest import ARCHITECTURES, TINY, sharpen, tiny_options
 
 KINDS = {
     "qwen3": {"model_type": "qwen3", "head_dim": 8},
@@ -22,6 +23,8 @@ KINDS = {
     "llama": {"model_type": "llama", "tie_word_embeddings": True},
     "llama, no shared heads": {"model_type": "llama", "num_key_value_heads": 4},
     "llama, all biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"},
+    "phi3": {"model_type": "phi3"},
+    "phi-4-mini": ARCHITECTURES["phi-4-mini"],
     "llama 3's rotation": {
         "model_type": "llama",
         "rope_scaling": {
@@ -80,8 +83,35 @@ def test_it_is_the_model_s_own_step(kind: str, joined: bool, padded: bool, monke
         torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("kind", ["qwen3", "phi-4-mini"])
+def test_it_takes_generate_s_tokens_in_float64(kind: str, recorded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The likeliest ones, with `generate`'s log-probs: with our steps, and with the model's own as CUDA records them."""
+    policy = random_policy(KINDS[kind])
+    policy.model.double()
+    policy.__dict__["_steps_quickly"] = not recorded
+    monkeypatch.setattr(decoder, "recordable", lambda *_: recorded)
+    monkeypatch.setattr(native, "draw", lambda logprobs_NV, uniforms_N: logprobs_NV.argmax(-1))
+    policy.end_ids = [len(policy.tokenizer) - 1]
+    policy.hidden_states(
+        torch.zeros(1, 200, dtype=torch.int64)
+    )  # past the change of longrope's factors, which is undone
+    prompts = [torch.tensor(policy.encode(text)) for text in ("12+3=", "what is 7 plus 8?", "9")]
+    groups = NativeSampler(policy, temperature=1.0, max_new_tokens=90, rows_at_once=2).sample(prompts, 1, seed=0)
+    for (rollout,) in groups:
+        ids, count = rollout.prompt_ids[None], len(rollout.completion_ids)
+        settings = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+        seen = policy.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=90, eos_token_id=policy.end_ids, **settings
+        )
+        assert seen.sequences[0, -count:].tolist() == rollout.completion_ids.tolist()
+        logprobs_TV = torch.cat(seen.logits).double().log_softmax(-1)
+        expected = logprobs_TV.gather(-1, rollout.completion_ids[:, None]).squeeze(-1).float()
+        torch.testing.assert_close(rollout.logprobs, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("texts", [("12+3=", "what is 7 plus 8?", "9"), ("12+3=", "34+5=")])
-@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "phi-4-mini"])
 def test_it_draws_the_same_rollouts(kind: str, texts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     policy = sharpen(random_policy(KINDS[kind]))
     prompts = [torch.tensor(policy.encode(text)) for text in texts]
@@ -111,7 +141,7 @@ def test_it_follows_weights_that_move() -> None:
 @pytest.mark.parametrize(
     ("changes", "options"),
     [
-        ({"model_type": "phi3"}, {}),
+        ({"model_type": "phi", "partial_rotary_factor": 0.5}, {}),
         ({"model_type": "qwen3", "head_dim": 8, "attn_implementation": "eager"}, {}),
         ({"model_type": "qwen3", "head_dim": 8}, {"dtype": "mixed"}),
         ({"model_type": "qwen3", "head_dim": 8}, {"lora": LoraOptions(rank=2)}),
@@ -126,6 +156,12 @@ def test_other_models_step_on_their_own(changes: dict[str, object], options: dic
         ).decode_step(9)
         is None
     )
+
+
+def test_so_does_a_model_whose_rows_may_pass_the_change_of_its_rotary_factors() -> None:
+    policy = random_policy(KINDS["phi-4-mini"])
+    assert policy.decode_step(128) is not None
+    assert policy.decode_step(129) is None
 
 
 def test_so_does_a_model_whose_layers_do_something_else() -> None:

@@ -126,6 +126,7 @@ def test_rows_are_padded_where_a_model_attends_in_another_way() -> None:
     cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"config": config}, "packed"),
         ({"config": config, "attention": "eager"}, "rows"),
+        ({"config": TINY | ARCHITECTURES["phi-4-mini"], "attention": "eager"}, "shared"),
         ({"config": config | {"use_sliding_window": False}, "attention": "eager"}, "shared"),
         (
             {"config": config | {"use_sliding_window": False}, "attention": "eager", "gradient_checkpointing": True},

@@ -1,9 +1,11 @@
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lampo.learner.batch import Row, pad
 from lampo.model import memory
@@ -13,7 +15,10 @@ from lampo.rollout.decoder import growing_cache
 from lampo.rollout.native import NativeSampler, draw, fill_up
 from lampo.types import Rollout
 
-from ...conftest import sharpen, tiny_options
+from ...conftest import ARCHITECTURES, sharpen, tiny_options
+
+WINDOW = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
+DYNAMIC = {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}
 
 
 def prompts(policy: Policy) -> list[Tensor]:
@@ -45,6 +50,21 @@ def test_logprobs_equal_those_of_a_full_forward(any_policy: Policy) -> None:
         start = len(rollout.prompt_ids) - 1
         expected = logprobs_TV[start:-1].gather(-1, rollout.completion_ids[:, None]).squeeze(-1)
         torch.testing.assert_close(rollout.logprobs, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("max_new_tokens", "passes"), [(11, False), (40, True)])
+def test_a_sliding_window_that_no_row_passes_is_none(max_new_tokens: int, passes: bool) -> None:
+    options = tiny_options(device="cpu")
+    policy = Policy.load(options.model_copy(update={"config": {**options.config, **WINDOW}}), seed=3)
+    policy.end_ids = [len(policy.tokenizer) - 1]
+    assert decoder.takes_ready_masks(policy, growing_cache(policy, 5 + max_new_tokens)) is not passes
+    prompts_P = [torch.tensor(policy.encode(text)) for text in ("12+3=", "9")]
+    for rollout in flat(sampler(policy, temperature=1.0, max_new_tokens=max_new_tokens).sample(prompts_P, 2, seed=0)):
+        ids = torch.cat([rollout.prompt_ids, rollout.completion_ids])
+        with torch.no_grad():
+            logprobs_TV = policy.model(ids[None]).logits[0].log_softmax(-1)
+        expected = logprobs_TV[len(rollout.prompt_ids) - 1 : -1].gather(-1, rollout.completion_ids[:, None]).squeeze(-1)
+        torch.testing.assert_close(rollout.logprobs, expected, rtol=0, atol=1e-5)
 
 
 def test_same_seed_same_rollouts_however_many_rows_at_once(policy: Policy) -> None:
@@ -84,7 +104,7 @@ def test_a_row_that_has_ended_gives_its_place_to_the_next(any_policy: Policy, mo
         assert torch.equal(one.prompt_ids, other.prompt_ids)
     rounds = sum(max(lengths[start : start + 5]) for start in range(0, 16, 5))
     assert sum(steps) < 1.2 * sum(lengths)  # rows that have ended are not stepped on
-    takes_in = all(type(layer) is decoder._GrowingLayer for layer in growing_cache(any_policy.core.config).layers)
+    takes_in = all(type(layer) is decoder._GrowingLayer for layer in growing_cache(any_policy, 128).layers)
     assert (len(steps) < 0.9 * rounds) == takes_in
 
 
@@ -156,7 +176,7 @@ def test_columns_that_no_row_needs_are_dropped(policy: Policy, monkeypatch: pyte
     longest = 40 + max(map(len, prompts_P))
     # at the last row that begins there are so many, and 40 come after it
     assert max(widths) < longest + 16 + 40
-    monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
+    monkeypatch.setattr(decoder, "recordable", lambda *_: True)
     widths.clear()
     drawn.append(flat(sampler(policy, max_new_tokens=40, rows_at_once=6).sample(prompts_P, 4, seed=2)))
     assert max(widths) < 2 * longest + 40
@@ -176,7 +196,7 @@ def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.Mo
     growing = flat(sampler(policy, max_new_tokens=90).sample(prompts(policy), 16, seed=7))
     rooms, kept = [], []
     fix, keep = decoder._GrowingLayer.fix, decoder.Decoder.keep
-    monkeypatch.setattr(decoder, "recordable", lambda policy, cache: True)
+    monkeypatch.setattr(decoder, "recordable", lambda *_: True)
     monkeypatch.setattr(
         decoder._GrowingLayer,
         "fix",
@@ -197,24 +217,53 @@ def test_storage_of_fixed_size_holds_the_same(dtype: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("changes", "recorded"),
+    ("changes", "longest", "recorded"),
     [
-        ({}, True),
-        ({"model_type": "llama"}, True),
-        ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, False),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, False),
-        ({"attn_implementation": "eager"}, False),
+        ({}, 128, True),
+        ({"model_type": "llama"}, 128, True),
+        (WINDOW, 17, False),
+        (WINDOW, 16, True),
+        (DYNAMIC, 129, False),
+        (DYNAMIC, 128, True),
+        (ARCHITECTURES["phi-4-mini"], 129, False),
+        (ARCHITECTURES["phi-4-mini"], 128, True),
+        ({"attn_implementation": "eager"}, 128, False),
     ],
 )
 def test_steps_are_recorded_where_they_do_not_depend_on_the_position(
-    changes: dict[str, object], recorded: bool
+    changes: dict[str, object], longest: int, recorded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = tiny_options()
+    """And what is recorded makes no tensor of numbers of the host, and asks for no tensor's."""
+    options = tiny_options(device="cpu")
     policy = Policy.load(options.model_copy(update={"config": {**options.config, **changes}}), seed=3)
-    cache = growing_cache(policy.core.config)
-    assert not decoder.recordable(policy, cache)
+    cache = growing_cache(policy, longest)
+    assert not decoder.recordable(policy, cache, longest)
     policy.device = torch.device("cuda")
-    assert decoder.recordable(policy, cache) is recorded
+    assert decoder.recordable(policy, cache, longest) is recorded
+    if not recorded:
+        return
+    policy.device = torch.device("cpu")
+    monkeypatch.setattr(decoder, "recordable", lambda *_: True)
+    forward = decoder.Decoder._forward
+
+    def watched(rows: decoder.Decoder, ids_N1: Tensor) -> Tensor:
+        with NothingOfTheHost():
+            return forward(rows, ids_N1)
+
+    monkeypatch.setattr(decoder.Decoder, "_forward", watched)
+    with torch.no_grad():
+        rows = decoder.Decoder(policy, decoder.Prefill(policy, prompts(policy), longest=longest), torch.tensor([0, 2]))
+        expected = policy.hidden_states(torch.cat([prompts(policy)[2], torch.tensor([7])])[None])[0, -1]
+        rows.step(torch.tensor([5, 7]))
+    torch.testing.assert_close(rows.hidden[1], expected, rtol=0, atol=1e-5)
+
+
+class NothingOfTheHost(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot record."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.lift_fresh)
+        return func(*args, **(kwargs or {}))
 
 
 def test_a_finished_rollout_ends_with_its_end_token_and_a_cut_one_is_full(policy: Policy) -> None:
@@ -254,7 +303,7 @@ def test_draw_at_the_ends_of_the_unit_interval() -> None:
 def test_growing_cache_holds_what_transformers_cache_holds(any_policy: Policy) -> None:
     from transformers import DynamicCache
 
-    ours, theirs = growing_cache(any_policy.core.config), DynamicCache(config=any_policy.core.config)
+    ours, theirs = growing_cache(any_policy, 128), DynamicCache(config=any_policy.core.config)
     generator = torch.Generator().manual_seed(0)
     for length, keep in ((5, None), (1, torch.tensor([0, 2, 3])), (100, None), (1, torch.tensor([1]))):
         rows = 4 if not ours.get_seq_length() else ours.layers[0].keys.shape[0]
@@ -276,7 +325,7 @@ def test_the_last_rows_take_the_places_of_those_that_have_ended() -> None:
 
 
 def test_rows_that_stay_move_within_the_storage(policy: Policy) -> None:
-    cache = growing_cache(policy.core.config)
+    cache = growing_cache(policy, 128)
     states = torch.randn(5, 2, 3, 8, generator=torch.Generator().manual_seed(0))
     cache.update(states, -states, 0)
     storage = cache.layers[0].keys.data_ptr()

@@ -55,7 +55,7 @@ def flat(rollouts_PG: list[list[Rollout]]) -> list[Rollout]:
     return [rollout for rollouts_G in rollouts_PG for rollout in rollouts_G]
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "phi3-tied"])
+@pytest.mark.parametrize("architecture", ["qwen3", "phi-4-mini"])
 def test_rollouts_have_the_policys_weights_and_logprobs(
     architecture: str, tmp_path: Path, stack: ExitStack, module: type[LLM]
 ) -> None:
