@@ -1,4 +1,4 @@
-"""Sampler and update at the shapes of SmolLM2-135M and Qwen3-1.7B, random weights: how far they are from what the card can do.
+"""Sampler and update at the shapes of the paper's models and SmolLM2-135M, random weights: how far they are from what the card can do.
 
     python benchmarks/gpu/shapes.py [SHAPE ...] [--rows 64 512] [--tokens 128] [--prompt 200] [--length 2048] [--profile]
 
@@ -36,6 +36,21 @@ QWEN3: dict[str, Any] = {
     "vocab_size": 151_936,
     "tie_word_embeddings": True,
 }
+PHI4: dict[str, Any] = {
+    "model_type": "phi3",
+    "max_position_embeddings": 131_072,
+    "original_max_position_embeddings": 4096,
+    "sliding_window": 262_144,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0] * 48,
+        "long_factor": [8.0] * 48,  # not its own, but no row here passes 4,096 tokens
+    },
+    "vocab_size": 200_064,
+    "tie_word_embeddings": True,
+}
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
         "model_type": "llama",
@@ -44,6 +59,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "vocab_size": 512,
+    },
+    "tiny-phi": PHI4
+    | {
+        "hidden_size": 256,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
         "vocab_size": 512,
     },
     "smollm2-135m": SHAPE,
@@ -61,6 +85,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "intermediate_size": 9728,
         "num_hidden_layers": 36,
         "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    "phi-4-mini": PHI4
+    | {
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 24,
         "num_key_value_heads": 8,
     },
 }
