@@ -329,14 +329,16 @@ def load_study(file: Path) -> Plan:
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
-        lines = sorted(
-            f"  {'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
-            for each in error.errors()
-        )
-        raise LampoError(f"The study {file} has settings that do not hold:\n" + "\n".join(lines)) from None
+        raise LampoError(f"The study {file} has settings that do not hold:\n{what_fails(error)}") from None
     beside = Path(os.path.normpath(file.parent / study.recipe))
     is_file = beside.exists() or beside.suffix in (".yaml", ".yml")
     return Plan(study, find_recipe(beside if is_file else Path(study.recipe)), file)
+
+
+def what_fails(error: ValidationError) -> str:
+    """Where something does not hold and why, a line each."""
+    found = ((".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors())
+    return "\n".join(sorted(f"  {where}: {what}" for where, what in found))
 
 
 def dump_study(study: Study) -> str:

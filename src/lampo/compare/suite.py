@@ -20,7 +20,7 @@ from ..messages import did_you_mean, joined
 from ..options import OWN, Name, Options
 from ..types import LampoError
 from .results import RunResult, read_note, read_results
-from .study import MethodEntry, Plan, Planned, load_study
+from .study import MethodEntry, Plan, Planned, load_study, what_fails
 
 PACKAGED = "suite"
 ROW = "row.parquet"
@@ -233,7 +233,7 @@ def open_suite(file: Path) -> OpenSuite:
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise LampoError(f"The suite {file} has settings that do not hold:\n{_told(error)}") from None
+        raise LampoError(f"The suite {file} has settings that do not hold:\n{what_fails(error)}") from None
     return OpenSuite(suite, file)
 
 
@@ -269,7 +269,7 @@ def entered_method(method: str, settings: Sequence[str], name: str | None) -> Me
             learning_rates=None if rate is None else [rate],
         )
     except ValidationError as error:
-        raise LampoError(f"The method cannot be entered so:\n{_told(error)}") from None
+        raise LampoError(f"The method cannot be entered so:\n{what_fails(error)}") from None
 
 
 def read_row(file: Path) -> Row:
@@ -283,8 +283,3 @@ def read_row(file: Path) -> Row:
     if len(names) != 1 or not {"method", "commits"} <= note.keys():
         raise LampoError(f"{file} is no row of a suite: lampo compare suite --method NAME writes one.")
     return Row(names.pop(), tuple(runs), note)
-
-
-def _told(error: ValidationError) -> str:
-    found = ((".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors())
-    return "\n".join(sorted(f"  {where}: {what}" for where, what in found))
