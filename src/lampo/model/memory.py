@@ -37,12 +37,14 @@ def cached_bytes(text: Any, size: int) -> int:
     return 2 * text.num_hidden_layers * heads * width * size
 
 
-def rows_that_fit(device: torch.device, taken: int, bytes_per_row: int) -> int:
-    """Rows whose keys and values have room at once, and at least 1.
+def rows_that_fit(device: torch.device, model: Any, size: int, bytes_per_row: int) -> int:
+    """Rows whose keys and values have room at once beside a model that is trained there, and at least 1.
 
     Args:
         device: where they are sampled.
-        taken: bytes of weights, gradients and moments.
+        model: whose weights, gradients and moments lie there, in numbers of `size` bytes.
+        size: bytes of a number.
         bytes_per_row: of the longest row's keys and values.
     """
-    return max(1, int(SHARE_FOR_ROWS * max(0, memory_of(device) - taken)) // bytes_per_row)
+    free = max(0, memory_of(device) - training_bytes(model, size))
+    return max(1, int(SHARE_FOR_ROWS * free) // bytes_per_row)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..model.memory import cached_bytes, rows_that_fit, training_bytes
+from ..model.memory import cached_bytes, rows_that_fit
 from ..model.policy import Policy
 from ..types import NotFinite, Rollout
 from .decoder import Decoder, Prefill, room_for
@@ -106,13 +106,11 @@ class NativeSampler:
 
     def _num_places(self, longest: int) -> int:
         """Rows that have a place at once, of which the longest has so many tokens."""
-        policy = self._policy
+        policy, size = self._policy, self._policy.head.weight.dtype.itemsize
         each = cached_bytes(
-            policy.core.config.get_text_config(),
-            torch.bfloat16.itemsize if policy.in_bfloat16 else policy.head.weight.dtype.itemsize,
+            policy.core.config.get_text_config(), torch.bfloat16.itemsize if policy.in_bfloat16 else size
         )
-        taken = training_bytes(policy.model, policy.head.weight.dtype.itemsize)
-        fitting = rows_that_fit(policy.device, taken, room_for(longest, longest) * each)
+        fitting = rows_that_fit(policy.device, policy.model, size, room_for(longest, longest) * each)
         if fitting < self._rows_at_once and self._tell is not None:
             self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {longest:,} tokens")
             self._tell = None

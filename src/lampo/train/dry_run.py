@@ -17,7 +17,7 @@ from ..config.schema import TrainConfig
 from ..learner.budget import activation_bytes, layer_width, tokens_per_microbatch
 from ..model.context import Context, context_of
 from ..model.logprobs import LOGITS_PER_CHUNK
-from ..model.memory import cached_bytes, memory_of, rows_that_fit, training_bytes
+from ..model.memory import cached_bytes, memory_of, rows_that_fit
 from ..model.policy import choose_device, choose_dtype, with_lora
 from ..model.pretrained import empty_model
 from ..model.prompts import encode_prompts
@@ -167,7 +167,7 @@ def _cache(config: TrainConfig, model: Any, prompt_length: int, size: int) -> Ne
     wanted = max(sampling.problems_per_step * sampling.group_size, evaluated)
     longest = prompt_length + sampling.max_new_tokens
     positions, each = room_for(longest, longest), cached_bytes(model.config.get_text_config(), size)
-    fitting = rows_that_fit(device, training_bytes(model, dtype.itemsize), positions * each)
+    fitting = rows_that_fit(device, model, dtype.itemsize, positions * each)
     rows = min(sampling.rows_at_once, wanted, fitting)
     return Need(
         f"keys and values{IN_SAMPLING}",
