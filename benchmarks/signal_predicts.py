@@ -1,38 +1,67 @@
 """Does the signal that `lampo signal` measures before training predict what estimators gain by training?
 
     python benchmarks/signal_predicts.py measure    # writes docs/results/signal/measured.json, and goes on with it
-    python benchmarks/signal_predicts.py report     # prints the tables
+    python benchmarks/signal_predicts.py report     # prints the tables; a family is named behind either
 
 Gains are those of the committed studies, of methods that differ from GRPO in nothing but the advantage. The signal is measured on the
-starts of the same seeds, before the first step, with the errors of the verifier that the study has.
+starts of the same seeds, before the first step or after the first few, with the errors of the verifier that the study has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from lampo import process as _process  # noqa: F401  it must run before torch is imported
-from lampo.compare.comparison import compare_methods
+from lampo.compare.comparison import Comparison, compare_methods
 from lampo.compare.results import MeasureName, read_results
 from lampo.compare.study import MethodEntry, Plan, load_study
+from lampo.config.explain import dump_config
+from lampo.config.schema import TrainConfig
+from lampo.store.checkpoints import model_of_run
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 MEASURED = RESULTS / "signal" / "measured.json"
-SETTINGS = {
-    "addition": ("ablations", "task"),
-    "addition, 40 % false positives": ("noise", "task"),
-    "addition, dropped carries": ("dropped_carries_add", "task"),
-    "products": ("dropped_carries_mul", "slips"),
-    "products, dropped carries": ("dropped_carries_mul", "forgotten-carries"),
-    "addition, sparse": ("sparse", "task"),
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A task of a committed study, and how many steps GRPO has made on it when the signal is measured."""
+
+    study: str
+    task: str = "task"
+    steps: int = 0
+
+
+FAMILIES = {
+    "first": {
+        "addition": Setting("ablations"),
+        "addition, 40 % false positives": Setting("noise"),
+        "addition, dropped carries": Setting("dropped_carries_add"),
+        "products": Setting("dropped_carries_mul", "slips"),
+        "products, dropped carries": Setting("dropped_carries_mul", "forgotten-carries"),
+        "addition, sparse": Setting("sparse"),
+    },
+    "second": {
+        "20 % false positives": Setting("noise_kinds", "few"),
+        "20 % false negatives": Setting("noise_kinds", "negatives"),
+        "40 % false positives, dropped carries": Setting("noise_kinds", "dropped-carries"),
+    },
+    "later": {
+        "40 % false positives, dropped carries, five steps": Setting("noise_kinds", "dropped-carries", steps=5),
+        "addition, dropped carries, five steps": Setting("dropped_carries_add", steps=5),
+    },
 }
+"""Each is a question of its own, declared in docs/results/signal/README.md before it was measured."""
 BASELINE = "grpo"
 PERMUTATIONS = 20_000
 SHOWN: tuple[tuple[str, MeasureName], ...] = (
@@ -66,46 +95,68 @@ def same_but_the_advantage(plan: Plan, task: str) -> list[MethodEntry]:
     return [entry for entry in plan.study.methods if rest(entry) == rest(baseline)]
 
 
-def measure(num_seeds: int, num_groups: int) -> None:
+def measure(family: str, num_seeds: int, num_groups: int) -> None:
+    found = read_measured() if MEASURED.exists() else []
+    for seed in range(num_seeds):
+        for name, setting in FAMILIES[family].items():
+            if any(each.setting == name and each.seed == seed for each in found):
+                continue
+            found += measured(name, setting, seed, num_groups)
+            MEASURED.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+
+
+def measured(name: str, setting: Setting, seed: int, num_groups: int) -> Iterator[Measured]:
+    """Every method of a setting on the start of one seed."""
     from lampo.process import prepare
     from lampo.signal.command import WIDTH
     from lampo.signal.run import measure as measure_signal
     from lampo.view.console import Progress
 
-    found = read_measured() if MEASURED.exists() else []
-    for seed in range(num_seeds):
-        for setting, (study, task) in SETTINGS.items():
-            if any(each.setting == setting and each.seed == seed for each in found):
-                continue
-            plan = load_study(RESULTS / study / "study.yaml")
-            entries = same_but_the_advantage(plan, task)
-            config = plan.config_of(task, next(entry for entry in entries if entry.name == BASELINE))
-            config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed, "threads": 1})})
-            if (characters := config.model.characters) is not None and "*" not in characters and "mul" in study:
-                # what the studies of products left out of their alphabet, which is refused by now
-                config = config.model_copy(
-                    update={"model": config.model.model_copy(update={"characters": characters + "*"})}
-                )
-            prepare(config)
-            with Progress(f"{setting}, seed {seed}") as progress:
-                answer = measure_signal(
-                    config,
-                    None,
-                    {entry.name: plan.config_of(task, entry).advantage for entry in entries},
-                    num_groups=num_groups,
-                    false_positives=(),
-                    false_negatives=(),
-                    width=WIDTH,
-                    progress=progress,
-                )
-            verdicts, size = answer.verdicts[-1], answer.group_sizes[0]  # the study's own errors, where it has any
-            for scaling in ("adam", "plain"):
-                for name in answer.estimators:
-                    each = answer.find(verdicts, size, scaling, name)
-                    found.append(
-                        Measured(setting, seed, name, scaling, each.difference, each.low, each.high, each.verdict)
-                    )
-            MEASURED.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+    plan = load_study(RESULTS / setting.study / "study.yaml")
+    entries = same_but_the_advantage(plan, setting.task)
+    config = plan.config_of(setting.task, next(entry for entry in entries if entry.name == BASELINE))
+    config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed, "threads": 1})})
+    if (characters := config.model.characters) is not None and "*" not in characters and "mul" in setting.study:
+        # what the studies of products left out of their alphabet, which is refused by now
+        config = config.model_copy(update={"model": config.model.model_copy(update={"characters": characters + "*"})})
+    prepare(config)
+    with tempfile.TemporaryDirectory() as folder:
+        policy = trained(config, setting.steps, Path(folder)) if setting.steps else None
+        with Progress(f"{name}, seed {seed}") as progress:
+            answer = measure_signal(
+                config,
+                policy,
+                {entry.name: plan.config_of(setting.task, entry).advantage for entry in entries},
+                num_groups=num_groups,
+                false_positives=(),
+                false_negatives=(),
+                width=WIDTH,
+                progress=progress,
+            )
+    verdicts, size = answer.verdicts[-1], answer.group_sizes[0]  # the study's own errors, where it has any
+    for scaling in ("adam", "plain"):
+        for method in answer.estimators:
+            each = answer.find(verdicts, size, scaling, method)
+            yield Measured(name, seed, method, scaling, each.difference, each.low, each.high, each.verdict)
+
+
+def trained(config: TrainConfig, steps: int, folder: Path) -> Path:
+    """The policy after the first steps of the baseline, which in a longer run are the same: the schedule does not end with them."""
+    from lampo.train.command import train
+
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(dump_config(config))
+    settings = {
+        "run.folder": folder,
+        "run.name": "short",
+        "training.steps": steps,
+        "optimizer.schedule": "constant",
+        "evaluation.problems": 1,
+        "evaluation.final_problems": 1,
+        "evaluation.final_samples": 1,
+    }
+    train(recipe, [f"{key}={value}" for key, value in settings.items()], resume=False, dry_run=False)
+    return model_of_run(folder / "short")
 
 
 def read_measured() -> list[Measured]:
@@ -124,21 +175,17 @@ class Point:
     high: float
 
 
-def points(scaling: str, measure: MeasureName) -> Iterator[Point]:
-    """Every method of every setting; the baseline itself is 0 in both."""
-    measured = read_measured()
-    for setting, (study, task) in SETTINGS.items():
-        comparison = next(
-            each
-            for each in compare_methods(read_results(RESULTS / study / "results.parquet"), BASELINE)
-            if each.task == task
-        )
-        for method in comparison.methods:
+def points(family: str, scaling: str, measure: MeasureName, seeds: Collection[int] = ()) -> Iterator[Point]:
+    """Every method of every setting; the baseline itself is 0 in both. Signals are means over all seeds measured, or over these."""
+    found = read_measured()
+    for name, setting in FAMILIES[family].items():
+        for method in comparison(setting, BASELINE).methods:
             of = [
                 each.difference
-                for each in measured
-                if (each.setting, each.method, each.scaling) == (setting, method.method, scaling)
+                for each in found
+                if (each.setting, each.method, each.scaling) == (name, method.method, scaling)
                 and each.difference is not None
+                and (not seeds or each.seed in seeds)
             ]
             pair = method.differences[measure]
             if not of or (pair is None and method.method != BASELINE):
@@ -148,7 +195,21 @@ def points(scaling: str, measure: MeasureName) -> Iterator[Point]:
                 if pair is None
                 else tuple(getattr(pair.difference, at) for at in ("value", "low", "high"))
             )
-            yield Point(setting, method.method, 100 * float(np.mean(of)), *(100 * each for each in gain))
+            yield Point(name, method.method, 100 * float(np.mean(of)), *(100 * each for each in gain))
+
+
+@cache
+def comparison(setting: Setting, baseline: str) -> Comparison:
+    results = read_results(RESULTS / setting.study / "results.parquet")
+    return next(each for each in compare_methods(results, baseline) if each.task == setting.task)
+
+
+def told_apart(setting: Setting, first: str, second: str, measure: MeasureName) -> bool:
+    """Whether training tells two methods apart: the 95 % interval of their difference over seeds leaves out 0. p is not corrected."""
+    pair = next(each for each in comparison(setting, second).methods if each.method == first).differences[measure]
+    if pair is None or (low := pair.difference.low) is None or (high := pair.difference.high) is None:
+        return False
+    return low > 0 or high < 0
 
 
 def concordance(signals: np.ndarray, gains: np.ndarray) -> tuple[float, int]:
@@ -168,45 +229,75 @@ def by_chance(arrays: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return (1 + reached) / (1 + PERMUTATIONS)
 
 
-def report() -> None:
+def report(family: str) -> None:
+    print(f"\n# {family}")
     for scaling, measure in SHOWN:
-        all_points = [*points(scaling, measure)]
-        groups = [[each for each in all_points if each.setting == setting] for setting in SETTINGS]
-        groups = [group for group in groups if len(group) > 1]
-        arrays = [(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
-        print(
-            f"\n{scaling}, {measure}\n\n| setting | same order | p | Spearman | points a percent |\n|---|---|---|---|---|"
-        )
-        for group, (signals, gains) in zip(groups, arrays, strict=True):
-            agree, count = concordance(signals, gains)
-            cells = [f"{group[0].setting}", f"{agree:g} of {count}"]
-            if len(group) > 2:
-                rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1]
-                slope = float(np.polyfit(signals, gains, 1)[0])
-                cells += [f"{by_chance([(signals, gains)]):.4f}", f"{rho:+.2f}", f"{slope:+.2f}"]
-            print(f"| {' | '.join(cells)} |")
-        right, total = (sum(values) for values in zip(*(concordance(*each) for each in arrays), strict=True))
-        beside = [each for each in all_points if each.method != BASELINE]
-        signs = sum(np.sign(each.signal) == np.sign(each.gain) for each in beside)
-        print(f"| all | {right:g} of {total} ({right / total:.0%}) | {by_chance(arrays):.4f} | | |")
-        print(f"\nOn the side of GRPO that training put it: {signs} of {len(beside)}.\n")
-        print("| setting | method | signal | gain |\n|---|---|---|---|")
-        for group in groups:
-            for each in sorted(group, key=lambda each: -each.signal):
-                gain = f"{each.gain:+.1f} [{each.low:+.1f}, {each.high:+.1f}]"
-                print(f"| {each.setting} | {each.method} | {each.signal:+.0f} | {gain} |")
+        report_one(family, scaling, measure)
+
+
+def report_one(family: str, scaling: str, measure: MeasureName) -> None:
+    groups = grouped(family, scaling, measure)
+    arrays = [(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
+    print(
+        f"\n{scaling}, {measure}\n\n| setting | same order | p | Spearman | points a percent |\n|---|---|---|---|---|"
+    )
+    for group, (signals, gains) in zip(groups, arrays, strict=True):
+        agree, count = concordance(signals, gains)
+        cells = [f"{group[0].setting}", f"{agree:g} of {count}"]
+        if len(group) > 2:
+            rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1]
+            slope = float(np.polyfit(signals, gains, 1)[0])
+            cells += [f"{by_chance([(signals, gains)]):.4f}", f"{rho:+.2f}", f"{slope:+.2f}"]
+        print(f"| {' | '.join(cells)} |")
+    right, total = of_pairs(groups)
+    print(f"| all | {right:g} of {total} ({right / total:.0%}) | {by_chance(arrays):.4f} | | |")
+    print()
+    for seed in sorted({each.seed for each in read_measured() if each.setting in FAMILIES[family]}):
+        alone = grouped(family, scaling, measure, {seed})
+        one_by_one = ", ".join("{:g} of {}".format(*of_pairs([group])) for group in alone)
+        print(f"Seed {seed} alone: {'{:g} of {}'.format(*of_pairs(alone))} ({one_by_one})")
+    clear = [
+        (a.signal - b.signal) * (a.gain - b.gain)
+        for group in groups
+        for a, b in combinations(group, 2)
+        if told_apart(FAMILIES[family][a.setting], a.method, b.method, measure)
+    ]
+    print(f"Of the pairs that training tells apart: {sum(each > 0 for each in clear)} of {len(clear)}.")
+    beside = [each for group in groups for each in group if each.method != BASELINE]
+    signs = sum(np.sign(each.signal) == np.sign(each.gain) for each in beside)
+    print(f"On the side of GRPO that training put it: {signs} of {len(beside)}.\n")
+    print("| setting | method | signal | gain |\n|---|---|---|---|")
+    for group in groups:
+        for each in sorted(group, key=lambda each: -each.signal):
+            gain = f"{each.gain:+.1f} [{each.low:+.1f}, {each.high:+.1f}]"
+            print(f"| {each.setting} | {each.method} | {each.signal:+.0f} | {gain} |")
+
+
+def grouped(family: str, scaling: str, measure: MeasureName, seeds: Collection[int] = ()) -> list[list[Point]]:
+    """The points of each setting that has any pair."""
+    found = [*points(family, scaling, measure, seeds)]
+    groups = [[each for each in found if each.setting == setting] for setting in FAMILIES[family]]
+    return [group for group in groups if len(group) > 1]
+
+
+def of_pairs(groups: Sequence[Sequence[Point]]) -> tuple[float, int]:
+    """Over all settings, how many pairs of methods have the same order, and of how many."""
+    counts = [concordance(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
+    return sum(right for right, _ in counts), sum(count for _, count in counts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("measure", "report"))
+    parser.add_argument("family", nargs="?", choices=[*FAMILIES], help="one of the families alone")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--groups", type=int, default=160)
     arguments = parser.parse_args()
-    if arguments.what == "measure":
-        measure(arguments.seeds, arguments.groups)
-    else:
-        report()
+    for family in [arguments.family] if arguments.family else FAMILIES:
+        if arguments.what == "measure":
+            measure(family, arguments.seeds, arguments.groups)
+        else:
+            report(family)
 
 
 if __name__ == "__main__":

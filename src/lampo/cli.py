@@ -378,13 +378,15 @@ def signal_command(
     false_positives: Annotated[
         list[float] | None,
         typer.Option(
-            metavar="SHARE", help="Reward this share of the wrong answers. May be repeated. [default: 0.2, 0.4]"
+            metavar="SHARE",
+            help="Reward this share of the wrong answers. May be repeated. 0.2 and 0.4 if no errors are named.",
         ),
     ] = None,
     false_negatives: Annotated[
         list[float] | None,
         typer.Option(
-            metavar="SHARE", help="Do not reward this share of the right answers. May be repeated. [default: 0.2]"
+            metavar="SHARE",
+            help="Do not reward this share of the right answers. May be repeated. 0.2 if no errors are named.",
         ),
     ] = None,
     clean: Annotated[
@@ -401,13 +403,15 @@ def signal_command(
         raise LampoError(
             "--clean makes no errors up, and --false-positives and --false-negatives do: give one of them."
         )
+    if not (clean or false_positives or false_negatives):
+        false_positives, false_negatives = [0.2, 0.4], [0.2]
     measure_signal(
         recipe,
         settings or [],
         methods=method or [],
         num_groups=groups,
-        false_positives=() if clean else false_positives or (0.2, 0.4),
-        false_negatives=() if clean else false_negatives or (0.2,),
+        false_positives=false_positives or [],
+        false_negatives=false_negatives or [],
         output=output,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from lampo import cli
 from lampo.config.explain import dump_config
+from lampo.signal import command
 
 from ..helpers import warm
 from ..helpers.parsed_page import Page
@@ -56,6 +58,7 @@ def test_tables_page_and_numbers(
     arguments = ("signal", recipe, "--groups", "16", "--method", "python:evenness.halved")
     assert lampo(monkeypatch, *arguments) == 0
     output, folder = capfd.readouterr().out, tmp_path / "runs" / "small-signal"
+    assert re.search(r"signal 16/16  right 0\.\d{3}\n", output)
     assert output.splitlines()[-2:] == [f"page:    {folder / 'signal.html'}", f"numbers: {folder / 'signal.json'}"]
     assert (folder / "signal.md").read_text() in output
     numbers = json.loads((folder / "signal.json").read_text())
@@ -117,6 +120,32 @@ def test_a_run_and_what_is_refused(
     never = ("--set", "verifier.name=exact", "--set", "warmstart.steps=0")
     assert lampo(monkeypatch, "signal", recipe, "--groups", "16", *never) == 1
     assert "had responses with different rewards, which is too few to learn from" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "positives", "negatives"),
+    [
+        ((), [0.2, 0.4], [0.2]),
+        (("--false-positives", "0.3"), [0.3], []),
+        (("--false-negatives", "0.1", "--false-negatives", "0.3"), [], [0.1, 0.3]),
+        (("--clean",), [], []),
+    ],
+)
+def test_errors_that_are_named_are_the_only_ones(
+    options: tuple[str, ...],
+    positives: list[float],
+    negatives: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = {}
+    monkeypatch.setattr(command, "measure_signal", lambda recipe, settings, **options: asked.update(options))
+    assert lampo(monkeypatch, "signal", "quickstart", *options) == 0
+    assert (asked["false_positives"], asked["false_negatives"]) == (positives, negatives)
+
+
+def test_help_says_which_errors_are_made_up(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert lampo(monkeypatch, "signal", "--help") == 0
+    assert "0.2 and 0.4 if no errors are named" in " ".join(re.findall(r"[\w.]+", capfd.readouterr().out))
 
 
 @pytest.mark.parametrize("after", ["warm start 1/", "signal 18/"])

@@ -129,7 +129,7 @@ class Instrument:
             torch.zeros_like(parameter, dtype=torch.float32) if parameter.grad is None else parameter.grad.float()
             for parameter in self._parameters
         ]
-        if not all(bool(gradient.isfinite().all()) for gradient in found):
+        if not torch.stack([gradient.isfinite().all() for gradient in found]).all():  # one wait for a GPU, not one each
             raise NotFinite(f"The gradient of a response to problem {group.problem.id!r} is not finite.")
         return found
 

@@ -287,7 +287,7 @@ def gather(
                 return sketches
             rows = {key: groups[index] for key, groups in weights.items()}
             measure_group(sketches, each.group, rows, instrument, sampling.group_size)
-            source.progress.step(sketches.num_groups, {"reward/verifier": float(np.nanmean(sketches.accuracies_n))})
+            source.progress.step(sketches.num_groups, {"rollouts/right": float(np.nanmean(sketches.accuracies_n))})
     return sketches
 
 

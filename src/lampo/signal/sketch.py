@@ -55,24 +55,24 @@ class GradientSketch:
         for start, entries in self._chunks(gradients):
             stop = start + len(entries)
             entries *= self._signs[start:stop]
-            plain += self._fold(start, entries)
+            places = self._places(start // self.width, len(entries) // self.width)
+            plain += self._fold(entries, places)
             if scale is not None:
                 inside = max(0, min(stop, self._size) - start)
                 entries[:inside] *= scale[start : start + inside]
-                scaled += self._fold(start, entries)
+                scaled += self._fold(entries, places)
         return plain, plain if scale is None else scaled
 
-    def _fold(self, start: int, entries: Tensor) -> Tensor:
+    def _fold(self, entries: Tensor, places: Tensor) -> Tensor:
         """The sum of all blocks, each turned."""
-        blocks = entries.view(-1, self.width)
-        return blocks.gather(1, self._places(start // self.width, len(blocks))).sum(0)
+        return entries.view(-1, self.width).gather(1, places).sum(0)
 
     def _places(self, first: int, count: int) -> Tensor:
         """(count, width) from where in its block each place takes its entry. Kept where there is but one chunk."""
         if self._kept is not None:
             return self._kept
-        turns = self._turns[first : first + count]
-        places = (torch.arange(self.width, device=self._device) - turns[:, None]).remainder_(self.width)
+        wheel = torch.arange(self.width, device=self._device).repeat(2)
+        places = wheel.unfold(0, self.width, 1)[self.width - self._turns[first : first + count]]
         if count == len(self._turns):
             self._kept = places
         return places
