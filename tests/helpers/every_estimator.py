@@ -16,7 +16,9 @@ from lampo.types import Normalizer, Scale, Weight
 WEIGHTS = get_args(Weight)
 TEMPERATURES = ("auto", 0.7)
 NORMALIZERS = get_args(Normalizer)
-SCALES = get_args(Scale)
+SCALES = tuple(
+    scale for scale in get_args(Scale) if scale != "group_mean"
+)  # which refuses rewards below 0: test_calibrated.py
 OPTIONS: list[dict[str, Any]] = [
     dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
     for values in itertools.product(WEIGHTS, TEMPERATURES, NORMALIZERS, SCALES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..options import call_own, call_with
 from ..types import Group, LampoError, PeerWeight, Rollout
 from .advantages.groups import concordance, group_statistics
-from .advantages.pairwise import score_norms, sequence_scores
+from .advantages.pairwise import calibrated_slope, score_norms, sequence_scores
 from .registry import EstimatorOptions, OwnEstimatorOptions, ProcessRewardOptions
 
 
@@ -28,6 +29,7 @@ class Estimate:
         by_token_N: N tensors (T,), where the tokens of a rollout differ.
         left_out: indices of groups that the update leaves out.
         peer_weights_N: how much each counts as a peer, where peers do not count alike.
+        slope: of a calibrated temperature, see `calibrated_slope`.
     """
 
     advantages_N: Tensor
@@ -36,6 +38,7 @@ class Estimate:
     by_token_N: tuple[Tensor, ...] | None = None
     left_out: frozenset[int] = frozenset()
     peer_weights_N: Tensor | None = None
+    slope: float | None = None
 
     @property
     def token_advantages(self) -> Tensor | tuple[Tensor, ...]:
@@ -85,6 +88,9 @@ def estimate_advantages(
     )
     if settings.get("peer_weight", "equal") != "equal":
         settings["peer_weights_N"] = _peer_weights(settings["peer_weight"], rollouts_N)
+    if settings.get("temperature") == "calibrated":
+        slope = calibrated_slope(rewards_N, scores_N, group_ids_N, valid_N=valid_N)
+        settings |= {"temperature": "auto", "slope": slope}
     given = {"rewards_N": rewards_N, "group_ids_N": group_ids_N}
     offered = {"scores_N": scores_N, "valid_N": valid_N, "rollouts_N": rollouts_N, **settings}
     if isinstance(options, ProcessRewardOptions):
@@ -104,12 +110,23 @@ def estimate_advantages(
                 advantages, rollouts_N, [reward.num_credited for reward in rewards], strict=True
             )
         )
-    statistics = _statistics(options, rewards_N, scores_N, group_ids_N, valid_N)
+    statistics = _statistics(options, settings, rewards_N, scores_N, group_ids_N, valid_N)
     statistics |= {
         "advantage/sum": float(advantages.sum()),
         "advantage/mean_absolute": float(advantages.abs().mean()),
     }
-    return Estimate(advantages, scores_N, statistics, by_token_N, frozenset(left_out), settings.get("peer_weights_N"))
+    slope = settings.get("slope")
+    if slope is not None:
+        statistics["advantage/slope"] = slope
+    return Estimate(
+        advantages,
+        scores_N,
+        statistics,
+        by_token_N,
+        frozenset(left_out),
+        settings.get("peer_weights_N"),
+        slope,
+    )
 
 
 def _call(
@@ -167,7 +184,12 @@ def _padded(token_rewards: Sequence[Tensor] | None) -> dict[str, Tensor]:
 
 
 def _statistics(
-    options: EstimatorOptions, rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, valid_N: Tensor
+    options: EstimatorOptions,
+    settings: Mapping[str, Any],
+    rewards_N: Tensor,
+    scores_N: Tensor,
+    group_ids_N: Tensor,
+    valid_N: Tensor,
 ) -> dict[str, float]:
     """What is logged whatever the estimator, and what it adds of its own."""
     groups = group_statistics(rewards_N, group_ids_N, valid_N=valid_N)
@@ -181,6 +203,6 @@ def _statistics(
     if options.statistics is not None:
         module, _, name = options.statistics.rpartition(".")
         function = getattr(import_module(f".advantages.{module}", __package__), name)
-        own = function(scores_N, group_ids_N, valid_N=valid_N, **options.settings())
+        own = function(scores_N, group_ids_N, valid_N=valid_N, **settings)
         statistics |= {f"advantage/{key}": value for key, value in own.items()}
     return statistics

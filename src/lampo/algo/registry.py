@@ -58,12 +58,14 @@ class PairwiseOptions(EstimatorOptions):
     """A rollout's score: mean or sum of its token log-probabilities."""
     weight: Weight = "policy"
     """Confidence of a pair: a sigmoid of the score gap, see docs/method.md."""
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """tau of that sigmoid. auto: the root mean square of the group's score gaps."""
+    temperature: Annotated[float, Field(gt=0)] | Literal["auto", "calibrated"] = "auto"
+    """tau of that sigmoid. auto: the root mean square of the group's score gaps. calibrated: that over the slope at which the weights fit
+    the step's own rewards best, see docs/method.md."""
     normalizer: Normalizer = "peers"
     """Divide by the number of peers, or by the sum of the weights."""
     scale: Scale = "group_std"
-    """group_std: divide by the standard deviation of the group's rewards, as GRPO does. none: do not."""
+    """group_std: divide by the standard deviation of the group's rewards, as GRPO does. group_mean: by their mean, as MaxRL does. none: do
+    not."""
     peer_weight: PeerWeight = "equal"
     """How much a peer counts in the baseline. equal: RLOO, GRPO and LamPO. length: its tokens (OPO, arXiv 2505.23585). score_norm: an
     estimate of its squared gradient norm (the optimal baseline, arXiv 2602.07078)."""

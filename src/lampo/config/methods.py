@@ -57,6 +57,19 @@ METHODS: dict[str, Method] = {
             "loss": {**PPO_CLIP, "aggregation": "sequence"},
         },
     ),
+    "lampo_cal": Method(
+        "LamPO with a confidence that is calibrated on each step's verdicts, and hard problems that weigh more (of this project)",
+        None,
+        {
+            "advantage": {
+                "name": "pairwise",
+                "temperature": "calibrated",
+                "scale": "group_mean",
+                "peer_weight": "score_norm",
+            },
+            "loss": {**PPO_CLIP, "aggregation": "sequence"},
+        },
+    ),
     "grpo": Method(
         "DeepSeekMath: Pushing the Limits of Mathematical Reasoning",
         "2402.03300",

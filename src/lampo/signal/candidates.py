@@ -36,6 +36,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "optimal-baseline": {"name": "pairwise", "weight": "uniform", "peer_weight": "score_norm"},
     "otb": {"name": "otb"},
     "lampo_ob": {"name": "pairwise", "peer_weight": "score_norm"},
+    "lampo_cal": METHODS["lampo_cal"].settings["advantage"],
 }
 """Sections `advantage` of a recipe, by name. docs/signal.md says what each is."""
 

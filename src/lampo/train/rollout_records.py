@@ -51,7 +51,8 @@ def group_records(
             )
             row += 1
         problem = {key: getattr(group.problem, key) for key in ("id", "prompt", "answer", "reference")}
-        yield {"step": step, "problem": problem, "rollouts": rollouts}
+        record = {"step": step, "problem": problem, "rollouts": rollouts}
+        yield record if estimate.slope is None else record | {"slope": estimate.slope}
 
 
 def _tokens(rollout: Rollout, pieces: TokenSpans, logprobs: Tensor | None) -> dict[str, Any]:

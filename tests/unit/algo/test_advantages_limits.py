@@ -182,7 +182,7 @@ def test_shapes_and_ids_are_refused(
     [
         ({"weight": "Policy"}, "weight must be one of policy, winner, lambdarank, better, uniform; not 'Policy'"),
         ({"normalizer": "group"}, "normalizer must be one of peers, weights; not 'group'"),
-        ({"scale": "std"}, "scale must be one of none, group_std; not 'std'"),
+        ({"scale": "std"}, "scale must be one of none, group_std, group_mean; not 'std'"),
         *(
             ({"temperature": temperature}, 'temperature must be "auto" or a finite positive number')
             for temperature in (0, -1.0, math.nan, math.inf, True, "cold")

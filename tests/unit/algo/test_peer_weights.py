@@ -126,7 +126,7 @@ def test_a_row_that_is_not_valid_weighs_nothing() -> None:
 
 
 def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"peer_weights_N\[1\] is -1\.0; weights must not be negative"):
+    with pytest.raises(ValueError, match=r"peer_weights_N\[1\] is -1\.0: weights must not be negative"):
         pairwise_advantages(
             torch.zeros(2), torch.zeros(2), torch.zeros(2, dtype=torch.int64), peer_weights_N=torch.tensor([1.0, -1.0])
         )

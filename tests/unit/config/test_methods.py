@@ -59,7 +59,7 @@ def test_the_presets_name_what_there_is(name: str) -> None:
     method = METHODS[name]
     assert method.paper
     assert set(method.settings) <= set(TrainConfig.model_fields)
-    assert (method.arxiv is None) == (name in ("cot", "lampo_dapo", "lampo_ob"))
+    assert (method.arxiv is None) == (name in ("cot", "lampo_dapo", "lampo_ob", "lampo_cal"))
     if "loss" in method.settings:
         LossOptions(**method.settings["loss"])
 
@@ -102,7 +102,7 @@ def test_the_numbers_of_the_papers() -> None:
 )
 def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name: Any, guess: str | None) -> None:
     told = rf" Did you mean {guess}\?" if guess else ""
-    message = rf"There is no method [^ ]*\.{told} Known are lampo, lampo_ob, grpo, dr_grpo, rloo, .*cot"
+    message = rf"There is no method [^ ]*\.{told} Known are lampo, lampo_ob, lampo_cal, grpo, dr_grpo, rloo, .*cot"
     with pytest.raises(LampoError, match=message):
         load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
     with pytest.raises(LampoError, match=message):

@@ -11,7 +11,14 @@ from .groups import GROUP_STD_EPSILON, concordance, group_statistics
 from .grpo import grpo_advantages
 from .maxrl import maxrl_advantages
 from .otb import otb_advantages
-from .pairwise import pair_statistics, pairwise_advantages, pairwise_terms, score_norms, sequence_scores
+from .pairwise import (
+    calibrated_slope,
+    pair_statistics,
+    pairwise_advantages,
+    pairwise_terms,
+    score_norms,
+    sequence_scores,
+)
 from .prime import prime_advantages
 from .reinforce_pp import reinforce_pp_advantages
 from .rloo import rloo_advantages
@@ -23,6 +30,7 @@ __all__ = [
     "Reduce",
     "Scale",
     "Weight",
+    "calibrated_slope",
     "concordance",
     "group_statistics",
     "grpo_advantages",

@@ -75,6 +75,13 @@ def check_rows(group_ids_N: Tensor, valid_N: Tensor | None, **values_N: Tensor) 
     return valid_N, *(value_N.to(dtype) for value_N in values_N.values())
 
 
+def check_not_negative(name: str, values_N: Tensor, valid_N: Tensor, why: str) -> None:
+    """Raise a ValueError that names the first valid row with a negative value, and says why there must be none."""
+    if (negative_N := valid_N & (values_N < 0)).any():
+        row = int(negative_N.nonzero()[0])
+        raise ValueError(f"{name}[{row}] is {float(values_N[row])}: {why}")
+
+
 def groups_by_size(group_ids_N: Tensor, valid_N: Tensor) -> list[Tensor]:
     """Row indices of the valid rows as dense tables, one (B, G) table for each distinct group size G.
 

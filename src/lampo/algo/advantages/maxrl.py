@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .groups import centred, check_rows, estimate_by_group
+from .groups import centred, check_not_negative, check_rows, estimate_by_group
 
 
 @torch.no_grad()
@@ -42,9 +42,5 @@ def maxrl_advantages(rewards_N: Tensor, group_ids_N: Tensor, *, valid_N: Tensor 
         return torch.where(mean_B1 > 0, centred(rewards_BG) / mean_B1, 0.0)
 
     valid_N, rewards_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N)
-    if (negative_N := valid_N & (rewards_N < 0)).any():
-        row = int(negative_N.nonzero()[0])
-        raise ValueError(
-            f"rewards_N[{row}] is {float(rewards_N[row])}: MaxRL divides by the mean, so no reward may be negative"
-        )
+    check_not_negative("rewards_N", rewards_N, valid_N, "MaxRL divides by the mean, so no reward may be negative")
     return estimate_by_group(over_mean, group_ids_N, valid_N, rewards_N)

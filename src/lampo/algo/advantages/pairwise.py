@@ -21,6 +21,7 @@ from torch.nn.functional import logsigmoid
 from ...types import Normalizer, Reduce, Scale, Weight
 from .groups import (
     GROUP_STD_EPSILON,
+    check_not_negative,
     check_option,
     check_rows,
     estimate_by_group,
@@ -33,6 +34,9 @@ from .groups import (
 SMALLEST_AUTO_TEMPERATURE = 1e-6
 """The floor of temperature="auto", for groups whose scores are all but equal."""
 
+
+MAX_NEWTON_STEPS = 50
+"""Of the slope. Six are enough for most steps of training."""
 
 SATURATED_MARGIN = 5.0
 """Beyond this |s_i - s_j| / tau the sigmoid has less than 1 % left to say."""
@@ -83,6 +87,7 @@ def pairwise_advantages(
     valid_N: Tensor | None = None,
     weight: Weight = "policy",
     temperature: float | Literal["auto"] = "auto",
+    slope: float = 1.0,
     normalizer: Normalizer = "peers",
     scale: Scale = "group_std",
     peer_weights_N: Tensor | None = None,
@@ -92,14 +97,14 @@ def pairwise_advantages(
 
         A_i  = 1/(|V|-1) sum_j w_ij (R_i - R_j)                    normalizer = peers
              | sum_j w_ij (R_i - R_j) / sum_j w_ij                 normalizer = weights
-        w_ij = sigmoid((s_i - s_j) / tau)                          weight = policy
+        w_ij = sigmoid(beta (s_i - s_j) / tau)                     weight = policy
              | sigmoid(+sign(R_i - R_j) |s_i - s_j| / tau)         weight = winner
              | sigmoid(-sign(R_i - R_j) (s_i - s_j) / tau)         weight = lambdarank
              | sigmoid(+sign(R_i - R_j) (s_i - s_j) / tau)         weight = better
              | 1/2                                                 weight = uniform
 
-    over the other valid rollouts j of the group of i; |V| counts the valid ones. With weights v_j of the peers each pair counts
-    v_j / mean(v) times, the mean over the group, so that equal ones change nothing:
+    over the other valid rollouts j of the group of i; |V| counts the valid ones. The other weights take beta as `policy` does. With weights
+    v_j of the peers each pair counts v_j / mean(v) times, the mean over the group, so that equal ones change nothing:
 
         A_i  = |V|/(|V|-1) sum_j v_j w_ij (R_i - R_j) / sum_j v_j      normalizer = peers
              | sum_j v_j w_ij (R_i - R_j) / sum_j v_j w_ij             normalizer = weights
@@ -125,9 +130,10 @@ def pairwise_advantages(
         temperature: tau > 0 in units of the score, held to the normal numbers of the dtype; or "auto": per group, the
             root mean square of s_i - s_j over the pairs i != j (that is sqrt(2) times the unbiased standard deviation),
             and at least 1e-6.
+        slope: beta >= 0, how much a gap of the scores says about the rewards, see `calibrated_slope`. 0: nothing, all weights are 1/2.
         normalizer: divide by the number of peers, or by the sum of the weights.
-        scale: group_std, the default, divides by the group's reward std + 1e-4, the very number `grpo_advantages` divides by; none
-            does not. All measurements of this project but one ablation were made with it.
+        scale: group_std, the default, divides by the group's reward std + 1e-4, the very number `grpo_advantages` divides by. group_mean
+            divides by the mean of its rewards, as `maxrl_advantages` does, so that hard problems weigh more. none does not.
 
         peer_weights_N: (N,) v_j > 0, see above; None means that all are equal. A group whose weights are all 0 has equal ones.
         centred: take the mean over the group from its advantages, so that they sum to 0.
@@ -143,7 +149,8 @@ def pairwise_advantages(
 
     Raises:
         ValueError: shapes that differ, ids that are not integers, an unknown option, a temperature that is neither
-            "auto" nor finite and positive, a valid reward or score that is not finite.
+            "auto" nor finite and positive, a slope below 0, a valid reward or score that is not finite, and below 0 a valid reward
+            under `group_mean`.
 
     One right answer among three, which the policy found likelier than the second and less likely than the third:
 
@@ -154,14 +161,14 @@ def pairwise_advantages(
     >>> pairwise_advantages(rewards_N, scores_N, group_ids_N, weight="uniform", scale="none")  # half of RLOO
     tensor([ 0.5000, -0.2500, -0.2500])
     """
-    check_options(weight, temperature, normalizer, scale)
+    check_options(weight, temperature, normalizer, scale, slope)
 
     def compare(rewards_BG: Tensor, scores_BG: Tensor, *peers_BG: Tensor) -> Tensor:
         num_groups, group_size = rewards_BG.shape
         peers_B1G = relative_weights(*peers_BG)[:, None] if peers_BG else None
         advantages_BG = torch.empty_like(rewards_BG)
         for block in row_blocks(num_groups, group_size):
-            margins_BIG, gaps_BIG = pair_margins_and_gaps(rewards_BG, scores_BG, block, weight, temperature)
+            margins_BIG, gaps_BIG = pair_margins_and_gaps(rewards_BG, scores_BG, block, weight, temperature, slope)
             if normalizer == "peers":
                 weights_BIG = margins_BIG.sigmoid() if peers_B1G is None else margins_BIG.sigmoid() * peers_B1G
                 advantages_BG[:, block] = (weights_BIG * gaps_BIG).sum(2) / (group_size - 1)
@@ -179,9 +186,12 @@ def pairwise_advantages(
     if peer_weights_N is not None:
         named["peer_weights_N"] = peer_weights_N
     valid_N, *values_N = check_rows(group_ids_N, valid_N, **named)
-    if peer_weights_N is not None and (negative_N := valid_N & (values_N[2] < 0)).any():
-        row = int(negative_N.nonzero()[0])
-        raise ValueError(f"peer_weights_N[{row}] is {float(values_N[2][row])}; weights must not be negative")
+    if scale == "group_mean":
+        check_not_negative(
+            "rewards_N", values_N[0], valid_N, "group_mean divides by the mean, so no reward may be negative"
+        )
+    if peer_weights_N is not None:
+        check_not_negative("peer_weights_N", values_N[2], valid_N, "weights must not be negative")
     return estimate_by_group(compare, group_ids_N, valid_N, *values_N)
 
 
@@ -210,6 +220,56 @@ def score_norms(logprobs_NT: Tensor, mask_NT: Tensor) -> Tensor:
     return doubts_NT.square().sum(1)
 
 
+@torch.no_grad()
+def calibrated_slope(
+    rewards_N: Tensor, scores_N: Tensor, group_ids_N: Tensor, *, valid_N: Tensor | None = None
+) -> float:
+    r"""How much a gap of two scores says about their rewards in this step: the slope that makes LamPO's weight a calibrated probability.
+
+        beta = argmax_{beta >= 0}  sum_groups 2/|V| sum_{R_i > R_j} log sigmoid(beta (s_i - s_j) / tau)  -  beta^2 / 2
+
+    over the pairs of different rewards, with tau the `auto` one of the group: the model of Bradley and Terry (Biometrika 39, 1952) of which
+    one of two is the better. It is temperature scaling (arXiv 1706.04599) on the step's own verdicts. Pairs of a group depend on each
+    other, so its |V| rollouts count as |V| / 2 pairs at most. The last term is a normal prior of variance 1, and holds few pairs to a small
+    slope.
+
+    Args:
+        rewards_N: (N,) rewards; rows that are not valid may hold NaN.
+        scores_N: (N,) scores, see `sequence_scores`.
+        group_ids_N: (N,) integers.
+        valid_N: (N,) bool; None means that every row is valid.
+
+    Returns:
+        At least 0. 0 where the likelier one of two is the better one no more often than not, or no two rewards differ: then the confidence
+        is none. About 1 where LamPO's own temperature is right.
+
+    Raises:
+        ValueError: see `check_rows`.
+
+    >>> calibrated_slope(torch.tensor([1.0, 0, 0]), torch.tensor([-0.1, -2, -0.5]), torch.zeros(3, dtype=torch.int64))
+    0.4
+    """
+    valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
+    tables = [rows_BG for rows_BG in groups_by_size(group_ids_N, valid_N) if rows_BG.shape[1] > 1]
+    slope, step = 0.0, 1.0
+    for _ in range(MAX_NEWTON_STEPS):  # of Newton's, on a concave function
+        gradient, curvature = -slope, 1.0
+        for rows_BG in tables:
+            rewards_BG, scores_BG = rewards_N[rows_BG], scores_N[rows_BG]
+            for block in row_blocks(*rows_BG.shape):
+                margins_BIG = score_margins(scores_BG, block, "auto")
+                better_BIG = rewards_BG[:, block, None] > rewards_BG[:, None, :]
+                margins = margins_BIG[better_BIG].double()
+                lost = (-slope * margins).sigmoid()
+                gradient += float((lost * margins).sum()) * 2 / rows_BG.shape[1]
+                curvature += float((lost * (1 - lost) * margins.square()).sum()) * 2 / rows_BG.shape[1]
+        step = max(-1.0, min(1.0, gradient / curvature))
+        slope = max(0.0, slope + step)
+        if abs(step) < 1e-9 or (slope == 0 and step < 0):
+            break
+    return slope
+
+
 def relative_weights(peers_BG: Tensor) -> Tensor:
     """Weights of the peers over the mean of their group; 1 where all are 0."""
     mean_B1 = peers_BG.mean(1, keepdim=True)
@@ -224,19 +284,20 @@ def pairwise_terms(
     valid_N: Tensor | None = None,
     weight: Weight = "policy",
     temperature: float | Literal["auto"] = "auto",
+    slope: float = 1.0,
     normalizer: Normalizer = "peers",
     scale: Scale = "group_std",
 ) -> Tensor:
     r"""What every ordered pair of one group contributes: the advantages of `pairwise_advantages`, taken apart.
 
-        C_ij = w_ij (R_i - R_j)        divided by std(R) + 1e-4 under scale = group_std
+        C_ij = w_ij (R_i - R_j)        divided by std(R) + 1e-4 under scale = group_std, by mean(R) under group_mean
 
     Args:
         rewards_G: (G,) rewards of one group.
         scores_G: (G,) their scores.
         valid_N: (G,) bool; None means that every row is valid.
         weight: as in `pairwise_advantages`.
-        temperature: as in `pairwise_advantages`.
+        temperature, slope: as in `pairwise_advantages`.
         normalizer: taken so that both functions accept the same options; the terms are those before normalisation.
         scale: as in `pairwise_advantages`.
 
@@ -252,7 +313,7 @@ def pairwise_terms(
     tensor([[ 0.0000,  0.5000],
             [-0.5000,  0.0000]])
     """
-    check_options(weight, temperature, normalizer, scale)
+    check_options(weight, temperature, normalizer, scale, slope)
     group_ids_G = torch.zeros_like(rewards_G, dtype=torch.int64)
     valid_G, rewards_G, scores_G = check_rows(group_ids_G, valid_N, rewards_G=rewards_G, scores_G=scores_G)
     terms_GG = rewards_G.new_zeros(len(rewards_G), len(rewards_G))
@@ -260,7 +321,7 @@ def pairwise_terms(
     if len(rows) > 1:
         rewards_1G, scores_1G = rewards_G[None, rows], scores_G[None, rows]
         everyone = slice(0, len(rows))
-        margins_1GG, gaps_1GG = pair_margins_and_gaps(rewards_1G, scores_1G, everyone, weight, temperature)
+        margins_1GG, gaps_1GG = pair_margins_and_gaps(rewards_1G, scores_1G, everyone, weight, temperature, slope)
         terms_GG[rows[:, None], rows] = (margins_1GG.sigmoid() * gaps_1GG)[0] / reward_scale(rewards_1G, scale)
     return terms_GG
 
@@ -272,6 +333,7 @@ def pair_statistics(
     *,
     valid_N: Tensor | None = None,
     temperature: float | Literal["auto"] = "auto",
+    slope: float = 1.0,
     **_: object,
 ) -> dict[str, float]:
     """What to watch about the comparisons of a step.
@@ -280,10 +342,10 @@ def pair_statistics(
         scores_N: (N,) scores; rows that are not valid may hold NaN.
         group_ids_N: (N,) integers.
         valid_N: (N,) bool; None means that every row is valid.
-        temperature: as in `pairwise_advantages`. Its other options change nothing here.
+        temperature, slope: as in `pairwise_advantages`. Its other options change nothing here.
 
     Returns:
-        saturation: of the ordered pairs of different rollouts, the share with |s_i - s_j| / tau > 5, in [0, 1]:
+        saturation: of the ordered pairs of different rollouts, the share with beta |s_i - s_j| / tau > 5, in [0, 1]:
             there the weight is a step function, which for summed log-probs of long traces mostly compares lengths.
         temperature: tau averaged over the groups with a pair; 0 where there is none.
         Both are finite. The numbers about groups that need no scores are in `group_statistics`.
@@ -295,7 +357,7 @@ def pair_statistics(
     >>> pair_statistics(scores_N, torch.zeros(3, dtype=torch.int64), temperature=1.0)
     {'saturation': 0.6666666666666666, 'temperature': 1.0}
     """
-    check_temperature(temperature)
+    check_temperature(temperature, slope)
     valid_N, scores_N = check_rows(group_ids_N, valid_N, scores_N=scores_N)
     num_pairs = num_saturated = num_groups = 0
     mean_temperature = 0.0
@@ -305,7 +367,7 @@ def pair_statistics(
             continue
         scores_BG = scores_N[rows_BG]
         for block in row_blocks(B, G):
-            num_saturated += int((score_margins(scores_BG, block, temperature).abs() > SATURATED_MARGIN).sum())
+            num_saturated += int((score_margins(scores_BG, block, temperature, slope).abs() > SATURATED_MARGIN).sum())
         num_pairs += B * G * (G - 1)
         num_groups += B
         bucket_temperature = 4 * float((quarter_temperature(scores_BG, temperature) / B).sum())
@@ -316,18 +378,20 @@ def pair_statistics(
     }
 
 
-def check_options(weight: str, temperature: float | str, normalizer: str, scale: str) -> None:
+def check_options(weight: str, temperature: float | str, normalizer: str, scale: str, slope: float) -> None:
     """Raise a ValueError for an option that `pairwise_advantages` does not know."""
     check_option("weight", weight, get_args(Weight))
     check_option("normalizer", normalizer, get_args(Normalizer))
     check_option("scale", scale, get_args(Scale))
-    check_temperature(temperature)
+    check_temperature(temperature, slope)
 
 
-def check_temperature(temperature: float | str) -> None:
-    """Raise a ValueError for what is no temperature."""
+def check_temperature(temperature: float | str, slope: float) -> None:
+    """Raise a ValueError for what is no temperature, or no slope."""
     if temperature != "auto" and (isinstance(temperature, str | bool) or not 0 < temperature < math.inf):
         raise ValueError(f'temperature must be "auto" or a finite positive number; not {temperature!r}')
+    if not 0 <= slope < math.inf:
+        raise ValueError(f"slope must be a finite number of at least 0; not {slope!r}")
 
 
 def quarter_temperature(scores_BG: Tensor, temperature: float | Literal["auto"]) -> Tensor:
@@ -345,12 +409,13 @@ def pair_margins_and_gaps(
     block: slice,
     weight: Weight,
     temperature: float | Literal["auto"],
+    slope: float,
 ) -> tuple[Tensor, Tensor]:
     """Of rows i of a block against all rows j: m_ij, the finite number with w_ij = sigmoid(m_ij), and R_i - R_j."""
     gaps_BIG = rewards_BG[:, block, None] - rewards_BG[:, None, :]
     if weight == "uniform":
         return torch.zeros_like(gaps_BIG), gaps_BIG
-    margins_BIG = score_margins(scores_BG, block, temperature)
+    margins_BIG = score_margins(scores_BG, block, temperature, slope)
     if weight == "policy":
         return margins_BIG, gaps_BIG
     if weight == "winner":
@@ -359,14 +424,18 @@ def pair_margins_and_gaps(
     return (better_margins_BIG if weight == "better" else -better_margins_BIG), gaps_BIG
 
 
-def score_margins(scores_BG: Tensor, block: slice, temperature: float | Literal["auto"]) -> Tensor:
-    """(B, I, G) score gaps s_i - s_j over tau of rows i of a block against all rows j. Finite whatever the scores."""
+def score_margins(scores_BG: Tensor, block: slice, temperature: float | Literal["auto"], slope: float = 1.0) -> Tensor:
+    """(B, I, G) score gaps s_i - s_j, times beta over tau, of rows i of a block against all rows j. Finite whatever the scores."""
     quarters_BG = scores_BG / 4
     temperature_B11 = quarter_temperature(scores_BG, temperature)[:, :, None]
     limit = torch.finfo(scores_BG.dtype).max
-    return ((quarters_BG[:, block, None] - quarters_BG[:, None, :]) / temperature_B11).clamp(-limit, limit)
+    margins_BIG = (quarters_BG[:, block, None] - quarters_BG[:, None, :]) / temperature_B11
+    return margins_BIG.clamp(-limit, limit).mul_(slope).clamp_(-limit, limit)
 
 
 def reward_scale(rewards_BG: Tensor, scale: Scale) -> Tensor | float:
     """What the advantages are divided by: (B, 1), or 1."""
+    if scale == "group_mean":
+        mean_B1 = rewards_BG.mean(1, keepdim=True)
+        return torch.where(mean_B1 > 0, mean_B1, 1.0)
     return standard_deviation(rewards_BG) + GROUP_STD_EPSILON if scale == "group_std" else 1.0

@@ -221,7 +221,7 @@ function comparisons(rollouts, rank, pairs, why) {
   const own = { pairwise: "LamPO", grpo: "GRPO", rloo: "RLOO" }[index.advantage.name]
     || (index.trainer && used.some(Boolean) && (ends.find(([, values]) => !differs(values)) || [])[0]);
   if (ends.every(([, values]) => differs(values))) ends.push(["used", used]);
-  const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + (options.scale === "group_std" ? ", and by the rewards' std" : "");
+  const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + ({ group_std: ", and by the rewards' std", group_mean: ", and by the rewards' mean" }[options.scale] || "");
   const explain = (i, j) => `#${i + 1} against #${j + 1}: reward gap ${signed(pairs.gaps_GG[i][j])}` + (!weighed ? "" : ` × weight ${number(pairs.weights_GG[i][j])} / ${number(pairs.divisors_G[i])} = ${signed(pairs.contributions_GG[i][j])}`);
   const force = ([i, j]) => Math.abs((pairs.contributions_GG || pairs.gaps_GG)[i][j] ?? 0);
   const strongest = rank.flatMap(i => rank.map(j => [i, j])).reduce((best, pair) => force(pair) > force(best) ? pair : best);
@@ -264,7 +264,7 @@ function comparisons(rollouts, rank, pairs, why) {
       element("div", { class: "choice", role: "radiogroup", "aria-label": "Shown for each pair" }, told.map(([name], at) => element("button", {
         type: "button", role: "radio", "aria-checked": name === label, title: "m takes the next", onclick: () => { quantity = at; redraw(); } }, name))),
       element("p", {}, field === "contributions_GG" ? `A row against each peer: weight × reward gap, divided by ${divided}. It sums to LamPO's advantage.`
-        : field === "weights_GG" ? `w: ${options.weight}, a sigmoid of the difference in ${scoreName()} over tau = ${pairs.temperature.toPrecision(3)}${options.temperature === "auto" ? " (auto)" : ""}; 1/2 is neutral.${options.peer_weight === "equal" ? "" : ` Times the peer's ${options.peer_weight} over the group's mean.`}`
+        : field === "weights_GG" ? `w: ${options.weight}, a sigmoid of the difference in ${scoreName()} over tau = ${known(pairs.temperature) ? pairs.temperature.toPrecision(3) : "∞"}${typeof options.temperature === "string" ? ` (${options.temperature})` : ""}; 1/2 is neutral.${options.peer_weight === "equal" ? "" : ` Times the peer's ${options.peer_weight} over the group's mean.`}`
         : "The row's reward minus the column's.")),
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Pairs" }, made), said,
     pairs.note ? element("p", { class: "note" }, pairs.note) : null,

@@ -29,11 +29,11 @@ class Pairs:
     Attributes:
         options: of the pairwise estimator.
         note: why these options, where they are not the run's own; else empty.
-        temperature: tau of this group.
+        temperature: tau of this group, over the slope where it is calibrated; None where that is 0.
         gaps_GG: R_i - R_j.
         weights_GG: w_ij; where peers have weights of their own, times v_j over the group's mean of them.
         contributions_GG: that times (R_i - R_j) over the divisor of row i; the rows sum to the advantages.
-        divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std.
+        divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std, mean(R) under group_mean.
         pairwise_G: LamPO's advantages, the sums of the rows of contributions.
         grpo_G: what GRPO, with mean and standard deviation, gives.
         rloo_G: what RLOO gives.
@@ -72,14 +72,20 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
     valid_G = rewards_G.isfinite() & scores_G.isfinite()
     if int(valid_G.sum()) < 2:
         return None
-    settings = options.model_dump(exclude={"name", "reduce", "peer_weight", "centred"})
+    calibrated = options.temperature == "calibrated"
+    slope = group["slope"] if calibrated else 1.0
+    temperature = "auto" if calibrated else options.temperature
+    settings = options.model_dump(include={"weight", "normalizer", "scale"}) | {
+        "temperature": temperature,
+        "slope": slope,
+    }
     rows = valid_G.nonzero().squeeze(1)
     rewards_V, scores_V = rewards_G[rows], scores_G[rows]
 
     margins_VV, gaps_VV = (
         table[0]
         for table in pair_margins_and_gaps(
-            rewards_V[None], scores_V[None], slice(None), options.weight, options.temperature
+            rewards_V[None], scores_V[None], slice(None), options.weight, temperature, slope
         )
     )
     peers_V = torch.ones_like(rewards_V)
@@ -103,7 +109,7 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
     return Pairs(
         options=options.model_dump(),
         note=note,
-        temperature=4 * float(quarter_temperature(scores_V[None], options.temperature)),
+        temperature=4 * float(quarter_temperature(scores_V[None], temperature)) / slope if slope else None,
         gaps_GG=_table(gaps_VV, rows, len(rollouts)),
         weights_GG=_table(weights_VV, rows, len(rollouts)),
         contributions_GG=_table(contributions_VV, rows, len(rollouts)),
@@ -142,6 +148,8 @@ def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptio
                 reason = "This run centred its advantages, which is not taken apart here"
             elif options.peer_weight != "equal" and unweighed:
                 reason = "This run weighed its peers, and did not record the weights"
+            elif options.temperature == "calibrated" and not isinstance(group.get("slope"), float):
+                reason = "This run calibrated its temperature, and did not record the slope"
             else:
                 return options, ""
         except ValidationError as error:

@@ -56,21 +56,24 @@ def test_the_rows_of_pairs_sum_to_the_advantages(options: dict[str, Any], peer_w
     )
 
 
-def test_what_a_run_of_lampo_ob_records_is_taken_apart_into_the_advantages_that_it_used() -> None:
+@pytest.mark.parametrize("method", ["lampo_ob", "lampo_cal"])
+def test_what_a_run_records_is_taken_apart_into_the_advantages_that_it_used(method: str) -> None:
     logprobs = [[-0.1, -2.0], [-0.7], [-0.2, -0.2, -3.0], [-1.1, -0.4]]
     rollouts = tuple(
         Rollout(torch.tensor([1]), torch.arange(len(each)), torch.tensor(each), True, "") for each in logprobs
     )
     rewards = tuple(Reward({}, total) for total in (1.0, 0.0, 0.0, 1.0))
     sampled = Group(Problem("0", "?", ""), rollouts, (Verdict("wrong"),) * 4, rewards)
-    options = PairwiseOptions.model_validate(METHODS["lampo_ob"].settings["advantage"])
+    options = PairwiseOptions.model_validate(METHODS[method].settings["advantage"])
     (record,) = group_records(1, [sampled], estimate_advantages([sampled], options))
     found = pairs(record, options.model_dump())
     assert found is not None
     assert found.note == ""
     assert found.pairwise_G == pytest.approx([each["advantage"] for each in record["rollouts"]], abs=1e-6)
-    plain = estimate_advantages([sampled], PairwiseOptions())
-    assert "peer_weight" not in next(group_records(1, [sampled], plain))["rollouts"][0]
+    assert ("slope" in record) == (method == "lampo_cal")
+    plain = next(group_records(1, [sampled], estimate_advantages([sampled], PairwiseOptions())))
+    assert "slope" not in plain
+    assert "peer_weight" not in plain["rollouts"][0]
 
 
 def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> None:
@@ -88,6 +91,11 @@ def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> No
     unrecorded = pairs(each, {"name": "pairwise", "peer_weight": "score_norm"})
     assert unrecorded is not None
     assert unrecorded.note.startswith("This run weighed its peers, and did not record the weights: the comparisons are")
+    unrecorded = pairs(each, {"name": "pairwise", "temperature": "calibrated"})
+    assert unrecorded is not None
+    assert unrecorded.note.startswith(
+        "This run calibrated its temperature, and did not record the slope: the comparisons"
+    )
 
 
 def test_no_pairs_without_scores_or_peers() -> None:
