@@ -71,6 +71,8 @@ class PairwiseOptions(EstimatorOptions):
     estimate of its squared gradient norm (the optimal baseline, arXiv 2602.07078)."""
     centred: bool = False
     """Take the mean of the group's advantages from each, so that they sum to 0."""
+    negative: float = Field(default=1.0, ge=0)
+    """Factor of negative advantages: below 1, less push against responses worse than their peers (ours)."""
 
 
 class GrpoOptions(EstimatorOptions):

@@ -136,6 +136,7 @@ def test_group_mean_is_the_scale_of_maxrl() -> None:
     [
         ({"slope": -0.1}, r"slope must be a finite number of at least 0; not -0\.1"),
         ({"slope": math.nan}, "slope must be a finite number"),
+        ({"negative": -1.0}, r"negative must be a finite number, at least 0; not -1\.0"),
         (
             {"scale": "group_mean"},
             r"rewards_N\[1\] is -1\.0: group_mean divides by the mean, so no reward may be negative",
@@ -172,3 +173,11 @@ def test_a_calibrated_temperature_is_that_of_the_whole_step() -> None:
     )
     assert torch.equal(calibrated.advantages_N, again_N)
     assert not torch.equal(calibrated.advantages_N, plain.advantages_N)
+
+
+def test_a_factor_of_negative_advantages_changes_these_alone() -> None:
+    rewards_N, scores_N, group_ids_N = random_group(8)
+    plain_N = pairwise_advantages(rewards_N, scores_N, group_ids_N)
+    scaled_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, negative=0.36)
+    assert (plain_N < 0).any()
+    assert_close(scaled_N, torch.where(plain_N < 0, 0.36 * plain_N, plain_N))

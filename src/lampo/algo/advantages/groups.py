@@ -82,6 +82,12 @@ def check_not_negative(name: str, values_N: Tensor, valid_N: Tensor, why: str) -
         raise ValueError(f"{name}[{row}] is {float(values_N[row])}: {why}")
 
 
+def check_negative(negative: float) -> None:
+    """Raise a ValueError for what is no factor of negative advantages."""
+    if not 0 <= negative < math.inf:
+        raise ValueError(f"negative must be a finite number, at least 0; not {negative!r}")
+
+
 def groups_by_size(group_ids_N: Tensor, valid_N: Tensor) -> list[Tensor]:
     """Row indices of the valid rows as dense tables, one (B, G) table for each distinct group size G.
 

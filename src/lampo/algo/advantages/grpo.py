@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from .groups import GROUP_STD_EPSILON, centred, check_rows, estimate_by_group, standard_deviation
+from .groups import GROUP_STD_EPSILON, centred, check_negative, check_rows, estimate_by_group, standard_deviation
 
 
 @torch.no_grad()
@@ -47,8 +45,7 @@ def grpo_advantages(
     tensor([ 0.6667, -0.3333, -0.3333,  0.0000])
     """
 
-    if not 0 <= negative < math.inf:
-        raise ValueError(f"negative must be a finite number, at least 0; not {negative!r}")
+    check_negative(negative)
 
     def standardise(rewards_BG: Tensor) -> Tensor:
         deviations_BG = centred(rewards_BG)

@@ -21,6 +21,7 @@ from torch.nn.functional import logsigmoid
 from ...types import Normalizer, Reduce, Scale, Weight
 from .groups import (
     GROUP_STD_EPSILON,
+    check_negative,
     check_not_negative,
     check_option,
     check_rows,
@@ -92,6 +93,7 @@ def pairwise_advantages(
     scale: Scale = "group_std",
     peer_weights_N: Tensor | None = None,
     centred: bool = False,
+    negative: float = 1.0,
 ) -> Tensor:
     r"""The Pairwise Decomposed Advantage: reward gaps to the peers, each weighted by a confidence.
 
@@ -137,6 +139,7 @@ def pairwise_advantages(
 
         peer_weights_N: (N,) v_j > 0, see above; None means that all are equal. A group whose weights are all 0 has equal ones.
         centred: take the mean over the group from its advantages, so that they sum to 0.
+        negative: factor of the advantages below 0, as in `grpo_advantages`.
 
     Returns:
         (N,) advantages, float64 where an input is float64 and else float32.
@@ -149,7 +152,7 @@ def pairwise_advantages(
 
     Raises:
         ValueError: shapes that differ, ids that are not integers, an unknown option, a temperature that is neither
-            "auto" nor finite and positive, a slope below 0, a valid reward or score that is not finite, and below 0 a valid reward
+            "auto" nor finite and positive, a slope or `negative` below 0, a valid reward or score that is not finite, and below 0 a valid reward
             under `group_mean`.
 
     One right answer among three, which the policy found likelier than the second and less likely than the third:
@@ -162,6 +165,7 @@ def pairwise_advantages(
     tensor([ 0.5000, -0.2500, -0.2500])
     """
     check_options(weight, temperature, normalizer, scale, slope)
+    check_negative(negative)
 
     def compare(rewards_BG: Tensor, scores_BG: Tensor, *peers_BG: Tensor) -> Tensor:
         num_groups, group_size = rewards_BG.shape
@@ -180,6 +184,8 @@ def pairwise_advantages(
                 advantages_BG[:, block] = (log_weights_BIG.softmax(2) * gaps_BIG).sum(2)
         if centred:
             advantages_BG = advantages_BG - advantages_BG.mean(1, keepdim=True)
+        if negative != 1:
+            advantages_BG = torch.where(advantages_BG < 0, negative * advantages_BG, advantages_BG)
         return advantages_BG / reward_scale(rewards_BG, scale)
 
     named = {"rewards_N": rewards_N, "scores_N": scores_N}

@@ -144,8 +144,9 @@ def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptio
         try:
             options = PairwiseOptions.model_validate(dict(advantage))
             unweighed = any(rollout.get("peer_weight") is None for rollout in group["rollouts"])
-            if options.centred:
-                reason = "This run centred its advantages, which is not taken apart here"
+            if options.centred or options.negative != 1:
+                what = "centred its advantages" if options.centred else "scaled its negative advantages"
+                reason = f"This run {what}, which is not taken apart here"
             elif options.peer_weight != "equal" and unweighed:
                 reason = "This run weighed its peers, and did not record the weights"
             elif options.temperature == "calibrated" and not isinstance(group.get("slope"), float):
