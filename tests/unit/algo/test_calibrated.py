@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lampo.algo.advantages import (
     calibrated_slope,
+    grpo_advantages,
     maxrl_advantages,
     pair_statistics,
     pairwise_advantages,
@@ -146,6 +147,20 @@ def test_group_mean_is_the_scale_of_maxrl() -> None:
 def test_what_has_no_meaning_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pairwise_advantages(torch.tensor([1.0, -1.0]), torch.zeros(2), torch.zeros(2, dtype=torch.int64), **options)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.36, 0.0])
+def test_a_factor_of_negative_advantages_weighs_problems_by_how_hard_they_are(factor: float) -> None:
+    """(13b) of docs/method.md, on a group that has each response as often as its policy draws it."""
+    logits = torch.tensor([4.0, 2.0, 1.0, 1.0], dtype=torch.float64).log().requires_grad_()
+    right = torch.tensor([0.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    drawn_N = torch.arange(4).repeat_interleave(torch.tensor([4, 2, 1, 1]))
+    (of_p,) = torch.autograd.grad((logits.softmax(0) * right).sum(), logits)
+
+    rewards_N, group_ids_N = right[drawn_N], torch.zeros(8, dtype=torch.int64)
+    advantages_N = grpo_advantages(rewards_N, group_ids_N, std=False, negative=factor)
+    (step,) = torch.autograd.grad((logits.log_softmax(0)[drawn_N] * advantages_N).mean(), logits)
+    assert_close(step, (1 - (1 - factor) * 3 / 8) * of_p)
 
 
 def estimated(temperature: Any) -> Estimate:

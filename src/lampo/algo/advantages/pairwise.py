@@ -152,8 +152,8 @@ def pairwise_advantages(
 
     Raises:
         ValueError: shapes that differ, ids that are not integers, an unknown option, a temperature that is neither
-            "auto" nor finite and positive, a slope or `negative` below 0, a valid reward or score that is not finite, and below 0 a valid reward
-            under `group_mean`.
+            "auto" nor finite and positive, a slope or `negative` below 0, a valid reward or score that is not finite, and under
+            `group_mean` a valid reward below 0.
 
     One right answer among three, which the policy found likelier than the second and less likely than the third:
 
