@@ -107,6 +107,11 @@ MORE_CHARTS = (
         unit=".1%",
     ),
     Chart(
+        "Slope of the confidence",
+        "How much a gap of two scores says about their rewards, fitted in each step. 0: nothing, and no confidence. 1: as much as LamPO assumes.",
+        (Curve("advantage/slope", "slope"),),
+    ),
+    Chart(
         "Saturation of the pair weights",
         "Share of pairs whose scores differ by over five temperatures: their weights no longer change.",
         (Curve("advantage/saturation", "saturated pairs"),),
