@@ -108,7 +108,8 @@ MORE_CHARTS = (
     ),
     Chart(
         "Slope of the confidence",
-        "How much a gap of two scores says about their rewards, fitted in each step. 0: nothing, and no confidence. 1: as much as LamPO assumes.",
+        "How much a gap of two scores says about their rewards, fitted in each step. 0: nothing, and no confidence. "
+        "1: as much as LamPO assumes.",
         (Curve("advantage/slope", "slope"),),
     ),
     Chart(
