@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..options import OWN
 from ..store.text import HALF
 from ..types import LampoError
-from .explain import explain_error
+from .explain import explain_errors
 from .methods import METHODS, method_settings, under
 from .reward_list import rewards_by_title
 from .schema import TrainConfig
@@ -144,10 +144,7 @@ def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str]
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
-        lines = sorted({explain_error(detail) for detail in error.errors()})
-        raise LampoError(
-            f"{source} has settings that do not hold:\n" + "\n".join(f"  {line}" for line in lines)
-        ) from None
+        raise LampoError(f"{source} has settings that do not hold:\n{explain_errors(error)}") from None
 
 
 def differing(a: TrainConfig, b: TrainConfig) -> dict[str, tuple[Any, Any]]:

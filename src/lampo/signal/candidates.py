@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..algo.registry import AdvantageOptions, EstimatorOptions, ProcessRewardOptions
-from ..config.explain import explain_error
+from ..config.explain import explain_errors
 from ..config.methods import METHODS
 from ..messages import did_you_mean
 from ..options import OWN
@@ -77,5 +77,4 @@ def _options(settings: dict[str, Any], name: str) -> EstimatorOptions:
     try:
         return TypeAdapter(AdvantageOptions).validate_python(settings)
     except ValidationError as error:
-        lines = sorted({explain_error(detail) for detail in error.errors()})
-        raise LampoError(f"The estimator {name} has settings that do not hold:\n  " + "\n  ".join(lines)) from None
+        raise LampoError(f"The estimator {name} has settings that do not hold:\n{explain_errors(error)}") from None
