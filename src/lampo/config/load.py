@@ -101,7 +101,10 @@ def load_config(recipe: Path, settings: Sequence[str] = (), *, beside: Path | No
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
-    config = parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
+    values = read_yaml(recipe, "recipe", "`model:` and `task:`")
+    if "recipe" in values and "methods" in values:
+        raise LampoError(f"{recipe} is a study and no recipe. Run it with: lampo compare {recipe}")
+    config = parse_config(values, str(recipe), settings)
     if config.run.imports or not _names_own_function(config):
         return config
     folders = dict.fromkeys(str(file.absolute().parent) for file in (beside, recipe) if file is not None)
