@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from lampo.compare.results import MeasureName, read_results
 from lampo.compare.study import MethodEntry, Plan, load_study
 from lampo.config.explain import dump_config
 from lampo.config.schema import TrainConfig
+from lampo.rewards import VerifierReward
 from lampo.store.checkpoints import model_of_run
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -98,22 +99,45 @@ def same_but_the_advantage(plan: Plan, task: str) -> list[MethodEntry]:
 def measure(family: str, num_seeds: int, num_groups: int) -> None:
     found = read_measured() if MEASURED.exists() else []
     for seed in range(num_seeds):
-        for name, setting in FAMILIES[family].items():
-            if any(each.setting == name and each.seed == seed for each in found):
-                continue
-            found += measured(name, setting, seed, num_groups)
-            MEASURED.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
+        for names in measured_together(family):
+            known = {each.setting for each in found if each.seed == seed}
+            if missing := [name for name in names if name not in known]:
+                found += measured(family, missing, seed, num_groups)
+                MEASURED.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
 
 
-def measured(name: str, setting: Setting, seed: int, num_groups: int) -> Iterator[Measured]:
-    """Every method of a setting on the start of one seed."""
+def measured_together(family: str) -> Iterator[list[str]]:
+    """The settings of a family, those beside each other that differ in the errors of the verifier alone: their rollouts are the same."""
+
+    def rollouts(item: tuple[str, Setting]) -> tuple[str, ...]:
+        name, setting = item
+        config = load_study(RESULTS / setting.study / "study.yaml").config_of(setting.task)
+        return setting.study, config.model_dump_json(exclude={"rewards"}), name if setting.steps else ""
+
+    for _, items in groupby(FAMILIES[family].items(), rollouts):
+        yield [name for name, _ in items]
+
+
+def errors(config: TrainConfig) -> tuple[float, float]:
+    """The shares of false positives and of false negatives of the verifier, one of which is 0."""
+    (verifier,) = (reward for reward in config.rewards if isinstance(reward, VerifierReward))
+    assert not (verifier.false_positives and verifier.false_negatives)
+    return verifier.false_positives, verifier.false_negatives
+
+
+def measured(family: str, names: Sequence[str], seed: int, num_groups: int) -> Iterator[Measured]:
+    """Every method of settings with the same rollouts, on the start of one seed."""
     from lampo.process import prepare
     from lampo.signal.command import WIDTH
+    from lampo.signal.run import CLEAN
     from lampo.signal.run import measure as measure_signal
     from lampo.view.console import Progress
 
+    settings = [FAMILIES[family][name] for name in names]
+    setting = settings[0]
     plan = load_study(RESULTS / setting.study / "study.yaml")
     entries = same_but_the_advantage(plan, setting.task)
+    shares = [errors(plan.config_of(each.task)) for each in settings]
     config = plan.config_of(setting.task, next(entry for entry in entries if entry.name == BASELINE))
     config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed, "threads": 1})})
     if (characters := config.model.characters) is not None and "*" not in characters and "mul" in setting.study:
@@ -122,22 +146,25 @@ def measured(name: str, setting: Setting, seed: int, num_groups: int) -> Iterato
     prepare(config)
     with tempfile.TemporaryDirectory() as folder:
         policy = trained(config, setting.steps, Path(folder)) if setting.steps else None
-        with Progress(f"{name}, seed {seed}") as progress:
+        with Progress(f"{' and '.join(names)}, seed {seed}") as progress:
             answer = measure_signal(
                 config,
                 policy,
                 {entry.name: plan.config_of(setting.task, entry).advantage for entry in entries},
                 num_groups=num_groups,
-                false_positives=(),
-                false_negatives=(),
+                false_positives=[positives for positives, _ in shares if positives],
+                false_negatives=[negatives for _, negatives in shares if negatives],
                 width=WIDTH,
                 progress=progress,
             )
-    verdicts, size = answer.verdicts[-1], answer.group_sizes[0]  # the study's own errors, where it has any
-    for scaling in ("adam", "plain"):
-        for method in answer.estimators:
-            each = answer.find(verdicts, size, scaling, method)
-            yield Measured(name, seed, method, scaling, each.difference, each.low, each.high, each.verdict)
+    for name, (positives, negatives) in zip(names, shares, strict=True):
+        verdicts = f"{positives or negatives:.0%} false {'positives' if positives else 'negatives'}"
+        for scaling in ("adam", "plain"):
+            for method in answer.estimators:
+                each = answer.find(
+                    verdicts if positives or negatives else CLEAN, answer.group_sizes[0], scaling, method
+                )
+                yield Measured(name, seed, method, scaling, each.difference, each.low, each.high, each.verdict)
 
 
 def trained(config: TrainConfig, steps: int, folder: Path) -> Path:

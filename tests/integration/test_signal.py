@@ -102,6 +102,7 @@ def test_a_run_and_what_is_refused(
     assert f"Policy: {run / 'model'}" in output
     assert "warm start" not in output
     assert "made-up errors" not in output
+    (tmp_path / "study.yaml").write_text("recipe: recipe.yaml\nmethods: [lampo, grpo]\n")
     for arguments, told in (
         ((tmp_path,), "is no run directory"),
         (("quickstrat",), "Did you mean quickstart?"),
@@ -110,6 +111,12 @@ def test_a_run_and_what_is_refused(
         ((recipe, "--false-positives", "20"), "20 is no share of wrong verdicts"),
         ((recipe, "--clean", "--false-positives", "0.2"), "give one of them"),
         ((recipe, "--groups", "100000"), "Lower --groups to 4,096"),
+        ((recipe, "--set", "sampling.group_size=2000"), "Lower sampling.group_size to 1,024 or less"),
+        ((recipe, "--method", "gspo"), "The method gspo has the advantage of grpo, which is measured."),
+        ((recipe, "--method", "lampo_dapo"), "has the advantage of lampo, which is measured"),
+        ((recipe, "--method", "cot"), "The method cot has no advantage"),
+        ((recipe, "--method", "prime"), "learns a reward model beside the policy"),
+        (("study.yaml",), "study.yaml is a study and no recipe. Run it with: lampo compare study.yaml"),
         ((recipe, "--output", "recipe.yaml/answer"), "Cannot make the folder of the answer"),
     ):
         assert lampo(monkeypatch, "signal", *arguments) == 1
@@ -117,9 +124,11 @@ def test_a_run_and_what_is_refused(
     assert sorted(each.name for each in (tmp_path / "runs").iterdir()) == ["small", "small-signal"]  # no empty folders
     # what is never right cannot be learned from
     (tmp_path / "evenness.py").write_text("def verify(completion, answer):\n    return completion == answer\n")
-    never = ("--set", "verifier.name=exact", "--set", "warmstart.steps=0")
+    never = ("--set", "verifier.name=exact", "--set", "warmstart.steps=0", "--set", "advantage.name=prime")
     assert lampo(monkeypatch, "signal", recipe, "--groups", "16", *never) == 1
-    assert "had responses with different rewards, which is too few to learn from" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "had responses with different rewards, which is too few to learn from" in told.err
+    assert "The recipe's own method learns a reward model beside the policy. It has no row." in told.out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from ..messages import did_you_mean, nearest
@@ -17,8 +17,13 @@ from ..options import OWN
 from .schema import TrainConfig
 
 
-def explain_error(detail: Any) -> str:
-    """One validation error in plain words, its key as the user writes it."""
+def explain_errors(error: ValidationError) -> str:
+    """Validation errors in plain words, a line each."""
+    return "\n".join(f"  {line}" for line in sorted({_explained(detail) for detail in error.errors()}))
+
+
+def _explained(detail: Any) -> str:
+    """One of them, its key as the user writes it."""
     keys, section = _written_keys(detail["loc"])
     where = ".".join(keys)
     match detail["type"]:

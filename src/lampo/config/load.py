@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..options import OWN
 from ..store.text import HALF
 from ..types import LampoError
-from .explain import explain_error
+from .explain import explain_errors
 from .methods import METHODS, method_settings, under
 from .reward_list import rewards_by_title
 from .schema import TrainConfig
@@ -101,7 +101,10 @@ def load_config(recipe: Path, settings: Sequence[str] = (), *, beside: Path | No
         LampoError: the file is missing or is not YAML, a key is unknown (the nearest known name is given), a value has the
             wrong type or range. All problems are listed at once.
     """
-    config = parse_config(read_yaml(recipe, "recipe", "`model:` and `task:`"), str(recipe), settings)
+    values = read_yaml(recipe, "recipe", "`model:` and `task:`")
+    if "recipe" in values and "methods" in values:
+        raise LampoError(f"{recipe} is a study and no recipe. Run it with: lampo compare {recipe}")
+    config = parse_config(values, str(recipe), settings)
     if config.run.imports or not _names_own_function(config):
         return config
     folders = dict.fromkeys(str(file.absolute().parent) for file in (beside, recipe) if file is not None)
@@ -144,10 +147,7 @@ def parse_config(values: Mapping[str, Any], source: str, settings: Sequence[str]
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
-        lines = sorted({explain_error(detail) for detail in error.errors()})
-        raise LampoError(
-            f"{source} has settings that do not hold:\n" + "\n".join(f"  {line}" for line in lines)
-        ) from None
+        raise LampoError(f"{source} has settings that do not hold:\n{explain_errors(error)}") from None
 
 
 def differing(a: TrainConfig, b: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -34,7 +34,7 @@ class ProblemMean:
     num_problems: int
 
 
-def wilson_interval(accuracy: float, num_problems: int, z: float = Z) -> tuple[float, float]:
+def wilson_interval(accuracy: float, num_problems: int) -> tuple[float, float]:
     """95 % interval of a share by Wilson's score (J. Am. Stat. Assoc. 22, 1927): in [0, 1], and sensible at 0 and 1.
 
         (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
@@ -46,7 +46,7 @@ def wilson_interval(accuracy: float, num_problems: int, z: float = Z) -> tuple[f
     >>> round(low, 3), round(high, 3)
     (0.404, 0.596)
     """
-    n, p = num_problems, accuracy
+    n, p, z = num_problems, accuracy, Z
     centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 

@@ -7,7 +7,8 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -56,7 +57,8 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
 
 def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrainedModel:
     attention = {} if options.attention == "auto" else {"attn_implementation": options.attention}
-    try:
+    remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
+    with _telling(f"load the model {options.path!r}", remedy):
         model, report = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
@@ -65,10 +67,6 @@ def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrai
             ignore_mismatched_sizes=True,  # refused below, by name
             **attention,
         )
-    except Exception as error:  # transformers lets through whatever its readers make of a damaged file
-        _let_through(error)
-        remedy = "Give a folder with config.json and safetensors, a .gguf file, or a hub name this machine can reach (model.path)."
-        raise LampoError(f"Cannot load the model {options.path!r}: {_reason(error, remedy)}") from error
     if wrong := _find_wrong_weights(model, report):
         raise LampoError(f"Cannot load the model {options.path!r}: {wrong} (model.path).")
     return model
@@ -96,10 +94,15 @@ def find_unfit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> st
     return None
 
 
-def _let_through(error: Exception) -> None:
-    """What is not the file's fault."""
-    if isinstance(error, LampoError | torch.OutOfMemoryError):
-        raise error
+@contextmanager
+def _telling(what: str, remedy: str) -> Iterator[None]:
+    """Inside, what goes wrong is the file's fault: transformers lets through whatever its readers make of a damaged one."""
+    try:
+        yield
+    except (LampoError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise LampoError(f"Cannot {what}: {_reason(error, remedy)}") from error
 
 
 def load_model_config(options: ModelOptions, path: str) -> PreTrainedConfig:
@@ -108,12 +111,9 @@ def load_model_config(options: ModelOptions, path: str) -> PreTrainedConfig:
     Raises:
         LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
     """
-    try:
+    remedy = "Give a folder with config.json, a .gguf file, or a hub name this machine can reach (model.path)."
+    with _telling(f"load the model {path!r}", remedy):
         return AutoConfig.from_pretrained(path, trust_remote_code=options.allow_remote_code)
-    except Exception as error:  # as for the weights
-        _let_through(error)
-        remedy = "Give a folder with config.json, a .gguf file, or a hub name this machine can reach (model.path)."
-        raise LampoError(f"Cannot load the model {path!r}: {_reason(error, remedy)}") from error
 
 
 def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
@@ -122,12 +122,9 @@ def load_tokenizer(options: ModelOptions, path: str) -> PreTrainedTokenizerBase:
     Raises:
         LampoError: nothing is there, the hub cannot be reached, or it needs code of its own.
     """
-    try:
+    remedy = "Give a folder with tokenizer.json, or a hub name this machine can reach (model.tokenizer)."
+    with _telling(f"load the tokenizer {path!r}", remedy):
         return AutoTokenizer.from_pretrained(path, trust_remote_code=options.allow_remote_code)
-    except Exception as error:  # as for the weights
-        _let_through(error)
-        remedy = "Give a folder with tokenizer.json, or a hub name this machine can reach (model.tokenizer)."
-        raise LampoError(f"Cannot load the tokenizer {path!r}: {_reason(error, remedy)}") from error
 
 
 def _reason(error: Exception, remedy: str) -> str:
@@ -342,12 +339,8 @@ def _merge(base: str, adapters: Path, folder: Path) -> None:
     from peft import PeftModel
 
     model = _load_model(ModelOptions(path=base), resolve_path(base), torch.float32)
-    try:
+    with _telling(f"put the LoRA adapters of {adapters} on {base}", "Give adapters of this base model (model.path)."):
         merged = PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()  # pyright: ignore[reportCallIssue]
-    except Exception as error:
-        _let_through(error)
-        remedy = "Give adapters of this base model (model.path)."
-        raise LampoError(f"Cannot put the LoRA adapters of {adapters} on {base}: {_reason(error, remedy)}") from error
     merged.save_pretrained(folder)
     load_tokenizer(ModelOptions(path=base), str(adapters)).save_pretrained(folder)
 

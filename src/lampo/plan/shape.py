@@ -56,9 +56,9 @@ class Shape:
         attention = 2 * (self.hidden + queries) + 2 * (self.hidden + keys)
         return self.layers * rank * (attention + 3 * (self.hidden + self.inner))
 
-    def cached(self, size: int = 2) -> int:
-        """Bytes of the keys and values of a token."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * size
+    def cached(self) -> int:
+        """Bytes of the keys and values of a token, in bfloat16."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
 
 def _qwen3(layers: int, hidden: int, inner: int, heads: int) -> Shape:

@@ -101,13 +101,13 @@ class Answer:
         return asdict(self)
 
 
-def compare_signals(sketches: Sketches, baseline: str, groups_per_step: int, *, seed: int = 0) -> tuple[Signal, ...]:
+def compare_signals(sketches: Sketches, baseline: str, groups_per_step: int) -> tuple[Signal, ...]:
     """Every estimator's signal beside the baseline's.
 
     A smaller group is compared with the baseline of the largest, at the same number of rollouts a step.
     """
     groups_N = np.asarray(sketches.groups_N, dtype=np.int64)
-    counts_Rn = resamples(sketches.num_groups, seed)
+    counts_Rn = resamples(sketches.num_groups)
     found: list[Signal] = []
     largest = max(size for _, size, _ in sketches.weights)
     products = sketches.products()

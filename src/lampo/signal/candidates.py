@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..algo.registry import AdvantageOptions, EstimatorOptions, ProcessRewardOptions
-from ..config.explain import explain_error
+from ..config.explain import explain_errors
 from ..config.methods import METHODS
 from ..messages import did_you_mean
 from ..options import OWN
@@ -49,20 +49,21 @@ def candidates(own: EstimatorOptions, named: Sequence[str] = ()) -> dict[str, Es
         named: further ones: methods by name, or python:module.function.
 
     Raises:
-        LampoError: there is no such method, or its estimator needs a model that learns beside the policy.
+        LampoError: there is no such method, its advantage is another's, or it needs a model that learns beside the policy.
     """
     found = {name: _options(settings, name) for name, settings in CANDIDATES.items()}
     for name in named:
         if name.startswith(OWN):
             found[name.removeprefix(OWN)] = _options({"name": name}, name)
         elif name in METHODS:
-            options = _options(METHODS[name].settings.get("advantage", {"name": "pairwise"}), name)
-            if isinstance(options, ProcessRewardOptions):
+            options = _of_method(name)
+            alike = next((other for other, theirs in found.items() if theirs == options), None)
+            if alike not in (None, name):
                 raise LampoError(
-                    f"The method {name} learns a reward model beside the policy: its signal is not measured."
+                    f"The method {name} has the advantage of {alike}, which is measured. What else it changes is not: "
+                    "to tell takes training (lampo compare)."
                 )
-            if options not in found.values():
-                found[name] = options
+            found[name] = options
         elif name not in found:
             known = [*METHODS, *CANDIDATES]
             raise LampoError(
@@ -74,9 +75,17 @@ def candidates(own: EstimatorOptions, named: Sequence[str] = ()) -> dict[str, Es
     return found
 
 
+def _of_method(name: str) -> EstimatorOptions:
+    if (settings := METHODS[name].settings.get("advantage")) is None:
+        raise LampoError(f"The method {name} has no advantage: there is nothing to measure.")
+    options = _options(settings, name)
+    if isinstance(options, ProcessRewardOptions):
+        raise LampoError(f"The method {name} learns a reward model beside the policy: its signal is not measured.")
+    return options
+
+
 def _options(settings: dict[str, Any], name: str) -> EstimatorOptions:
     try:
         return TypeAdapter(AdvantageOptions).validate_python(settings)
     except ValidationError as error:
-        lines = sorted({explain_error(detail) for detail in error.errors()})
-        raise LampoError(f"The estimator {name} has settings that do not hold:\n  " + "\n  ".join(lines)) from None
+        raise LampoError(f"The estimator {name} has settings that do not hold:\n{explain_errors(error)}") from None

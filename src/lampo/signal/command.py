@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..algo.registry import ProcessRewardOptions
 from ..config.load import load_config
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
@@ -56,6 +57,8 @@ def measure_signal(
             prepare(config)
             try:
                 with Progress(f"{config.run.name}: signal") as progress:
+                    if isinstance(config.advantage, ProcessRewardOptions):
+                        progress.note("The recipe's own method learns a reward model beside the policy. It has no row.")
                     answer = measure(
                         config,
                         weights,

@@ -97,9 +97,13 @@ def refuse_too_many(num_groups: int, group_size: int) -> None:
         LampoError: it does not.
     """
     if num_groups * group_size > MOST_ROLLOUTS:
+        fits = MOST_ROLLOUTS // group_size
+        lower = (
+            f"--groups to {fits:,}" if fits >= FEWEST else f"sampling.group_size to {MOST_ROLLOUTS // FEWEST:,} or less"
+        )
         raise LampoError(
             f"{num_groups:,} groups of {group_size} are {num_groups * group_size:,} rollouts, and at most {MOST_ROLLOUTS:,} fit. "
-            f"Lower --groups to {MOST_ROLLOUTS // group_size:,}."
+            f"Lower {lower}."
         )
 
 

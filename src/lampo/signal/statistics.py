@@ -57,9 +57,9 @@ class Versus:
     more_groups: int | None = None
 
 
-def resamples(num_groups: int, seed: int = 0) -> Array:
+def resamples(num_groups: int) -> Array:
     """(R + 1, n) how often each group counts: once in the first row, and in the others as in a bootstrap over groups."""
-    drawn = np.random.default_rng(seed).multinomial(num_groups, [1 / num_groups] * num_groups, size=RESAMPLES)
+    drawn = np.random.default_rng(0).multinomial(num_groups, [1 / num_groups] * num_groups, size=RESAMPLES)
     return np.concatenate([np.ones((1, num_groups)), drawn]).astype(float)
 
 

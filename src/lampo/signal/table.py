@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ..compare.table import Table
-from .answer import Answer, Scaling, in_words
+from .answer import Answer, in_words
 from .statistics import LEVEL, Versus
 
 NONE = "–"
-SCALED: dict[Scaling, str] = {"adam": "with Adam-like scaling", "plain": "without scaling"}
 HOW_TO_READ = (
     "The signal of an estimator is the accuracy that one step is expected to gain, over the length of that step. Noise makes steps "
     "longer and not better. Twenty percent more signal is what about 44 % more rollouts would bring while noise prevails.",

@@ -80,7 +80,7 @@ class NumericOptions(VerifierOptions):
         gold = answer_number(answer)
         if gold is None or gold.value is None:
             return Verdict(
-                "unknown", detail=f"the answer {_shorten(answer)!r} is not a number this verifier can compare"
+                "unknown", detail=f"the answer {shortened(answer)!r} is not a number this verifier can compare"
             )
         text = committed_text(completion, self.marker)
         found = last_number(text) if self.marker is None else first_number(text)
@@ -98,7 +98,7 @@ class NumericOptions(VerifierOptions):
 def _compare(found: Number | None, gold: Number) -> Verdict:
     if found is None:
         return Verdict("wrong", detail="no number given")
-    extracted = _shorten(found.text)
+    extracted = shortened(found.text)
     if found.value is None:
         return Verdict("wrong", extracted, "a zero denominator, or a number too long to compare")
     if found.percent != gold.percent:
@@ -190,5 +190,6 @@ def _is_negative(before: str) -> bool:
     return after_word or not (left.isalnum() or left in tuple(")]}%!"))
 
 
-def _shorten(text: str, limit: int = 60) -> str:
+def shortened(text: str, limit: int = 60) -> str:
+    """The beginning of a text that is longer."""
     return text if len(text) <= limit else text[:limit] + "…"

@@ -97,12 +97,12 @@ def test_it_takes_generate_s_tokens_in_float64(kind: str, recorded: bool, monkey
         torch.zeros(1, 200, dtype=torch.int64)
     )  # past the change of longrope's factors, which is undone
     prompts = [torch.tensor(policy.encode(text)) for text in ("12+3=", "what is 7 plus 8?", "9")]
-    groups = NativeSampler(policy, temperature=1.0, max_new_tokens=90, rows_at_once=2).sample(prompts, 1, seed=0)
+    groups = NativeSampler(policy, temperature=1.0, max_new_tokens=30, rows_at_once=2).sample(prompts, 1, seed=0)
     for (rollout,) in groups:
         ids, count = rollout.prompt_ids[None], len(rollout.completion_ids)
         settings = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
         seen = policy.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=90, eos_token_id=policy.end_ids, **settings
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=30, eos_token_id=policy.end_ids, **settings
         )
         assert seen.sequences[0, -count:].tolist() == rollout.completion_ids.tolist()
         logprobs_TV = torch.cat(seen.logits).double().log_softmax(-1)

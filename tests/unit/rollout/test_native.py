@@ -170,7 +170,7 @@ def test_columns_that_no_row_needs_are_dropped(policy: Policy, monkeypatch: pyte
     monkeypatch.setattr(
         decoder.Decoder, "_drop_columns", lambda self, count: (dropped.append(count), drop(self, count))[1]
     )
-    prompts_P = prompts(policy) * 10
+    prompts_P = prompts(policy) * 5
     drawn = [flat(sampler(policy, max_new_tokens=40, rows_at_once=6).sample(prompts_P, 4, seed=2))]
     assert max(dropped) >= 16
     longest = 40 + max(map(len, prompts_P))

@@ -14,6 +14,7 @@ from ...algo.estimate import Estimate, estimate_advantages
 from ...algo.registry import EstimatorOptions, OwnEstimatorOptions
 from ...types import Group, LampoError, LogprobSource, Problem, Reward, Rollout, Verdict
 from ..estimators import check_scores_from, chosen_estimator, reads_logprobs
+from .reward import plain
 from .unknown import unknown_rows
 
 logger = logging.getLogger("lampo")
@@ -86,7 +87,7 @@ def read_settings(settings: Mapping[str, Any] | None) -> tuple[EstimatorOptions,
     Raises:
         LampoError: there is no such advantage or setting, or verl cannot give it what it needs.
     """
-    values = {str(key): _plain(value) for key, value in (settings or {}).items()}
+    values = {str(key): plain(value) for key, value in (settings or {}).items()}
     name, scores_from = values.pop("name", "pairwise"), values.pop("scores_from", "trainer")
     check_scores_from(scores_from, "algorithm.lampo.scores_from")
     options = chosen_estimator(
@@ -98,15 +99,6 @@ def read_settings(settings: Mapping[str, Any] | None) -> tuple[EstimatorOptions,
             "Leave it out, or use LamPO in TRL or `lampo train`."
         )
     return options, scores_from
-
-
-def _plain(value: Any) -> Any:
-    """A value of OmegaConf as Python has it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(inner) for inner in value]
-    return value
 
 
 def _group(

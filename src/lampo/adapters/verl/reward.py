@@ -102,13 +102,14 @@ def _json(value: Any) -> str:
     """Settings as JSON, which they are in a row; verl's own configuration gives them as mappings and lists."""
     if isinstance(value, str) and not value.lstrip().startswith(("{", "[")):
         return json.dumps({"name": value})
-    return value if isinstance(value, str) else json.dumps(_plain(value))
+    return value if isinstance(value, str) else json.dumps(plain(value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of OmegaConf as Python has it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+        return {str(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 @cache

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -85,12 +85,7 @@ def read_tests(answer: str) -> ProgramTests:
     Raises:
         UnusableTests: it is not in this form.
     """
-    try:
-        return ProgramTests.model_validate_json(answer)
-    except ValidationError as error:
-        raise UnusableTests(
-            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors()[:3])
-        ) from None
+    return _checked(ProgramTests.model_validate_json, answer)
 
 
 def from_input_output(value: str | Mapping[str, Any]) -> ProgramTests:
@@ -290,8 +285,12 @@ def _from_cases(cases: Sequence[Mapping[str, Any]], names: Sequence[str | None])
 
 
 def _tests(**fields: Any) -> ProgramTests:
+    return _checked(ProgramTests.model_validate, fields)
+
+
+def _checked(read: Callable[[Any], ProgramTests], tests: Any) -> ProgramTests:
     try:
-        return ProgramTests.model_validate(fields)
+        return read(tests)
     except ValidationError as error:
         raise UnusableTests(
             "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors()[:3])

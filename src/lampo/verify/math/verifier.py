@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...types import Verdict
 from ..answers import committed_answer
-from ..numeric import last_number
+from ..numeric import last_number, shortened
 from ..verifier_options import UnboundedVerifier, committed_text
 from .latex import is_readable, read_answer
 from .tree import Malformed, TooLarge, Unsupported
@@ -52,7 +52,7 @@ class MathOptions(UnboundedVerifier):
 
         given = self._given(completion) or ""
         same, why = equal(_unwrapped(answer), given, self.tolerance)
-        return Verdict("unknown" if same is None else "right" if same else "wrong", _shorten(given), why)
+        return Verdict("unknown" if same is None else "right" if same else "wrong", shortened(given, 200), why)
 
     def at_once(self, completion: str, answer: str) -> Verdict | None:
         """See `VerifierOptions.at_once`: no answer was given, or both are plain numerals, or the same text."""
@@ -67,9 +67,9 @@ class MathOptions(UnboundedVerifier):
         values = _plain_value(gold), _plain_value(given)
         if values[0] is None or values[1] is None:
             same_text = values[0] is values[1] and _without_space(gold) == _without_space(given)
-            return Verdict("right", _shorten(given)) if same_text else None
+            return Verdict("right", shortened(given, 200)) if same_text else None
         same = values[0] == values[1] or abs(values[0] - values[1]) <= Fraction(self.tolerance) * abs(values[0])
-        return Verdict("right" if same else "wrong", _shorten(given))
+        return Verdict("right" if same else "wrong", shortened(given, 200))
 
     def answer_text(self, answer: str) -> str:
         r"""See `VerifierOptions.answer_text`: `\boxed{answer}`."""
@@ -118,7 +118,3 @@ def _plain_value(text: str) -> Fraction | None:
         return None
     value = Fraction(digits.replace(",", ""))
     return -value if digits != text else value
-
-
-def _shorten(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
