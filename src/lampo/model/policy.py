@@ -73,9 +73,7 @@ class Policy:
         # the second is its name before transformers 5.24, and in models that still have it
         parameters = inspect.signature(self._backbone.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
-        if (
-            device.type == "cpu" and not autocast and takes(self._backbone)
-        ):  # the order of operations is that of the CPU's autograd
+        if device.type == "cpu" and not autocast and takes(self._backbone):  # rows are packed on the CPU alone
             make_lean(self._backbone)
         self.head = self._plain_head()
         self.token_spans = TokenSpans(self.decode, len(tokenizer))
