@@ -267,6 +267,7 @@ def table(family: str) -> str:
     alone = {
         seed: {group[0].setting: group for group in grouped(family, "adam", "over_training", {seed})} for seed in seeds
     }
+    known = {(each.setting, each.seed) for each in read_measured()}
     head = [
         f"{family} family",
         "same order",
@@ -278,13 +279,18 @@ def table(family: str) -> str:
     rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, shown in [*((group[0].setting, [group]) for group in groups), ("all", groups)]:
         starts = [[alone[seed][each[0].setting] for each in shown if each[0].setting in alone[seed]] for seed in seeds]
+        of_starts = [
+            of(*of_pairs(each)) if each else "too noisy" if (name, seed) in known else "–"
+            for seed, each in zip(seeds, starts, strict=True)
+        ]
         arrays = [signals_and_gains(group) for group in shown]
         rank = f"{spearman(*arrays[0]):+.2f}" if len(shown) == 1 and len(shown[0]) > 2 else ""
         chance = in_words(by_chance(arrays)) if len(shown[0]) > 2 else ""
         clear, same = told(family, shown, "over_training")
         cells = [
             name if name == "all" else f"[{name}](../{FAMILIES[family][name].study}/README.md)",
-            *(of(*of_pairs(each)) if each else "too noisy" for each in (shown, *starts)),
+            of(*of_pairs(shown)),
+            *of_starts,
             chance,
             rank,
             of(same, clear),
