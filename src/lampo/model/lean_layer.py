@@ -26,8 +26,9 @@ silu_backward: Any = torch.ops.aten.silu_backward
 def takes(backbone: Any) -> bool:
     """Whether the layers of a model are of this kind."""
     config = backbone.config
-    joined = not hasattr(backbone.layers[0].self_attn, "q_proj")  # of queries, keys and values, as Phi has them
-    return is_plain(backbone) and not joined and config.hidden_act == "silu" and not getattr(config, "mlp_bias", False)
+    if not is_plain(backbone) or config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
+        return False
+    return hasattr(backbone.layers[0].self_attn, "q_proj")  # Phi's is one product with those of keys and values
 
 
 def make_lean(backbone: Any) -> None:

@@ -12,7 +12,7 @@ from lampo.model.policy import Policy
 from .test_decode_step import KINDS, random_policy
 from .test_packing import make_batch
 
-LAYERS = {kind: changes for kind, changes in KINDS.items() if "all biases" not in kind and "phi3" not in kind}
+LAYERS = {kind: changes for kind, changes in KINDS.items() if "all biases" not in kind and not kind.startswith("phi")}
 LAYERS["qwen3, a window"] = KINDS["qwen3"] | {"sliding_window": 6, "use_sliding_window": True, "max_window_layers": 1}
 
 
