@@ -3,9 +3,10 @@
     python -m benchmarks.claims             # writes the tables that differ, and names them
     python -m benchmarks.claims --check     # writes nothing, and fails where something differs
 
-The tables are comparison.md of every study, those of docs/results/README.md and those of docs/suite.md. An interval that people wrote, in
-the README of a study or on another page, must be one that the committed results give: of a method, between two methods of one study, or a
-pooled one. A line that links to the log is the log's, and is left alone. So are accuracies outside of the studies: they are of single runs.
+The tables are comparison.md of every study, those of docs/results/README.md and of docs/suite.md, and what docs/results/signal counts.
+An interval that people wrote, in the README of a study or on another page, must be one that the committed results give: of a method,
+between two methods of one study, or a pooled one. A line that links to the log is the log's, and is left alone. So are accuracies
+outside of the studies: they are of single runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import cache
 from itertools import permutations
 from pathlib import Path
 
-from benchmarks import overview, pooled
+from benchmarks import overview, pooled, signal_predicts
 from benchmarks.overview import RESULTS, ROOT, baseline_of, read, with_table
 from lampo.compare.comparison import Comparison, MethodSummary, compare_methods
 from lampo.compare.measures import MEASURES, accuracy_at, by_seed, greedy_area, value_of
@@ -32,6 +33,7 @@ from lampo.store.files import write_file
 from lampo.types import LampoError
 
 SUMMARY, SUITE, FRONT = RESULTS / "README.md", ROOT / "docs" / "suite.md", ROOT / "README.md"
+SIGNAL = RESULTS / "signal" / "README.md"
 END = r"[+-]?\d+\.\d"
 INTERVAL = re.compile(rf"(?:(\d+\.\d)(?: %| points)? )?(\[{END}, {END}\])")
 
@@ -45,6 +47,10 @@ def tables() -> dict[Path, str]:
     """The text of every page with tables, as the committed results make it."""
     texts = overview.tables(read)
     texts[SUMMARY] = with_table(texts[SUMMARY], pooled.table())
+    for family in signal_predicts.measured_families():
+        texts[SIGNAL] = with_table(
+            texts.get(SIGNAL) or SIGNAL.read_text(encoding="utf-8"), signal_predicts.table(family)
+        )
     texts[SUITE] = with_parts(SUITE.read_text(encoding="utf-8"), suite_tables())
     return texts
 

@@ -226,7 +226,7 @@ def with_table(text: str, table: str) -> str:
     header = table.splitlines()[0]
     before, found, after = text.partition(header)
     if not found:
-        raise LampoError(f"docs/results/README.md has no table that begins with {header}")
+        raise LampoError(f"no page has a table that begins with {header}")
     return before + table + "".join(after.partition("\n\n")[1:])
 
 

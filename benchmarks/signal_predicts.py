@@ -23,7 +23,9 @@ from scipy import stats
 
 from lampo import process as _process  # noqa: F401  it must run before torch is imported
 from lampo.compare.comparison import Comparison, compare_methods
+from lampo.compare.measures import by_seed, value_of
 from lampo.compare.results import MeasureName, read_results
+from lampo.compare.statistics import mean_difference
 from lampo.compare.study import MethodEntry, Plan, load_study
 from lampo.config.explain import dump_config
 from lampo.config.schema import TrainConfig
@@ -206,7 +208,7 @@ def points(family: str, scaling: str, measure: MeasureName, seeds: Collection[in
     """Every method of every setting; the baseline itself is 0 in both. Signals are means over all seeds measured, or over these."""
     found = read_measured()
     for name, setting in FAMILIES[family].items():
-        for method in comparison(setting, BASELINE).methods:
+        for method in comparison(setting).methods:
             of = [
                 each.difference
                 for each in found
@@ -226,17 +228,17 @@ def points(family: str, scaling: str, measure: MeasureName, seeds: Collection[in
 
 
 @cache
-def comparison(setting: Setting, baseline: str) -> Comparison:
+def comparison(setting: Setting) -> Comparison:
     results = read_results(RESULTS / setting.study / "results.parquet")
-    return next(each for each in compare_methods(results, baseline) if each.task == setting.task)
+    return next(each for each in compare_methods(results, BASELINE) if each.task == setting.task)
 
 
 def told_apart(setting: Setting, first: str, second: str, measure: MeasureName) -> bool:
     """Whether training tells two methods apart: the 95 % interval of their difference over seeds leaves out 0. p is not corrected."""
-    pair = next(each for each in comparison(setting, second).methods if each.method == first).differences[measure]
-    if pair is None or (low := pair.difference.low) is None or (high := pair.difference.high) is None:
-        return False
-    return low > 0 or high < 0
+    of, budget = {each.method: each for each in comparison(setting).methods}, comparison(setting).budget
+    ours, theirs = (by_seed(of[name].runs, lambda run: value_of(run, measure, budget)) for name in (first, second))
+    difference = mean_difference(ours, theirs)
+    return difference.low is not None and difference.high is not None and not difference.low <= 0 <= difference.high
 
 
 def concordance(signals: np.ndarray, gains: np.ndarray) -> tuple[float, int]:
@@ -246,25 +248,101 @@ def concordance(signals: np.ndarray, gains: np.ndarray) -> tuple[float, int]:
     return float((1 + a * b).sum() / 2), len(a)
 
 
-def by_chance(arrays: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def by_chance(arrays: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     """One-sided p of so many pairs in the same order, had the gains been dealt at random within each setting."""
     random, right = np.random.default_rng(0), sum(concordance(*each)[0] for each in arrays)
-    reached = sum(
-        sum(concordance(signals, random.permutation(gains))[0] for signals, gains in arrays) >= right
-        for _ in range(PERMUTATIONS)
-    )
-    return (1 + reached) / (1 + PERMUTATIONS)
+    found = np.zeros(PERMUTATIONS)
+    for signals, gains in arrays:
+        first, second = np.triu_indices(len(signals), 1)
+        dealt = random.permuted(np.tile(gains, (PERMUTATIONS, 1)), axis=1)
+        found += (1 + np.sign(signals[first] - signals[second]) * np.sign(dealt[:, first] - dealt[:, second])).sum(
+            1
+        ) / 2
+    return float((1 + (found >= right).sum()) / (1 + PERMUTATIONS))
+
+
+def table(family: str) -> str:
+    """The declared measure of a family, by setting and over all, and the starts one by one."""
+    groups, seeds = grouped(family, "adam", "over_training"), sorted(seeds_of(family))
+    alone = {
+        seed: {group[0].setting: group for group in grouped(family, "adam", "over_training", {seed})} for seed in seeds
+    }
+    known = {(each.setting, each.seed) for each in read_measured()}
+    head = [
+        f"{family} family",
+        "same order",
+        *(f"seed {seed} alone" for seed in seeds),
+        "p",
+        "Spearman",
+        "of those told apart",
+    ]
+    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, shown in [*((group[0].setting, [group]) for group in groups), ("all", groups)]:
+        starts = [[alone[seed][each[0].setting] for each in shown if each[0].setting in alone[seed]] for seed in seeds]
+        of_starts = [
+            of(*of_pairs(each)) if each else "too noisy" if (name, seed) in known else "–"
+            for seed, each in zip(seeds, starts, strict=True)
+        ]
+        arrays = [signals_and_gains(group) for group in shown]
+        rank = f"{spearman(*arrays[0]):+.2f}" if len(shown) == 1 and len(shown[0]) > 2 else ""
+        chance = in_words(by_chance(arrays)) if len(shown[0]) > 2 else ""
+        clear, same = told(family, shown, "over_training")
+        cells = [
+            name if name == "all" else f"[{name}](../{FAMILIES[family][name].study}/README.md)",
+            of(*of_pairs(shown)),
+            *of_starts,
+            chance,
+            rank,
+            of(same, clear),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def in_words(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.0001 else "below 0.0001"
+
+
+def of(part: float, whole: int) -> str:
+    return f"{part:g} of {whole}"
+
+
+def signals_and_gains(group: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([each.signal for each in group]), np.array([each.gain for each in group])
+
+
+def spearman(signals: np.ndarray, gains: np.ndarray) -> float:
+    return float(np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1])
+
+
+def measured_families() -> list[str]:
+    return [family for family in FAMILIES if seeds_of(family)]
+
+
+def seeds_of(family: str) -> set[int]:
+    return {each.seed for each in read_measured() if each.setting in FAMILIES[family]}
+
+
+def told(family: str, groups: Sequence[Sequence[Point]], measure: MeasureName) -> tuple[int, int]:
+    """How many pairs training tells apart, and how many of these have the same order."""
+    same = [
+        (a.signal - b.signal) * (a.gain - b.gain) > 0
+        for group in groups
+        for a, b in combinations(group, 2)
+        if told_apart(FAMILIES[family][a.setting], a.method, b.method, measure)
+    ]
+    return len(same), sum(same)
 
 
 def report(family: str) -> None:
-    print(f"\n# {family}")
+    print(f"\n# {family}\n\n{table(family)}")
     for scaling, measure in SHOWN:
         report_one(family, scaling, measure)
 
 
 def report_one(family: str, scaling: str, measure: MeasureName) -> None:
     groups = grouped(family, scaling, measure)
-    arrays = [(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
+    arrays = [signals_and_gains(group) for group in groups]
     print(
         f"\n{scaling}, {measure}\n\n| setting | same order | p | Spearman | points a percent |\n|---|---|---|---|---|"
     )
@@ -272,24 +350,17 @@ def report_one(family: str, scaling: str, measure: MeasureName) -> None:
         agree, count = concordance(signals, gains)
         cells = [f"{group[0].setting}", f"{agree:g} of {count}"]
         if len(group) > 2:
-            rho = np.corrcoef(stats.rankdata(signals), stats.rankdata(gains))[0, 1]
             slope = float(np.polyfit(signals, gains, 1)[0])
-            cells += [f"{by_chance([(signals, gains)]):.4f}", f"{rho:+.2f}", f"{slope:+.2f}"]
+            cells += [f"{by_chance([(signals, gains)]):.4f}", f"{spearman(signals, gains):+.2f}", f"{slope:+.2f}"]
         print(f"| {' | '.join(cells)} |")
     right, total = of_pairs(groups)
     print(f"| all | {right:g} of {total} ({right / total:.0%}) | {by_chance(arrays):.4f} | | |")
     print()
-    for seed in sorted({each.seed for each in read_measured() if each.setting in FAMILIES[family]}):
+    for seed in sorted(seeds_of(family)):
         alone = grouped(family, scaling, measure, {seed})
-        one_by_one = ", ".join("{:g} of {}".format(*of_pairs([group])) for group in alone)
-        print(f"Seed {seed} alone: {'{:g} of {}'.format(*of_pairs(alone))} ({one_by_one})")
-    clear = [
-        (a.signal - b.signal) * (a.gain - b.gain)
-        for group in groups
-        for a, b in combinations(group, 2)
-        if told_apart(FAMILIES[family][a.setting], a.method, b.method, measure)
-    ]
-    print(f"Of the pairs that training tells apart: {sum(each > 0 for each in clear)} of {len(clear)}.")
+        print(f"Seed {seed} alone: {of(*of_pairs(alone))} ({', '.join(of(*of_pairs([group])) for group in alone)})")
+    clear, same = told(family, groups, measure)
+    print(f"Of the pairs that training tells apart: {same} of {clear}.")
     beside = [each for group in groups for each in group if each.method != BASELINE]
     signs = sum(np.sign(each.signal) == np.sign(each.gain) for each in beside)
     print(f"On the side of GRPO that training put it: {signs} of {len(beside)}.\n")
@@ -309,7 +380,7 @@ def grouped(family: str, scaling: str, measure: MeasureName, seeds: Collection[i
 
 def of_pairs(groups: Sequence[Sequence[Point]]) -> tuple[float, int]:
     """Over all settings, how many pairs of methods have the same order, and of how many."""
-    counts = [concordance(np.array([e.signal for e in group]), np.array([e.gain for e in group])) for group in groups]
+    counts = [concordance(*signals_and_gains(group)) for group in groups]
     return sum(right for right, _ in counts), sum(count for _, count in counts)
 
 

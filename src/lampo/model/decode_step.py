@@ -119,10 +119,7 @@ class DecodeStep:
     @staticmethod
     def takes(backbone: Any) -> bool:
         """Whether a model is of this kind. Adapters are not: their layers are no plain linear ones."""
-        if backbone.config.model_type not in MODEL_TYPES or backbone.config._attn_implementation != "sdpa":
-            return False
-        linears = [module for name, module in backbone.layers.named_modules() if name.endswith("_proj")]
-        return all(type(module) is nn.Linear for module in linears)
+        return is_plain(backbone) and backbone.config._attn_implementation == "sdpa"
 
     def __call__(self, ids_N: Tensor, positions_N1: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:
         """(N, D) states before the language-model head. The cache takes the new keys and values in.
@@ -141,6 +138,13 @@ class DecodeStep:
             states.add_(attention(norm(states), turn, mask, cache))
             states.add_(mlp(norm_of_mlp(states)))
         return self._last_norm(states)
+
+
+def is_plain(backbone: Any) -> bool:
+    """Whether its layers are of Llama's kind, and their products those of plain linear layers."""
+    if backbone.config.model_type not in MODEL_TYPES:
+        return False
+    return all(type(module) is nn.Linear for name, module in backbone.layers.named_modules() if name.endswith("_proj"))
 
 
 @contextmanager

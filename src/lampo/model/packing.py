@@ -153,6 +153,11 @@ class Packing:
             buckets.append(Bucket(gather, gather[places], places, (last - first, T)))
         return buckets
 
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+        """(M, H, D) from queries (M, H, D), keys and values (M, K, D), where H is a multiple of K."""
+        window = None if window is None or window >= self.longest else window
+        return _Attention.apply(query, key, value, self, scale, window)  # pyright: ignore[reportReturnType]
+
     def crosses(self, window: int | None) -> list[Cross]:
         """What completions see of their prompts, where a token sees no further back than the window."""
         if window not in self._crosses:
@@ -212,10 +217,9 @@ def attend(
     if torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    window = None if sliding_window is None or sliding_window >= packing.longest else sliding_window
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    out: Any = _Attention.apply(*(each[0].transpose(0, 1) for each in (query, key, value)), packing, scale, window)
-    return out[None], None
+    query, key, value = (each[0].transpose(0, 1) for each in (query, key, value))
+    return packing.attend(query, key, value, scale, sliding_window)[None], None
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, attend)

@@ -20,6 +20,7 @@ from ..seeds import derive_seed
 from ..types import LampoError, MicroBatch
 from .context import Context, context_of
 from .decode_step import DecodeStep
+from .lean_layer import make_lean, takes
 from .logprobs import linear_logprobs
 from .packing import Packing, checkpoint_contexts, packed_attention
 from .pretrained import decode, encode, find_unfit, from_scratch, load_pretrained
@@ -72,6 +73,8 @@ class Policy:
         # the second is its name before transformers 5.24, and in models that still have it
         parameters = inspect.signature(self._backbone.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
+        if device.type == "cpu" and not autocast and takes(self._backbone):  # rows are packed on the CPU alone
+            make_lean(self._backbone)
         self.head = self._plain_head()
         self.token_spans = TokenSpans(self.decode, len(tokenizer))
 

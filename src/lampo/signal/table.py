@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..compare.table import Table
 from .answer import Answer, in_words
 from .statistics import LEVEL, Versus
@@ -39,13 +41,24 @@ def facts(answer: Answer) -> list[str]:
 
 
 def tables(answer: Answer) -> list[Table]:
-    """Clean verdicts, made-up errors, group sizes: as far as they were measured."""
+    """Clean verdicts, made-up errors, group sizes: as far as they were measured, and the latter two as far as anything is known."""
+    clean, *errors = answer.verdicts
     found = [_first(answer)]
-    if len(answer.verdicts) > 1:
+    if _known(answer, errors, answer.group_sizes[:1]):
         found.append(_errors(answer))
-    if len(answer.group_sizes) > 1:
+    if len(answer.group_sizes) > 1 and _known(answer, [clean], answer.group_sizes):
         found.append(_sizes(answer))
     return found
+
+
+def _known(answer: Answer, verdicts: Collection[str], sizes: Collection[int]) -> bool:
+    """Whether any difference to the baseline is more than noise there: else a table would be one of dashes."""
+    there = (each for each in answer.signals if each.verdicts in verdicts and each.group_size in sizes)
+    return any(
+        each.versus.difference is not None and each.versus.verdict != "baseline"
+        for each in there
+        if each.scaling == "adam"
+    )
 
 
 def _first(answer: Answer) -> Table:

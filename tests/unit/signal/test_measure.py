@@ -145,8 +145,10 @@ def test_every_registered_estimator_is_a_candidate() -> None:
 
 
 def test_own_estimators_and_methods_join() -> None:
-    found = candidates(PairwiseOptions(temperature=0.1), ["python:mine.advantage", "dapo"])
-    assert [*found][len(CANDIDATES) :] == ["mine.advantage", "recipe"]  # dapo has GRPO's
+    found = candidates(PairwiseOptions(temperature=0.1), ["python:mine.advantage", "otb"])
+    assert [*found][len(CANDIDATES) :] == ["mine.advantage", "recipe"]  # otb is there anyway
+    with pytest.raises(LampoError, match="The method dapo has the advantage of grpo"):
+        candidates(PairwiseOptions(), ["dapo"])
     with pytest.raises(LampoError, match="Did you mean lampo"):
         candidates(PairwiseOptions(), ["lampoo"])
     with pytest.raises(LampoError, match="learns a reward model"):
