@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
         },
     ),
     "lampo_cal": Method(
-        "LamPO with a confidence that is calibrated on each step's verdicts, and hard problems that weigh more (of this project)",
+        "LamPO with a confidence that is calibrated on each step's verdicts, and less against the worse (of this project)",
         None,
         {
             "advantage": {
@@ -66,6 +66,7 @@ METHODS: dict[str, Method] = {
                 "temperature": "calibrated",
                 "scale": "group_mean",
                 "peer_weight": "score_norm",
+                "negative": 0.36,
             },
             "loss": {**PPO_CLIP, "aggregation": "sequence"},
         },

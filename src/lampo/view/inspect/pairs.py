@@ -33,7 +33,8 @@ class Pairs:
         gaps_GG: R_i - R_j.
         weights_GG: w_ij; where peers have weights of their own, times v_j over the group's mean of them.
         contributions_GG: that times (R_i - R_j) over the divisor of row i; the rows sum to the advantages.
-        divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std, mean(R) under group_mean.
+        divisors_G: |V| - 1 or sum_j w_ij, times std(R) + 1e-4 under scale = group_std, mean(R) under group_mean,
+            and over `negative` where the row's advantage is below 0.
         pairwise_G: LamPO's advantages, the sums of the rows of contributions.
         grpo_G: what GRPO, with mean and standard deviation, gives.
         rloo_G: what RLOO gives.
@@ -101,11 +102,13 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
         log_peers_V = peers_V.clamp(min=torch.finfo(peers_V.dtype).tiny).log()
         log_weights_VV = (logsigmoid(margins_VV) + log_peers_V).fill_diagonal_(-math.inf)
         contributions_VV = log_weights_VV.softmax(1) * gaps_VV / scale
+    factors_V = torch.where(contributions_VV.sum(1) < 0, options.negative, 1.0)
+    contributions_VV = contributions_VV * factors_V[:, None]
 
     pairwise_G = torch.zeros(len(rollouts)).index_put((rows,), contributions_VV.sum(1))
     divisors_G: Numbers = [None] * len(rollouts)
-    for row, divisor in zip(rows.tolist(), (divisors_V * scale).tolist(), strict=True):
-        divisors_G[row] = divisor
+    for row, divisor, factor in zip(rows.tolist(), (divisors_V * scale).tolist(), factors_V.tolist(), strict=True):
+        divisors_G[row] = divisor / factor if factor else None
     return Pairs(
         options=options.model_dump(),
         note=note,
@@ -144,9 +147,8 @@ def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptio
         try:
             options = PairwiseOptions.model_validate(dict(advantage))
             unweighed = any(rollout.get("peer_weight") is None for rollout in group["rollouts"])
-            if options.centred or options.negative != 1:
-                what = "centred its advantages" if options.centred else "scaled its negative advantages"
-                reason = f"This run {what}, which is not taken apart here"
+            if options.centred:
+                reason = "This run centred its advantages, which is not taken apart here"
             elif options.peer_weight != "equal" and unweighed:
                 reason = "This run weighed its peers, and did not record the weights"
             elif options.temperature == "calibrated" and not isinstance(group.get("slope"), float):

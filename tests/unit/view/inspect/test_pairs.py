@@ -20,7 +20,7 @@ from ....helpers.recorded_groups import group, groups_of, rollout
 OPTIONS = [
     dict(zip(("weight", "temperature", "normalizer", "scale"), values, strict=True))
     for values in itertools.product(WEIGHTS, ("auto", 0.01), NORMALIZERS, SCALES)
-]
+] + [{"negative": 0.36}, {"negative": 0.0}]
 PEERS = [0.5, 2.0, 9.0, 0.0, 1.5]
 
 
