@@ -28,7 +28,7 @@ def test_a_table_takes_the_place_of_the_one_with_its_header():
     assert overview.with_table(text, "| a | b |\n|---|---|\n| 5 | 6 |") == (
         "# Results\n\n| a | b |\n|---|---|\n| 5 | 6 |\n\nWhat it says.\n"
     )
-    with pytest.raises(LampoError, match="no table"):
+    with pytest.raises(LampoError, match="no page has a table that begins with"):
         overview.with_table(text, "| c |")
 
 

@@ -221,7 +221,8 @@ function comparisons(rollouts, rank, pairs, why) {
   const own = { pairwise: "LamPO", grpo: "GRPO", rloo: "RLOO" }[index.advantage.name]
     || (index.trainer && used.some(Boolean) && (ends.find(([, values]) => !differs(values)) || [])[0]);
   if (ends.every(([, values]) => differs(values))) ends.push(["used", used]);
-  const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + ({ group_std: ", and by the rewards' std", group_mean: ", and by the rewards' mean" }[options.scale] || "");
+  const divided = (options.normalizer === "peers" ? "the number of peers" : "the sum of the row's weights") + ({ group_std: ", and by the rewards' std", group_mean: ", and by the rewards' mean" }[options.scale] || "")
+    + (options.negative === 1 ? "" : `, times ${options.negative} in a row below 0`);
   const explain = (i, j) => `#${i + 1} against #${j + 1}: reward gap ${signed(pairs.gaps_GG[i][j])}` + (!weighed ? "" : ` × weight ${number(pairs.weights_GG[i][j])} / ${number(pairs.divisors_G[i])} = ${signed(pairs.contributions_GG[i][j])}`);
   const force = ([i, j]) => Math.abs((pairs.contributions_GG || pairs.gaps_GG)[i][j] ?? 0);
   const strongest = rank.flatMap(i => rank.map(j => [i, j])).reduce((best, pair) => force(pair) > force(best) ? pair : best);

@@ -73,9 +73,8 @@ def pairs(group: Record, advantage: Mapping[str, Any]) -> Pairs | None:
     valid_G = rewards_G.isfinite() & scores_G.isfinite()
     if int(valid_G.sum()) < 2:
         return None
-    calibrated = options.temperature == "calibrated"
-    slope = group["slope"] if calibrated else 1.0
-    temperature = "auto" if calibrated else options.temperature
+    temperature = "auto" if options.temperature == "calibrated" else options.temperature
+    slope = group["slope"] if options.temperature == "calibrated" else 1.0
     settings = options.model_dump(include={"weight", "normalizer", "scale"}) | {
         "temperature": temperature,
         "slope": slope,
