@@ -252,8 +252,10 @@ def calibrated_slope(
     Raises:
         ValueError: see `check_rows`.
 
-    >>> calibrated_slope(torch.tensor([1.0, 0, 0]), torch.tensor([-0.1, -2, -0.5]), torch.zeros(3, dtype=torch.int64))
-    0.4
+    >>> scores_N = torch.tensor([-0.1, -2.0, -0.5])
+    >>> slope = calibrated_slope(torch.tensor([1.0, 0.0, 0.0]), scores_N, torch.zeros(3, dtype=torch.int64))
+    >>> round(slope, 2)
+    0.41
     """
     valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
     tables = [rows_BG for rows_BG in groups_by_size(group_ids_N, valid_N) if rows_BG.shape[1] > 1]
