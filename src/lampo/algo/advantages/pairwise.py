@@ -259,7 +259,7 @@ def calibrated_slope(
     """
     valid_N, rewards_N, scores_N = check_rows(group_ids_N, valid_N, rewards_N=rewards_N, scores_N=scores_N)
     tables = [rows_BG for rows_BG in groups_by_size(group_ids_N, valid_N) if rows_BG.shape[1] > 1]
-    slope, step = 0.0, 1.0
+    slope = 0.0
     for _ in range(MAX_NEWTON_STEPS):  # of Newton's, on a concave function
         gradient, curvature = -slope, 1.0
         for rows_BG in tables:
