@@ -65,8 +65,8 @@ def estimate_advantages(
         token_rewards: N tensors (T,), for an estimator that learns token rewards.
 
     Raises:
-        ValueError: an estimator of `algo` refuses what it is given.
-        LampoError: one of the user's own cannot be imported, raises, or returns something else than advantages.
+        LampoError: an estimator of `algo` refuses what it is given, or one of the user's own cannot be imported, raises, or returns
+            something else than advantages.
     """
     rollouts_N = [rollout for group in groups_P for rollout in group.rollouts_G]
     rewards = [reward for group in groups_P for reward in group.rewards_G]
@@ -138,7 +138,10 @@ def _call(
 ) -> Tensor:
     """The estimator's advantages, (N,) or (N, T). Those of a function of the user's own are checked."""
     if not isinstance(options, OwnEstimatorOptions):
-        return call_with(options.load(), given, offered)
+        try:
+            return call_with(options.load(), given, offered)
+        except ValueError as error:
+            raise LampoError(f"The advantage {options.title} refuses what it is given: {error}") from error
     what = f"The advantage {options.function}"
     ours = {**given, **offered}  # a function may write into what it is given, and what is logged is of these tensors
     copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in ours.items()}

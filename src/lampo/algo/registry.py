@@ -37,6 +37,11 @@ class EstimatorOptions(Options):
         """What it is called."""
         return self.name
 
+    @property
+    def divides_by_mean(self) -> bool:
+        """Whether it measures in units of a group's mean reward, so that no reward may be negative."""
+        return False
+
     def load(self) -> Callable[..., Any]:
         """The estimator itself. Imports torch."""
         return _in_algo(f"advantages.{self.implementation}")
@@ -73,6 +78,11 @@ class PairwiseOptions(EstimatorOptions):
     """Take the mean of the group's advantages from each, so that they sum to 0."""
     negative: float = Field(default=1.0, ge=0)
     """Factor of negative advantages: below 1, less push against responses worse than their peers (ours)."""
+
+    @property
+    def divides_by_mean(self) -> bool:
+        """See `EstimatorOptions.divides_by_mean`."""
+        return self.scale == "group_mean"
 
 
 class GrpoOptions(EstimatorOptions):
@@ -124,6 +134,11 @@ class MaxRlOptions(EstimatorOptions):
 
     name: Literal["maxrl"] = "maxrl"
     """The estimator."""
+
+    @property
+    def divides_by_mean(self) -> bool:
+        """See `EstimatorOptions.divides_by_mean`."""
+        return True
 
 
 class OtbOptions(EstimatorOptions):

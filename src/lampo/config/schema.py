@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..algo.registry import AdvantageOptions, PairwiseOptions, ProcessRewardOptions, check_surrogate
 from ..options import Name, Options
-from ..rewards import AnyReward, VerifierReward
+from ..rewards import AnyReward, OverlongReward, VerifierReward
 from ..tasks import AnyTask
 from ..tasks.load import DecontaminationOptions
 from ..types import Group, LogprobSource, SamplerCorrection
@@ -369,6 +369,18 @@ class TrainConfig(Options):
             raise ValueError(
                 f"the estimator {self.advantage.name} learns from verdicts, so it needs the reward verifier"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_mean_is_of_rewards_from_0(self) -> TrainConfig:
+        if not self.advantage.divides_by_mean:
+            return self
+        for reward in self.rewards:
+            if reward.weight * (-1 if isinstance(reward, OverlongReward) else 1) < 0:
+                raise ValueError(
+                    f"the estimator {self.advantage.title} divides by a group's mean reward, so no reward may be negative: "
+                    f"leave out {reward.title}, or take another method or advantage.scale"
+                )
         return self
 
     @field_validator("rewards", mode="before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,13 @@ from lampo.algo.advantages import (
     rloo_advantages,
 )
 from lampo.algo.estimate import Estimate, estimate_advantages
-from lampo.algo.registry import PairwiseOptions
-from lampo.types import Group, Problem, Reward, Rollout, Verdict
+from lampo.algo.registry import MaxRlOptions, PairwiseOptions
+from lampo.config.load import load_config
+from lampo.types import Group, LampoError, Problem, Reward, Rollout, Verdict
 
 from ...helpers.random_batches import assert_close, random_group
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
 
 
 def batch(num_groups: int, slope: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,14 +167,19 @@ def test_a_factor_of_negative_advantages_weighs_problems_by_how_hard_they_are(fa
     assert_close(step, (1 - (1 - factor) * 3 / 8) * of_p)
 
 
-def estimated(temperature: Any) -> Estimate:
-    """Two groups, in which the right ones are the likelier ones, and what an estimate makes of them."""
+def three_rollouts(name: str, first: float) -> Group:
+    """The likeliest one has this reward, the others 0."""
     rollouts = tuple(
         Rollout(torch.tensor([1]), torch.arange(2), torch.tensor([logprob, -0.1]), True, "")
         for logprob in (-0.1, -1.0, -2.0)
     )
-    rewards = tuple(Reward({}, total) for total in (1.0, 0.0, 0.0))
-    groups = [Group(Problem(name, "?", ""), rollouts, (Verdict("wrong"),) * 3, rewards) for name in "ab"]
+    rewards = tuple(Reward({}, total) for total in (first, 0.0, 0.0))
+    return Group(Problem(name, "?", ""), rollouts, (Verdict("wrong"),) * 3, rewards)
+
+
+def estimated(temperature: Any) -> Estimate:
+    """Two groups, in which the right ones are the likelier ones, and what an estimate makes of them."""
+    groups = [three_rollouts(name, 1.0) for name in "ab"]
     return estimate_advantages(groups, PairwiseOptions(temperature=temperature, scale="none"))
 
 
@@ -196,3 +205,14 @@ def test_a_factor_of_negative_advantages_changes_these_alone() -> None:
     scaled_N = pairwise_advantages(rewards_N, scores_N, group_ids_N, negative=0.36)
     assert (plain_N < 0).any()
     assert_close(scaled_N, torch.where(plain_N < 0, 0.36 * plain_N, plain_N))
+
+
+@pytest.mark.parametrize("settings", [["method=lampo_cal"], ["method=maxrl"], ["advantage.scale=group_mean"]])
+def test_what_divides_by_the_mean_is_refused_beside_a_reward_below_0(settings: list[str]) -> None:
+    with pytest.raises(LampoError, match=r"divides by a group's mean reward.* leave out overlong"):
+        load_config(RECIPE, [*settings, "rewards.overlong.weight=0.5"])
+
+
+def test_a_reward_below_0_that_no_recipe_tells_of_is_told_without_a_traceback() -> None:
+    with pytest.raises(LampoError, match=r"The advantage maxrl refuses what it is given: rewards_N\[0\] is -1\.0"):
+        estimate_advantages([three_rollouts("a", -1.0)], MaxRlOptions())

@@ -99,14 +99,14 @@ def pairwise_advantages(
 
         A_i  = 1/(|V|-1) sum_j w_ij (R_i - R_j)                    normalizer = peers
              | sum_j w_ij (R_i - R_j) / sum_j w_ij                 normalizer = weights
-        w_ij = sigmoid(beta (s_i - s_j) / tau)                     weight = policy
-             | sigmoid(+sign(R_i - R_j) |s_i - s_j| / tau)         weight = winner
-             | sigmoid(-sign(R_i - R_j) (s_i - s_j) / tau)         weight = lambdarank
-             | sigmoid(+sign(R_i - R_j) (s_i - s_j) / tau)         weight = better
+        w_ij = sigmoid(m_ij),  m_ij = beta (s_i - s_j) / tau       weight = policy
+             | sigmoid(+sign(R_i - R_j) |m_ij|)                    weight = winner
+             | sigmoid(-sign(R_i - R_j) m_ij)                      weight = lambdarank
+             | sigmoid(+sign(R_i - R_j) m_ij)                      weight = better
              | 1/2                                                 weight = uniform
 
-    over the other valid rollouts j of the group of i; |V| counts the valid ones. The other weights take beta as `policy` does. With weights
-    v_j of the peers each pair counts v_j / mean(v) times, the mean over the group, so that equal ones change nothing:
+    over the other valid rollouts j of the group of i; |V| counts the valid ones. With weights v_j of the peers each pair counts
+    v_j / mean(v) times, the mean over the group, so that equal ones change nothing:
 
         A_i  = |V|/(|V|-1) sum_j v_j w_ij (R_i - R_j) / sum_j v_j      normalizer = peers
              | sum_j v_j w_ij (R_i - R_j) / sum_j v_j w_ij             normalizer = weights

@@ -150,7 +150,7 @@ def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptio
                 reason = "This run centred its advantages, which is not taken apart here"
             elif options.peer_weight != "equal" and unweighed:
                 reason = "This run weighed its peers, and did not record the weights"
-            elif options.temperature == "calibrated" and not isinstance(group.get("slope"), float):
+            elif options.temperature == "calibrated" and not _is_slope(group.get("slope")):
                 reason = "This run calibrated its temperature, and did not record the slope"
             else:
                 return options, ""
@@ -161,6 +161,11 @@ def _options(advantage: Mapping[str, Any], group: Record) -> tuple[PairwiseOptio
     else:
         reason = f"This run was trained with {name}" if name else "The settings of this run could not be read"
     return PairwiseOptions(), f"{reason}: the comparisons are those of LamPO with its default options."
+
+
+def _is_slope(value: Any) -> bool:
+    """Whether a shard holds a slope here, and not whatever a damaged one holds."""
+    return isinstance(value, float) and 0 <= value < math.inf
 
 
 def _table(table_VV: Tensor, rows: Tensor, size: int) -> list[Numbers]:

@@ -91,11 +91,10 @@ def test_pairs_of_another_estimator_are_those_of_the_defaults_and_say_so() -> No
     unrecorded = pairs(each, {"name": "pairwise", "peer_weight": "score_norm"})
     assert unrecorded is not None
     assert unrecorded.note.startswith("This run weighed its peers, and did not record the weights: the comparisons are")
-    unrecorded = pairs(each, {"name": "pairwise", "temperature": "calibrated"})
-    assert unrecorded is not None
-    assert unrecorded.note.startswith(
-        "This run calibrated its temperature, and did not record the slope: the comparisons"
-    )
+    for slope in (None, -1.0, float("nan"), float("inf"), "1"):
+        unrecorded = pairs({**each, "slope": slope}, {"name": "pairwise", "temperature": "calibrated"})
+        assert unrecorded is not None
+        assert unrecorded.note.startswith("This run calibrated its temperature, and did not record the slope: the")
 
 
 def test_no_pairs_without_scores_or_peers() -> None:
