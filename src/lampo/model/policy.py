@@ -20,6 +20,7 @@ from ..seeds import derive_seed
 from ..types import LampoError, MicroBatch
 from .context import Context, context_of
 from .decode_step import DecodeStep
+from .flash_step import FlashStep
 from .lean_layer import make_lean, takes
 from .logprobs import linear_logprobs
 from .packing import Packing, checkpoint_contexts, packed_attention
@@ -295,6 +296,32 @@ class Policy:
         """
         quickly = longest <= self.context.length and self._steps_quickly
         return DecodeStep(self._backbone, longest=longest) if quickly else None
+
+    def flash_step(self, longest: int) -> FlashStep:
+        """One token further in few kernels, with the weights as they are, where `steps_by_flash`.
+
+        No row may have more tokens than `longest`.
+        """
+        return FlashStep(self._backbone, longest=longest)
+
+    def steps_by_flash(self, longest: int) -> bool:
+        """Whether there is a `flash_step` of rows of so many tokens."""
+        return longest <= self.context.length and self._steps_by_flash
+
+    @cached_property
+    @torch.no_grad()
+    def _steps_by_flash(self) -> bool:
+        """Whether it comes out as the model's own does, up to bfloat16. Triton may be missing, or not know the card."""
+        if self.device.type != "cuda" or not self.in_bfloat16 or not FlashStep.takes(self._backbone):
+            return False
+        try:
+            ids = torch.tensor([[0, 1, 2], [2, 1, 0]], device=self.device)
+            with self.precision():
+                own = self.hidden_states(ids)[:, -1].float()
+                found = FlashStep(self._backbone, longest=3).states_after(ids).float()
+            return bool((found - own).norm() <= 0.1 * own.norm())
+        except Exception:  # whatever a compiler says of a card that it does not know
+            return False
 
     @cached_property
     def _steps_quickly(self) -> bool:

@@ -24,6 +24,7 @@ class Prefill:
         mask: (P, L) 1 on their tokens, 0 on the padding at their left.
         position_P1: the positions of their last tokens.
         cache: keys and values.
+        lengths: tokens of each.
         longest: tokens of the longest row that will begin with one of them.
     """
 
@@ -35,7 +36,7 @@ class Prefill:
             prompts_P: token ids of the prompts, (L_prompt,) each.
             longest: no row that begins with one will have more tokens.
         """
-        self.longest = longest
+        self.longest, self.lengths = longest, [len(prompt) for prompt in prompts_P]
         ids, self.mask = (tensor.to(policy.device) for tensor in left_pad(prompts_P, policy.tokenizer.pad_token_id))
         positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
         self.cache = growing_cache(policy, longest)
@@ -110,6 +111,17 @@ class Decoder:
                 layer.keep(rows, places, moved)
             else:
                 layer.batch_select_indices(rows)
+
+    def end(self, places: list[int]) -> None:
+        """The rows in these places have ended. What they hold stays until their places are taken or dropped."""
+
+    def room_for(self, length: int) -> int:
+        """Rows of this length that could begin now: all whose place is free."""
+        return len(self._position_N1)
+
+    def grow(self) -> list[int]:
+        """Rows that end for want of memory, which are none: there are as many rows as have room at their longest."""
+        return []
 
     def take_in(self, places_n: Tensor, prompts: Prefill, which_n: Tensor) -> None:
         """Begin anew in these places, indices of rows, with these prompts."""

@@ -11,9 +11,15 @@ from ..model.memory import cached_bytes, rows_that_fit
 from ..model.policy import Policy
 from ..types import NotFinite, Rollout
 from .decoder import Decoder, Prefill, room_for
+from .flash_decoder import FlashDecoder
 from .sampler import OnRollout
+from .slabs import slab_sizes
 
 STEPS_BETWEEN_REPORTS = 16
+ROWS_AT_FULL_LENGTH = 4
+"""Where a row's memory grows with it, so many times the rows begin that memory holds at their longest: most end long before."""
+LONG_AT_ONCE = 8
+"""Rows that run through the model together when they go on after what they had drawn."""
 
 
 class NativeSampler:
@@ -64,29 +70,27 @@ class NativeSampler:
         uniforms_NT = self._uniforms(len(prompts_P) * group_size, group_size, seed)
         end_ids = torch.tensor(policy.end_ids, device=policy.device)
         drawn = _Drawn(policy, prompts_P, group_size, T, on_rollout)
+        uniforms_NT = torch.nn.functional.pad(uniforms_NT, (0, 0, 0, 1))  # of nobody
         progress = _Progress(on_progress)
         with policy.precision():
             longest = max(map(len, prompts_P), default=0) + T
             waiting = _Waiting(policy, prompts_P, group_size, longest)
-            num_places = self._num_places(longest)
             while waiting:
-                rows, prompts, which = waiting.take(num_places, together=True)
-                decoder = Decoder(policy, prompts, which)
-                ages = torch.zeros_like(rows)  # tokens drawn before
-                is_open, num_open = torch.ones_like(rows, dtype=torch.bool), len(rows)
+                rows, ages, is_open, decoder = self._begin(waiting, longest, drawn.nobody)
+                num_open = int(is_open.sum())
                 while num_open:
                     progress.count(num_open)
-                    logits = policy.logits(decoder.hidden)
-                    logprobs = torch.log_softmax(
-                        logits if self._temperature == 1 else logits / self._temperature, dim=-1
-                    )
-                    tokens = draw(logprobs, uniforms_NT[rows, ages])
-                    drawn.put(rows, ages, tokens, logprobs)
+                    tokens, logprobs_N = self._draw(decoder, uniforms_NT[rows, ages])
+                    drawn.put(rows, ages, tokens, logprobs_N)
                     finished = torch.isin(tokens, end_ids)
                     ended = (finished | (ages == T - 1)) & is_open
                     if num_ended := int(ended.sum()):
                         drawn.end(rows[ended], ages[ended] + 1, finished[ended])
+                        decoder.end(ended.nonzero().squeeze(-1).tolist())
                         is_open, num_open = is_open & ~ended, num_open - num_ended
+                    for place in decoder.grow():
+                        waiting.put_back(int(rows[place]), drawn.tokens(rows[place], ages[place] + 1))
+                        rows[place], is_open[place], num_open = drawn.nobody, False, num_open - 1
                     gives_places = waiting and decoder.takes_in
                     if num_open and not gives_places and decoder.should_drop(num_open):
                         stay = fill_up(is_open, num_open)
@@ -95,22 +99,56 @@ class NativeSampler:
                     if num_open:
                         decoder.step(tokens)
                         ages = (ages + 1).clamp_(max=T - 1)  # rows that have ended may still be in the batch
-                    while 0 < num_open < len(rows) and waiting and decoder.takes_in:
-                        new, prompts, which = waiting.take(len(rows) - num_open)
-                        places = (~is_open).nonzero().squeeze(-1)[: len(new)]
-                        decoder.take_in(places, prompts, which)
-                        rows[places], ages[places], is_open[places] = new, 0, True
-                        num_open += len(new)
+                        num_open = fill(decoder, waiting, rows, ages, is_open, num_open)
         progress.tell()
         return drawn.rollouts_PG()
 
-    def _num_places(self, longest: int) -> int:
+    def _begin(
+        self, waiting: _Waiting, longest: int, nobody: int
+    ) -> tuple[Tensor, Tensor, Tensor, Decoder | FlashDecoder]:
+        """The first rows (N,), how many tokens each has drawn, which of them are open, and what takes them further."""
+        policy = self._policy
+        if not policy.steps_by_flash(longest):
+            rows, ages, prompts, which = waiting.take(self._num_rows(longest), together=True)
+            return rows, ages, torch.ones_like(rows, dtype=torch.bool), Decoder(policy, prompts, which)
+        num_rows, num_places = self._num_places(waiting, longest)
+        decoder = FlashDecoder(policy, num_rows, longest=longest, num_places=num_places)
+        rows = torch.full((num_rows,), nobody, device=policy.device)
+        ages, is_open = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
+        fill(decoder, waiting, rows, ages, is_open, 0, together=True)
+        return rows, ages, is_open, decoder
+
+    def _draw(self, decoder: Decoder | FlashDecoder, uniforms_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The next token of every row (N,), and its log-probability."""
+        logits = self._policy.logits(decoder.hidden)
+        if isinstance(decoder, FlashDecoder):
+            return decoder.draw(logits, uniforms_N, self._temperature)
+        logprobs_NV = torch.log_softmax(logits if self._temperature == 1 else logits / self._temperature, dim=-1)
+        tokens = draw(logprobs_NV, uniforms_N)
+        return tokens, logprobs_NV.gather(-1, tokens[:, None]).squeeze(-1)
+
+    def _num_rows(self, longest: int) -> int:
         """Rows that have a place at once, of which the longest has so many tokens."""
+        return self._told(self._that_fit(room_for(longest, longest)), longest)
+
+    def _num_places(self, waiting: _Waiting, longest: int) -> tuple[int, int]:
+        """Rows that have a place at once, and the tokens of them all whose keys and values are held."""
+        fitting, (shortest, *_, most) = self._that_fit(1), slab_sizes(longest) * 2
+        # what a row begins with has room in any case, and one more is nowhere's
+        each = max(2 * (waiting.longest_next + 1), longest // ROWS_AT_FULL_LENGTH)
+        num_rows = min(self._told(max(1, fitting // each - 1), longest), len(waiting))
+        return num_rows, max(2 * most, min(fitting, num_rows * most)) + shortest
+
+    def _that_fit(self, tokens: int) -> int:
+        """Rows of so many tokens whose keys and values memory holds."""
         policy, size = self._policy, self._policy.head.weight.dtype.itemsize
         each = cached_bytes(
             policy.core.config.get_text_config(), torch.bfloat16.itemsize if policy.in_bfloat16 else size
         )
-        fitting = rows_that_fit(policy.device, policy.model, size, room_for(longest, longest) * each)
+        return rows_that_fit(policy.device, policy.model, size, tokens * each)
+
+    def _told(self, fitting: int, longest: int) -> int:
+        """As many rows at once as were asked for, or as memory holds, which is told the first time."""
         if fitting < self._rows_at_once and self._tell is not None:
             self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {longest:,} tokens")
             self._tell = None
@@ -127,7 +165,11 @@ class NativeSampler:
 
 
 class _Drawn:
-    """The tokens of all rollouts, and the rollouts that have ended."""
+    """The tokens of all rollouts, and the rollouts that have ended.
+
+    Attributes:
+        nobody: the row of places that no rollout has.
+    """
 
     def __init__(
         self,
@@ -141,15 +183,20 @@ class _Drawn:
         self._prompts_P = prompts_P
         self._group_size = group_size
         self._on_rollout = on_rollout
-        shape = len(prompts_P) * group_size, max_new_tokens
+        self.nobody = len(prompts_P) * group_size
+        shape = self.nobody + 1, max_new_tokens
         self._tokens_NT = torch.zeros(shape, dtype=torch.int64, device=policy.device)
         self._logprobs_NT = torch.zeros(shape, device=policy.device)
         self._rollouts: dict[int, Rollout] = {}
 
-    def put(self, rows: Tensor, ages: Tensor, tokens: Tensor, logprobs_NV: Tensor) -> None:
-        """The next token of these rows, which have drawn `ages` before."""
+    def put(self, rows: Tensor, ages: Tensor, tokens: Tensor, logprobs_N: Tensor) -> None:
+        """The next token of these rows, which have drawn `ages` before, and its log-probability."""
         self._tokens_NT[rows, ages] = tokens
-        self._logprobs_NT[rows, ages] = logprobs_NV.gather(-1, tokens[:, None]).squeeze(-1)
+        self._logprobs_NT[rows, ages] = logprobs_N
+
+    def tokens(self, row: Tensor, age: Tensor) -> Tensor:
+        """What a row has drawn so far."""
+        return self._tokens_NT[row, : int(age)].cpu()
 
     def end(self, rows: Tensor, lengths: Tensor, finished: Tensor) -> None:
         """These rows end with these lengths.
@@ -179,7 +226,10 @@ class _Drawn:
 
 
 class _Waiting:
-    """Rollouts that have no place yet, in the order of the prompts. Prompts run through the model some at a time."""
+    """Rollouts that have no place, in the order of the prompts, then those that have given theirs up.
+
+    Prompts run through the model some at a time.
+    """
 
     def __init__(self, policy: Policy, prompts_P: Sequence[Tensor], group_size: int, longest: int) -> None:
         self._policy = policy
@@ -189,11 +239,29 @@ class _Waiting:
         self._next = 0
         self._prompts: Prefill | None = None
         self._first, self._end, self._at_once = 0, 0, 1  # prompts that have run; as many run the next time
+        self._put_back: list[tuple[int, Tensor]] = []  # rows, and what they have drawn
 
     def __len__(self) -> int:
+        return self._num_new + len(self._put_back)
+
+    @property
+    def _num_new(self) -> int:
         return len(self._prompts_P) * self._group_size - self._next
 
-    def take(self, count: int, *, together: bool = False) -> tuple[Tensor, Prefill, Tensor]:
+    def put_back(self, row: int, drawn: Tensor) -> None:
+        """A row waits again, for a place in which it goes on after what it has drawn."""
+        self._put_back.append((row, drawn))
+
+    @property
+    def longest_next(self) -> int:
+        """Tokens of the longest of those that are taken next."""
+        if self._num_new:
+            return max(map(len, self._prompts_P))
+        return max(
+            len(self._prompts_P[row // self._group_size]) + len(drawn) for row, drawn in self._put_back[:LONG_AT_ONCE]
+        )
+
+    def take(self, count: int, *, together: bool = False) -> tuple[Tensor, Tensor, Prefill, Tensor]:
         """The next ones, at most so many.
 
         Args:
@@ -201,9 +269,12 @@ class _Waiting:
             together: all that have a place and wait. Otherwise there may be fewer, those whose prompts ran together.
 
         Returns:
-            their rows (n,), prompts that have run through the model, and which of them each begins with, (n,).
+            their rows (n,), how many tokens each has drawn (n,), prompts that have run through the model, and which of them each begins
+            with (n,).
         """
-        count = min(count, len(self))
+        if not self._num_new:
+            return self._take_again(min(count, LONG_AT_ONCE))
+        count = min(count, self._num_new)
         first, end = self._next // self._group_size, (self._next + count - 1) // self._group_size + 1
         if together:
             self._at_once = end - first
@@ -214,7 +285,19 @@ class _Waiting:
         last = min(self._next + count, self._end * self._group_size)
         rows = torch.arange(self._next, last, device=self._policy.device)
         self._next = last
-        return rows, self._prompts, rows // self._group_size - self._first
+        return rows, torch.zeros_like(rows), self._prompts, rows // self._group_size - self._first
+
+    def _take_again(self, count: int) -> tuple[Tensor, Tensor, Prefill, Tensor]:
+        self._prompts = None
+        taken, self._put_back = self._put_back[:count], self._put_back[count:]
+        begun = [torch.cat([self._prompts_P[row // self._group_size], drawn]) for row, drawn in taken]
+        rows, ages = torch.tensor([[row, len(drawn)] for row, drawn in taken], device=self._policy.device).T
+        return (
+            rows,
+            ages,
+            Prefill(self._policy, begun, longest=self._longest),
+            torch.arange(len(taken), device=rows.device),
+        )
 
 
 class _Progress:
@@ -234,6 +317,29 @@ class _Progress:
     def tell(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self._tokens)
+
+
+def fill(
+    decoder: Decoder | FlashDecoder,
+    waiting: _Waiting,
+    rows: Tensor,
+    ages: Tensor,
+    is_open: Tensor,
+    num_open: int,
+    *,
+    together: bool = False,
+) -> int:
+    """Give free places to those that wait, as far as there is room. Returns how many rows are open then."""
+    while num_open < len(rows) and waiting and decoder.takes_in:
+        count = min(len(rows) - num_open, decoder.room_for(waiting.longest_next))
+        if not count:
+            break
+        new, drawn, prompts, which = waiting.take(count, together=together)
+        places = (~is_open).nonzero().squeeze(-1)[: len(new)]
+        decoder.take_in(places, prompts, which)
+        rows[places], ages[places], is_open[places] = new, drawn, True
+        num_open += len(new)
+    return num_open
 
 
 def fill_up(is_open: Tensor, num_open: int) -> Tensor:
