@@ -2,16 +2,9 @@
 
     python benchmarks/gpu/levers.py qwen3-1.7b [--rows 512] [--tokens 96] [--prompt 200] [--length 2048]
 
-The levers of sampling are not in the program yet. Each is written here as the few lines that it would be:
-
-    blocks      a token is drawn from float64 sums of blocks of 256 probabilities, not from a float64 copy of all of them
-    room        storage of keys and values grows by 64 positions at most, so that less of what attention reads is empty
-    compiled    torch.compile fuses the kernels of norms and of feed-forward parts, under the same recording. A whole step does not compile:
-                on a CPU inductor ends in an error of its own where the cache is written
-
-The attention of a decode step stands alone, at `--rows` rows whose lengths are spread as those of responses are: as it is, under a dense
-mask with every row as wide as the longest, and by torch's flash kernel, which reads the keys that a row has (`seqused_k`), with grouped
-queries. If the second is as fast as the bytes allow, rows need no common column, and the next can begin on CUDA too where one has ended.
+Sampling is measured as it is, and by the steps that models of other kinds take: recorded too, all rows ending in one column, attention
+under a dense mask. Attention of a decode step also stands alone, at `--rows` rows whose lengths are spread as those of responses are:
+under that mask, by torch's flash kernel, and by our own with more or fewer keys read together and ahead.
 
 Those of the update are settings: with gradient checkpointing and without, and the tokens of a micro-batch. And `packed`: rows end to
 end, as on a CPU, by the flash kernels of the card, which need no mask. How far its gradient is from the first one stands beside it.
@@ -25,7 +18,8 @@ import lampo.process  # isort: skip  # noqa: F401  it must run before torch is i
 import argparse
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 from unittest.mock import patch
@@ -37,10 +31,7 @@ from torch import Tensor
 from lampo.learner.batch import Row, pad
 from lampo.model import packing
 from lampo.model.policy import Policy
-from lampo.rollout import decoder, native
 from lampo.rollout.native import NativeSampler
-
-BLOCK = 256
 
 
 @contextlib.contextmanager
@@ -52,40 +43,6 @@ def told(table: list[str], name: str) -> Iterator[None]:
         table.append(f"| {name} | {type(error).__name__}: {str(error)[:100]} |".replace("\n", " "))
         if CUDA:
             torch.cuda.empty_cache()
-
-
-def draw_in_blocks(logprobs_NV: Tensor, uniforms_N: Tensor) -> Tensor:
-    """As `lampo.rollout.native.draw`: first the block that the threshold falls into, then the token in it."""
-    size = min(BLOCK, logprobs_NV.shape[-1])
-    padded = torch.nn.functional.pad(logprobs_NV, (0, -logprobs_NV.shape[-1] % size), value=-torch.inf)
-    probabilities_NKB = padded.exp().unflatten(-1, (-1, size))
-    sums_NK = probabilities_NKB.sum(-1, dtype=uniforms_N.dtype).cumsum(-1)
-    rows, total = torch.arange(len(uniforms_N), device=uniforms_N.device), sums_NK[:, -1]
-    # below the end of what is searched, and not below its beginning: a token of probability 0 is never drawn
-    threshold_N1 = torch.minimum(uniforms_N * total, torch.nextafter(total, torch.zeros_like(total)))[:, None]
-    block_N = torch.searchsorted(sums_NK, threshold_N1, right=True).squeeze(-1)
-    before_N1 = torch.where(block_N > 0, sums_NK[rows, block_N - 1], 0.0)[:, None]
-    inner_NB = before_N1 + probabilities_NKB[rows, block_N].to(uniforms_N.dtype).cumsum(-1)
-    end_N1 = torch.nextafter(inner_NB[:, -1:], torch.zeros_like(threshold_N1))
-    threshold_N1 = torch.maximum(torch.minimum(threshold_N1, end_N1), before_N1)
-    return block_N * size + torch.searchsorted(inner_NB, threshold_N1, right=True).squeeze(-1)
-
-
-@contextlib.contextmanager
-def levers(policy: Policy, names: set[str]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if "blocks" in names:
-            stack.enter_context(patch.object(native, "draw", draw_in_blocks))
-        if "room" in names:
-            stack.enter_context(
-                patch.object(decoder, "room_for", lambda length, longest: length + min(length // 2, 64))
-            )
-        if "compiled" in names:
-            for part in policy.core.modules():
-                if type(part).__name__.endswith(("RMSNorm", "MLP")):
-                    part.compile(dynamic=True)
-                    stack.callback(setattr, part, "_compiled_call_impl", None)
-        yield
 
 
 def sampling(policy: Policy, options: argparse.Namespace) -> list[str]:
@@ -100,92 +57,101 @@ def sampling(policy: Policy, options: argparse.Namespace) -> list[str]:
         ]
 
     table = [
-        "| levers | ms a step | times as it is | same tokens | first call, s | peak, GiB |",
+        "| steps | ms a step | times as it is | same tokens | first call, s | peak, GiB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     asis, before = 0.0, []
-    for names in ([], ["blocks"], ["room"], ["compiled"], ["blocks", "room", "compiled"]):
-        with levers(policy, set(names)):
-            reset_peak()
-            name = " + ".join(names) or "as it is"
-            with told(table, name):
-                warm, _ = sample(4)
-                short, _ = sample(options.tokens // 4)
-                long, tokens = sample(options.tokens)
-                step = (long - short) / (options.tokens - options.tokens // 4)
-                asis, before = asis or step, before or tokens
-                same = sum(map(int.__eq__, tokens, before)) / len(before)
-                table.append(
-                    f"| {name} | {1e3 * step:.2f} | {step / asis:.2f} | {same:.1%} | {warm:.1f} | {peak():.1f} |"
-                )
+    for name, own in (("as it is", policy.steps_by_flash(options.tokens)), ("one column for all, dense mask", False)):
+        policy.__dict__["_steps_by_flash"] = own
+        reset_peak()
+        with told(table, name):
+            warm, _ = sample(4)
+            short, _ = sample(options.tokens // 4)
+            long, tokens = sample(options.tokens)
+            step = (long - short) / (options.tokens - options.tokens // 4)
+            asis, before = asis or step, before or tokens
+            same = sum(map(int.__eq__, tokens, before)) / len(before)
+            table.append(f"| {name} | {1e3 * step:.2f} | {step / asis:.2f} | {same:.1%} | {warm:.1f} | {peak():.1f} |")
         print(table[-1], flush=True)
     return table
 
 
 def attention(shape: str, options: argparse.Namespace) -> list[str]:
     """One layer's attention in a decode step. The bound is one read of the keys and values that are there."""
+    table = [
+        "| attention of a layer | rows | keys | ms | GB/s of keys and values | difference |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for rows, length in ((options.rows, options.length), (options.rows, options.length // 4), (8, options.length)):
+        num_keys, size, ways = ways_of_attention(shape, rows, length)
+        expected: Tensor | None = None
+        for name, way in ways.items():
+            with told(table, name):
+                out = way()
+                expected = out if expected is None else expected
+                times = []
+                for _ in range(12):
+                    start = seconds()
+                    way()
+                    times.append(seconds() - start)
+                took = sorted(times)[len(times) // 2]
+                difference = float((out - expected).abs().max())
+                speed = num_keys * size / took / 1e9
+                table.append(f"| {name} | {rows} | {num_keys:,} | {1e3 * took:.3f} | {speed:,.0f} | {difference:.1g} |")
+            print(table[-1], flush=True)
+    return table
+
+
+def ways_of_attention(shape: str, rows: int, length: int) -> tuple[int, int, dict[str, Callable[[], Tensor]]]:
+    """How many keys there are, the bytes of one and its value, and the ways by name."""
+    lengths, query, keys, values = decoding(shape, rows, length)
+    begins = torch.arange(0, rows * length, length, device=DEVICE, dtype=torch.int32)
+    scale, ends = query.shape[-1] ** -0.5, torch.arange(rows + 1, device=DEVICE, dtype=torch.int32)
+    mask = (torch.arange(length, device=DEVICE) <= lengths[:, None])[:, None, None]
+
+    def dense() -> Tensor:
+        held = (each.unflatten(0, (rows, length)).transpose(1, 2) for each in (keys, values))
+        key, value = (each.repeat_interleave(query.shape[1] // keys.shape[1], 1) for each in held)
+        return torch.nn.functional.scaled_dot_product_attention(query[:, :, None], key, value, mask)[:, :, 0]
+
+    def flash() -> Tensor:
+        kernel, settings = torch.ops.aten._flash_attention_forward, {"scale": scale, "seqused_k": lengths + 1}
+        return kernel(query, keys, values, ends, ends * length, 1, length, 0.0, False, False, **settings)[0]
+
+    ways: dict[str, Callable[[], Tensor]] = {"dense mask": dense, "torch's flash": flash}
+    for together, ahead in ((64, 2), (64, 3), (32, 3), (128, 2)):
+        ways[f"own, {together} keys, {ahead} ahead"] = partial(
+            own_attention, together, ahead, query, keys, values, begins, lengths, scale
+        )
+    size = 2 * keys.shape[1] * keys.shape[2] * keys.element_size()
+    return int(lengths.sum()) + rows, size, ways
+
+
+def decoding(shape: str, rows: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lengths of rows (N,), their queries (N, H, D), and storage of keys and values (N * length, K, D)."""
     config = SHAPES[shape]
     heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
     width = config.get("head_dim", config["hidden_size"] // heads)
     generator = torch.Generator().manual_seed(3)
-    spread = torch.empty(options.rows).log_normal_(0, 0.6, generator=generator) / 4
-    lengths = (spread.clamp(max=1) * options.length).int().clamp(min=1).to(DEVICE)
-    rows, longest = options.rows, int(lengths.max())
+    spread = torch.empty(rows).log_normal_(0, 0.6, generator=generator) / 4
+    lengths = (spread.clamp(max=1) * (length - 1)).int().clamp(min=1).to(DEVICE)
 
     def states(*shape: int) -> Tensor:
         return torch.randn(shape, device=DEVICE, dtype=torch.bfloat16 if CUDA else torch.float32)
 
-    query, keys, values = (
+    return (
+        lengths,
         states(rows, heads, width),
-        states(rows, longest, shared, width),
-        states(rows, longest, shared, width),
+        states(rows * length, shared, width),
+        states(rows * length, shared, width),
     )
-    # rows end in one column, as `Decoder` has them; for the flash kernel they begin in one
-    columns = torch.arange(longest, device=DEVICE)
-    mask = (columns >= longest - lengths[:, None])[:, None, None]
-    ends = torch.arange(rows + 1, device=DEVICE, dtype=torch.int32)
 
-    def as_it_is() -> Tensor:
-        ours, theirs = keys.transpose(1, 2), values.transpose(1, 2)
-        ours, theirs = (each.repeat_interleave(heads // shared, 1) for each in (ours, theirs))
-        return torch.nn.functional.scaled_dot_product_attention(query[:, :, None], ours, theirs, mask)[:, :, 0]
 
-    def grouped() -> Tensor:
-        beside = query.view(rows, shared, heads // shared, width)
-        ours, theirs = keys.transpose(1, 2), values.transpose(1, 2)
-        return torch.nn.functional.scaled_dot_product_attention(beside, ours, theirs, mask).flatten(1, 2)
+def own_attention(together: int, ahead: int, *arguments: Any) -> Tensor:
+    from lampo.model import decode_kernels
 
-    def flash() -> Tensor:
-        flat = keys.flatten(0, 1), values.flatten(0, 1)
-        begins = ends * longest
-        return torch.ops.aten._flash_attention_forward(
-            query, *flat, ends, begins, 1, longest, 0.0, False, False, seqused_k=lengths
-        )[0]
-
-    bound = 2 * int(lengths.sum()) * shared * width * keys.element_size()
-    table = ["| attention of a layer | ms | GB/s of the keys and values that are there |", "| --- | ---: | ---: |"]
-    kept: dict[str, Tensor] = {}
-    for name, way in {"as it is": as_it_is, "grouped queries": grouped, "flash, seqused_k": flash}.items():
-        with told(table, name):
-            times = []
-            for _ in range(12):
-                start = seconds()
-                kept[name] = way()
-                times.append(seconds() - start)
-            took = sorted(times)[len(times) // 2]
-            table.append(f"| {name} | {1e3 * took:.3f} | {bound / took / 1e9:,.0f} |")
-    if "grouped queries" in kept:
-        difference = (kept["grouped queries"] - as_it_is()).abs().max()
-        table.append(f"| largest difference of grouped queries | {float(difference):.2g} | |")
-    if "flash, seqused_k" in kept:  # the same keys, where a row's last one is in the last column
-        shifts = [longest - int(length) for length in lengths]
-        keys, values = (
-            torch.stack([each.roll(shift, 0) for each, shift in zip(states, shifts, strict=True)])
-            for states in (keys, values)
-        )
-        difference = (kept["flash, seqused_k"] - as_it_is()).abs().max()
-        table.append(f"| largest difference of flash | {float(difference):.2g} | |")
-    return table
+    with patch.multiple(decode_kernels, KEYS_AT_ONCE=together, READ_AHEAD=ahead):
+        return decode_kernels.attend(*arguments)
 
 
 def updates(shape: str, options: argparse.Namespace) -> list[str]:
