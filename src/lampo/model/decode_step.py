@@ -6,7 +6,7 @@ product here, gate and up another, a norm is torch's own, queries and keys are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,11 +140,11 @@ class DecodeStep:
         return self._last_norm(states)
 
 
-def is_plain(backbone: Any) -> bool:
-    """Whether its layers are of Llama's kind, and their products those of plain linear layers."""
+def is_plain(backbone: Any, is_linear: Callable[[nn.Module], bool] = lambda module: type(module) is nn.Linear) -> bool:
+    """Whether its layers are of Llama's kind, and their products those of linear layers."""
     if backbone.config.model_type not in MODEL_TYPES:
         return False
-    return all(type(module) is nn.Linear for name, module in backbone.layers.named_modules() if name.endswith("_proj"))
+    return all(is_linear(module) for name, module in backbone.layers.named_modules() if name.endswith("_proj"))
 
 
 @contextmanager

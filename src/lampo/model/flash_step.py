@@ -53,15 +53,32 @@ class _Layer:
 def _joined(module: Any, joined: str, *apart: str) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a layer that a model has as one, as Phi-3 does, or apart."""
     layers = [getattr(module, name) for name in ([joined] if hasattr(module, joined) else apart)]
-    weight = torch.cat([layer.weight.to(torch.bfloat16) for layer in layers])
-    biased = layers[0].bias is not None
-    return weight, torch.cat([layer.bias.to(torch.bfloat16) for layer in layers]) if biased else None
+    weight = torch.cat([_weight(layer).to(torch.bfloat16) for layer in layers])
+    biases = [getattr(layer, "base_layer", layer).bias for layer in layers]
+    return weight, None if biases[0] is None else torch.cat([bias.to(torch.bfloat16) for bias in biases])
+
+
+def _weight(layer: Any) -> Tensor:
+    """Of a linear layer, with what PEFT's adapters add to it."""
+    if type(layer) is nn.Linear:
+        return layer.weight
+    weight = layer.base_layer.weight.float()
+    for name in layer.active_adapters:
+        weight = weight + layer.get_delta_weight(name).float()
+    return weight
+
+
+def _is_linear(layer: Any) -> bool:
+    """Whether a layer is a linear one, or one with plain adapters."""
+    if type(layer) is nn.Linear:
+        return True
+    return type(getattr(layer, "base_layer", None)) is nn.Linear and getattr(layer, "lora_variant", None) == {}
 
 
 class FlashStep:
     """Layers of Llama's kind as they are now, in ten kernels each: it is made anew when the weights have moved.
 
-    Its weights are copies in bfloat16. What a layer adds up stays in the precision in which the model adds it up.
+    Its weights are copies in bfloat16, adapters added. What a layer adds up stays in the precision in which the model adds it up.
 
     Attributes:
         heads_of_keys: how many heads keys have, and how wide each is.
@@ -73,7 +90,8 @@ class FlashStep:
 
     def __init__(self, backbone: Any, *, longest: int) -> None:
         self._embed: nn.Embedding = backbone.embed_tokens
-        self._layers = [_Layer(layer) for layer in backbone.layers]
+        with torch.autocast(self._embed.weight.device.type, enabled=False):
+            self._layers = [_Layer(layer) for layer in backbone.layers]
         self.heads_of_keys = backbone.config.num_key_value_heads, self._layers[0].width
         self._last_norm = backbone.norm.weight, backbone.norm.variance_epsilon
         positions = torch.arange(longest, device=self._embed.weight.device)
@@ -85,7 +103,7 @@ class FlashStep:
     def takes(backbone: Any) -> bool:
         """Whether a model is of this kind."""
         config = backbone.config
-        return is_plain(backbone) and config._attn_implementation == "sdpa" and config.hidden_act == "silu"
+        return is_plain(backbone, _is_linear) and config._attn_implementation == "sdpa" and config.hidden_act == "silu"
 
     def __call__(self, ids_N: Tensor, rows: RowKeys) -> Tensor:
         """(N, D) states before the language-model head. The rows take the new keys and values in, and are longer by one.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lampo.config.schema import LoraOptions
 from lampo.model.flash_step import FlashStep
 from lampo.model.policy import Policy
 from lampo.rollout import flash_decoder, native
@@ -57,6 +58,21 @@ def test_it_draws_the_rollouts_of_the_model_s_own_steps(kind: str, dtype: str) -
     assert FlashStep.takes(policy._backbone)
     prompts = some_prompts(5, 9, 3)
     assert_same(rollouts(policy, prompts, flash=True), rollouts(policy, prompts, flash=False))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "phi3"])
+def test_adapters_are_added_to_the_weights(kind: str) -> None:
+    policy = sharpen(random_policy(KINDS[kind], dtype="mixed", lora=LoraOptions(rank=4)))
+    with torch.no_grad():
+        for name, weight in policy.trainable_parameters().items():
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name))) / 30)
+    assert FlashStep.takes(policy._backbone)
+    prompts = some_prompts(5, 9, 3)
+    found = rollouts(policy, prompts, flash=True)
+    assert_same(found, rollouts(policy, prompts, flash=False))
+    with policy.model.disable_adapter():
+        without = rollouts(policy, prompts, flash=False)
+    assert [each.text for each in found] != [each.text for each in without]
 
 
 def test_a_row_that_finds_no_memory_lets_the_shortest_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
