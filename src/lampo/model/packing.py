@@ -6,7 +6,8 @@ Every layer but attention treats a token alone, so the tokens of a micro-batch c
 
 Attention has two parts. Every segment (a row, a prompt, a completion) attends to itself, causally. Completions also attend to all of
 their prompt. Their softmax is put together from both normalisers, as in flash and ring attention (arXiv 2205.14135, 2310.01889), so that
-no keys are copied and no mask is made. No cache is involved: it works under gradient checkpointing too.
+no keys are copied and no mask is made. No cache is involved: it works under gradient checkpointing too. What is here computes it on the
+CPU. `varlen_attention` does on CUDA.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..types import MicroBatch
+from .varlen_attention import Spans, VarlenAttention
 
 NAME = "lampo_packed"
 SHORTEST_OF_BUCKET = 0.6
@@ -91,17 +93,14 @@ class Packing:
         rows_by_prompt: dict[int, list[int]] = {}
         for row, first in enumerate(batch.first_ids_N.tolist()):
             rows_by_prompt.setdefault(first, []).append(row)
-        device = batch.input_ids.device
-        ids, positions, segments = [], [], []
+        laid: list[tuple[int, int, int]] = []
         size = 0
 
         def lay(row: int, begin: int, end: int) -> tuple[int, int]:
             """Tokens `begin` to `end` of a row as the next segment."""
             nonlocal size
-            ids.append(batch.input_ids[row, begin:end])
-            positions.append(torch.arange(begin, end, device=device))
             if end > begin:
-                segments.append((size, size + end - begin))
+                laid.append((row, begin, end))
             size += end - begin
             return size - (end - begin), size
 
@@ -119,10 +118,20 @@ class Packing:
             families.append((prompts[first], completions))
             for row, (begin, _) in zip(rows, completions, strict=True):
                 last_of_prompt[row], start[row] = prompts[first][1] - 1, begin
+        device = batch.input_ids.device
+        # made here and moved in one piece: a GPU takes as long to copy a segment as to copy all tokens
+        row_S, begin_S, end_S = torch.tensor(laid).T
+        lengths_S = end_S - begin_S
+        stops_S = lengths_S.cumsum(0)
+        row_M = row_S.repeat_interleave(lengths_S)
+        position_M = torch.arange(size) - (stops_S - end_S).repeat_interleave(lengths_S)
+        row_M, position_M = torch.stack([row_M, position_M]).to(device)
         steps_T = torch.arange(-1, batch.mask_NT.shape[1] - 1, device=device)
-        before_NT = (torch.tensor(start, device=device)[:, None] + steps_T).clamp(max=size - 1)
-        before_NT[:, 0] = torch.tensor(last_of_prompt, device=device)
-        return cls(torch.cat(ids), torch.cat(positions), before_NT, segments, families, max(ends, default=0))
+        start_N, last_N = torch.tensor([start, last_of_prompt]).to(device)
+        before_NT = (start_N[:, None] + steps_T).clamp(max=size - 1)
+        before_NT[:, 0] = last_N
+        segments = list(pairwise([0, *stops_S.tolist()]))
+        return cls(batch.input_ids[row_M, position_M], position_M, before_NT, segments, families, max(ends, default=0))
 
     @classmethod
     def example(cls, device: torch.device) -> tuple[Packing, list[Tensor]]:
@@ -153,9 +162,27 @@ class Packing:
             buckets.append(Bucket(gather, gather[places], places, (last - first, T)))
         return buckets
 
+    @cached_property
+    def spans(self) -> list[Spans]:
+        """Every segment beside itself; and where there are families, the completions of each beside its prompt."""
+        device = self.ids.device
+        completions = [(rows[0][0], rows[-1][1]) for _, rows in self.families]
+        spans = [Spans.of(self.segments, self.segments, True, device)]
+        if any(begin < end for begin, end in completions):
+            spans.append(Spans.of(completions, [prompt for prompt, _ in self.families], False, device))
+        return spans
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
-        """(M, H, D) from queries (M, H, D), keys and values (M, K, D), where H is a multiple of K."""
+        """(M, H, D) from queries (M, H, D), keys and values (M, K, D), where H is a multiple of K.
+
+        Raises:
+            NotImplementedError: on CUDA, where a row passes the window.
+        """
         window = None if window is None or window >= self.longest else window
+        if query.device.type == "cuda":
+            if window is not None:
+                raise NotImplementedError("a sliding window that a packed row passes on CUDA")
+            return VarlenAttention.apply(query, key, value, self, scale)  # pyright: ignore[reportReturnType]
         return _Attention.apply(query, key, value, self, scale, window)  # pyright: ignore[reportReturnType]
 
     def crosses(self, window: int | None) -> list[Cross]:

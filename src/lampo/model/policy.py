@@ -30,6 +30,8 @@ from .token_spans import TokenSpans
 Layout = Literal["packed", "shared", "rows"]
 """What a model computes for a micro-batch, see `Policy.layout`."""
 
+NEAR = 0.05
+"""How far packed states may be from those of rows alone. In bfloat16 single numbers of a state are further off than its norm."""
 ALIGNMENT = 64
 """Bytes: where torch lets the tensors begin that it allocates on the CPU."""
 
@@ -74,7 +76,7 @@ class Policy:
         # the second is its name before transformers 5.24, and in models that still have it
         parameters = inspect.signature(self._backbone.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
-        if device.type == "cpu" and not autocast and takes(self._backbone):  # rows are packed on the CPU alone
+        if device.type == "cpu" and not autocast and takes(self._backbone):
             make_lean(self._backbone)
         self.head = self._plain_head()
         self.token_spans = TokenSpans(self.decode, len(tokenizer))
@@ -158,9 +160,15 @@ class Policy:
         """Whether matrix products are in bfloat16, whatever the weights are in."""
         return self._autocast or self.head.weight.dtype == torch.bfloat16
 
-    def precision(self) -> AbstractContextManager[Any]:
-        """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
+    def precision(self, *, cached: bool = True) -> AbstractContextManager[Any]:
+        """Arithmetic of forward passes: bfloat16 autocast under dtype `mixed`, as the weights are otherwise.
+
+        Args:
+            cached: keep the bfloat16 copy of each weight to the end, all of them together.
+        """
+        if not self._autocast:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=cached)
 
     def hidden_states(self, input_ids: Tensor, *, cache: Cache | None = None, **arguments: Any) -> Tensor:
         """(N, L, D) states before the language-model head. The cache takes the new keys and values in.
@@ -254,12 +262,14 @@ class Policy:
     def layout(self) -> Layout:
         """What is computed for a micro-batch.
 
-        packed: no padding, and each prompt once. On the CPU, for models whose attention is transformers' sdpa or is sdpa's equal.
+        packed: no padding, and each prompt once. For models whose attention is transformers' sdpa or is sdpa's equal: on the CPU, and on
+            CUDA where products are in bfloat16 and no row can pass a sliding window.
         shared: each prompt once, its rows go on from its keys and values. Not where a layer keeps something else (a sliding window that
             a row can pass), nor under gradient checkpointing, which computes layers a second time and keeps nothing.
         rows: all rows, padded to the longest.
         """
-        if self.device.type == "cpu" and self.core.config._attn_implementation == "sdpa" and self._packs():
+        has_kernel = self.device.type == "cpu" or (self.device.type == "cuda" and self.in_bfloat16)
+        if has_kernel and self.core.config._attn_implementation == "sdpa" and self._packs():
             return "packed"
         plain = not self._recomputes and all(type(layer) is DynamicLayer for layer in self.empty_cache().layers)
         return "shared" if plain else "rows"
@@ -271,19 +281,26 @@ class Policy:
 
     @torch.no_grad()
     def _packs(self) -> bool:
-        """Whether two packed rows come out as they do alone: a model may have an attention of its own, or not know of ours."""
-        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.empty_cache().layers):
+        """Whether two packed rows come out as they do alone, to 5 % of each token's state.
+
+        A model may have an attention of its own, or not know of ours. A kernel may refuse its heads or the GPU. CUDA's knows no window
+        between a completion and its prompt.
+        """
+        known = (DynamicLayer, DynamicSlidingWindowLayer) if self.device.type == "cpu" else (DynamicLayer,)
+        if any(type(layer) not in known for layer in self.empty_cache().layers):
             return False
         training = self.model.training
         self.model.eval()
         try:
             packing, rows = Packing.example(self.device)
-            states = self._packed_states(packing)
-            alone = [self.hidden_states(packing.ids[row][None])[0] for row in rows]
+            with self.precision(cached=False):
+                states = self._packed_states(packing).float()
+                alone = [self.hidden_states(packing.ids[row][None])[0].float() for row in rows]
             near = [
-                torch.allclose(states[row], each, rtol=0.05, atol=0.05) for row, each in zip(rows, alone, strict=True)
+                (states[row] - each).norm(dim=-1) <= NEAR * each.norm(dim=-1)
+                for row, each in zip(rows, alone, strict=True)
             ]
-            return all(near)
+            return bool(torch.cat(near).all())
         except Exception:  # whatever a model makes of an argument that it does not know
             return False
         finally:

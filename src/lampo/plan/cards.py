@@ -101,9 +101,9 @@ class Range:
 
 
 _NATIVE = (  # fitted to benchmarks/RESULTS.md of 2026-11-27 by hand; the ends hold its checks (docs/plan.md)
-    Rates(1.2e-4, 2e-3, 3.0, 1.0, 0.65, 0.5e-11, 6e-4, 0, 0.0, 1, 0.35),
-    Rates(1.6e-4, 5e-3, 4.5, 1.0, 0.50, 1.1e-11, 12e-4, 0, 0.0, 1, 0.50),
-    Rates(2.4e-4, 12e-3, 7.0, 0.8, 0.35, 1.5e-11, 24e-4, 0, 0.1, 1, 0.65),
+    Rates(1.2e-4, 2e-3, 3.0, 1.0, 0.55, 0.5e-11, 6e-4, 0, 0.0, 1, 0.35),
+    Rates(1.6e-4, 5e-3, 4.5, 1.0, 0.40, 1.1e-11, 12e-4, 0, 0.0, 1, 0.50),
+    Rates(2.4e-4, 12e-3, 7.0, 0.8, 0.28, 1.5e-11, 24e-4, 0, 0.1, 1, 0.65),
 )
 _VLLM = (  # assumed, and checked against one published table (docs/plan.md)
     Rates(2e-5, 0, 1.0, 0.80, 0.60, 0, 2e-4, 0.0, 1.0, 25e9, 0.35),

@@ -79,7 +79,7 @@ class Work:
         config: the recipe.
         prompt: tokens of a prompt, on average.
         longest_prompt: tokens of the longest.
-        on_cpu: the native engine lays rows end to end there.
+        on_cpu: a processor computes.
         memory: bytes of the GPU, for a budget that is left to the machine.
     """
 
@@ -89,6 +89,12 @@ class Work:
     longest_prompt: int
     on_cpu: bool = False
     memory: float = math.inf
+
+    @property
+    def packs(self) -> bool:
+        """Whether the native engine lays rows end to end: with transformers' sdpa, on the CPU and in bfloat16 on a GPU (model.policy)."""
+        model = self.config.model
+        return model.attention in ("auto", "sdpa") and (self.on_cpu or model.dtype != "float32")
 
     @property
     def weight_bytes(self) -> int:
@@ -235,8 +241,8 @@ def passes(work: Work, engine: Engine) -> tuple[float, float]:
 def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[float, float, float]:
     """Micro-batches of one update on one GPU, their tokens with padding, and the sum of tokens x row length.
 
-    Natively rows of like length go together, with at most a twentieth of padding, and on a CPU with none. TRL pads rows as
-    they come. verl packs them without padding.
+    Natively rows lie end to end, and a group's prompt is computed once. Where they do not, rows of like length go together, with at
+    most a twentieth of padding. TRL pads rows as they come. verl packs them without padding.
     """
     rows = sorted((work.prompt + length for length in lengths), reverse=True)
     if engine == "verl":
@@ -246,10 +252,10 @@ def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[fl
         together = max(1, work.micro_tokens // work.row_tokens)
         longest = _mean_of_longest(rows[::-1], together)
         return math.ceil(len(rows) / together), len(rows) * longest, len(rows) * longest**2
-    # a group's prompt is computed once: always on the CPU, and on a GPU not under gradient checkpointing
-    shares = work.on_cpu or not work.config.model.gradient_checkpointing
+    # of padded rows a group's prompt is not shared under gradient checkpointing
+    shares = work.packs or not work.config.model.gradient_checkpointing
     saved = work.prompt * (1 - 1 / work.config.sampling.group_size) if shares else 0.0
-    if work.on_cpu:
+    if work.packs:
         tokens = sum(row - saved for row in rows)
         return max(1, math.ceil(tokens / work.micro_tokens)), tokens, sum((row - saved) * row for row in rows)
     count, tokens, squares, begin = 0, 0.0, 0.0, 0
@@ -280,7 +286,8 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
         passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
 
-    Attention is 2 x layers x width x tokens x length operations a pass. Under a dense mask it costs what was measured instead.
+    Attention is 2 x layers x width x tokens x length operations a pass. Of padded rows, natively, it costs what was measured under a
+    dense mask.
     """
     learned, frozen = passes(work, machine.engine)
     each, count = _pass_seconds(work, machine, lengths)
@@ -307,7 +314,7 @@ def _pass_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> tuple
     """Seconds of one forward pass over these responses, and its micro-batches."""
     shape, rates, card = work.shape, machine.rates, machine.card
     count, tokens, squares = microbatches(work, machine.engine, lengths)
-    if rates.masked:
+    if rates.masked and not work.packs:
         attention = rates.masked * MEASURED_COPY / card.bandwidth * shape.layers * shape.heads * squares
     else:
         attention = 2 * shape.layers * shape.heads * shape.head_dim * squares / (card.rate * rates.products)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ SHAPES = [(9, [3, 5, 1]), (4, [1, 4, 5]), (12, [2]), (1, [30, 2]), (20, [1, 1])]
 """Prompts, and the completions behind each."""
 
 
-def make_batch() -> MicroBatch:
+def make_batch(shapes: Sequence[tuple[int, list[int]]] = SHAPES) -> MicroBatch:
     generator = torch.Generator().manual_seed(5)
 
     def tokens(length: int) -> Tensor:
         return torch.randint(3, 3 + len(CHARACTERS), (length,), generator=generator)
 
     rows = []
-    for group, (prompt, completions) in enumerate(SHAPES):
+    for group, (prompt, completions) in enumerate(shapes):
         prompt_ids = tokens(prompt)
         rows += [Row(prompt_ids, tokens(length), torch.zeros(length), 1.0, group) for length in completions]
     order = torch.randperm(len(rows), generator=generator).tolist()

@@ -120,17 +120,29 @@ def test_cached_positions_grow_as_rows_do() -> None:
     assert rollout_seconds(work(), machine("verl"), [4], slots=1) == pytest.approx(prefill + sum(steps))
 
 
+PADDED = "model.dtype=float32"
+
+
 def test_micro_batches() -> None:
-    tight = work("training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
+    tight = work(PADDED, "training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
     # rows of 12, 8, 6, 6 with their prompts: 12 + 12, then 6 + 6
     assert microbatches(tight, "native", [8, 4, 2, 2]) == (2, 12 * 2 + 6 * 2, 2 * 12**2 + 2 * 6**2)
     # 64 rows of 8 go beside those of 12: four tokens of padding each make 256
-    many = work("training.tokens_per_microbatch=100000", "model.gradient_checkpointing=true")
+    many = work(PADDED, "training.tokens_per_microbatch=100000", "model.gradient_checkpointing=true")
     assert microbatches(many, "native", [8] * 100 + [4] * 100)[:2] == (2, 12 * 164 + 8 * 36)
-    end_to_end = dataclasses.replace(tight, on_cpu=True)
-    assert microbatches(end_to_end, "native", [8, 4, 2, 2])[:2] == (1, 10 + 6 + 4 + 4)
-    # without checkpointing two of a group's rows share a prompt of 4: 10, 6, 4, 4
-    assert microbatches(work("training.tokens_per_microbatch=24"), "native", [8, 4, 2, 2])[:2] == (2, 10 * 2 + 4 * 2)
+    # end to end two of a group's rows share a prompt of 4: 10, 6, 4, 4, each beside its own length
+    end_to_end = (1, 10 + 6 + 4 + 4, 10 * 12 + 6 * 8 + 4 * 6 + 4 * 6)
+    assert microbatches(dataclasses.replace(tight, on_cpu=True), "native", [8, 4, 2, 2]) == end_to_end
+    for dtype in ("auto", "mixed", "bfloat16"):
+        packed = work(f"model.dtype={dtype}", "training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
+        assert microbatches(packed, "native", [8, 4, 2, 2]) == end_to_end
+    eager = work("model.attention=eager", "training.tokens_per_microbatch=24", "model.gradient_checkpointing=true")
+    assert microbatches(eager, "native", [8, 4, 2, 2]) == microbatches(tight, "native", [8, 4, 2, 2])
+    # without checkpointing padded rows share it too
+    assert microbatches(work(PADDED, "training.tokens_per_microbatch=24"), "native", [8, 4, 2, 2])[:2] == (
+        2,
+        10 * 2 + 4 * 2,
+    )
     assert microbatches(tight, "verl", [8, 4, 2, 2]) == (2, 32, 12**2 + 8**2 + 6**2 + 6**2)
     # one row of 20 fits 24 tokens, so TRL takes each alone; two of them fit 40, and the longer one counts
     assert microbatches(tight, "trl", [8, 4, 2, 2])[:2] == (4, 32)
@@ -150,23 +162,27 @@ def test_a_budget_that_is_left_to_the_machine() -> None:
 
 
 def test_an_update() -> None:
-    """3 passes and 1 recomputed, of 32 tokens; AdamW touches 28 bytes a weight."""
-    checkpointed = work("training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true")
+    """3 passes and 1 recomputed, of 48 tokens; AdamW touches 28 bytes a weight."""
+    checkpointed = work(PADDED, "training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true")
     one = 2 * WEIGHTS * 4 * 12 + 2 * 2 * 4 * 5 * 4 * 12**2
     expected = 4 * one / (1e9 * 0.25) + 2 * 2e-3 + 28 * WEIGHTS / 1e6
     assert update_seconds(checkpointed, machine(), [8, 4, 2, 2]) == pytest.approx(expected)
     assert supervised_seconds(checkpointed, machine(), [8, 4, 2, 2]) == pytest.approx(expected)
     with_reference = work(
-        "training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true", "loss.kl_coefficient=0.1"
+        *(PADDED, "training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true"),
+        "loss.kl_coefficient=0.1",
     )
     more = update_seconds(with_reference, machine(), [8, 4, 2, 2]) - expected
     assert more == pytest.approx(one / (1e9 * 0.25))
 
 
-def test_a_dense_mask_costs_heads_times_pairs() -> None:
-    wide = work("training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true")
+def test_a_dense_mask_costs_heads_times_pairs_and_only_padded_rows_have_one() -> None:
+    settings = ["training.tokens_per_microbatch=1000", "model.gradient_checkpointing=true"]
+    wide = work(PADDED, *settings)
     a, b = (update_seconds(wide, machine(masked=each), [12]) for each in (1e-9, 2e-9))
     assert b - a == pytest.approx(4 * 1e-9 * (4.03e12 / 1e6) * 2 * 4 * 16**2)
+    packed = work(*settings)
+    assert update_seconds(packed, machine(masked=1e-9), [12]) == update_seconds(packed, machine(), [12])
 
 
 def test_traffic() -> None:
