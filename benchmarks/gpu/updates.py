@@ -147,6 +147,8 @@ def slowest_kernels(policy: Policy, batch: Batch, budget: int, most: int = 20) -
         took = 1e6 * (seconds() - start)
     spent, calls = Counter[str](), Counter[str]()
     for event in seen.key_averages():
+        if CUDA and event.device_type.name == "CPU":  # the launch, not the kernel
+            continue
         spent[event.key] += event.self_device_time_total if CUDA else event.self_cpu_time_total
         calls[event.key] += event.count
     busy = sum(spent.values())

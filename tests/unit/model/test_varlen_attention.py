@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lampo.config.schema import ModelOptions
+from lampo.model import policy as policy_module
 from lampo.model import varlen_attention
 from lampo.model.packing import Packing
 from lampo.model.policy import Policy
@@ -29,7 +30,7 @@ BATCHES: dict[str, Shapes] = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Packed rows attend as on CUDA; and the kernels that they called."""
+    """Packed rows attend as on CUDA, in transformers' own layers; and the kernels that they called."""
     called = list[str]()
 
     def watched(name: str, kernel: Any) -> Any:
@@ -41,6 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(varlen_attention, "KERNEL", watched("forward", flash.forward))
     monkeypatch.setattr(varlen_attention, "KERNEL_BACKWARD", watched("backward", flash.backward))
     monkeypatch.setattr(Packing, "attend", attend)
+    monkeypatch.setattr(policy_module, "takes", lambda _: False)
     return called
 
 
