@@ -84,10 +84,10 @@ def check_bfloat16(shapes: Shapes, device: str) -> None:
     query, key, value = exact.split([4, 2, 2], 1)
     expected = plain_attention(query, key, value, here, None)
     assert out.dtype == torch.bfloat16
-    assert (out.cpu() - expected).norm() < 0.01 * expected.norm()
+    assert (out.cpu() - expected).norm() < 0.02 * expected.norm()
     (got,) = torch.autograd.grad(out, rounded, upstream.to(device, torch.bfloat16))
     (wanted,) = torch.autograd.grad(expected, exact, upstream)
-    assert (got.cpu() - wanted).norm() < 0.01 * wanted.norm()
+    assert (got.cpu() - wanted).norm() < 0.02 * wanted.norm()
 
 
 def test_bfloat16_is_as_near_as_its_rounding(calls: list[str]) -> None:
