@@ -7,7 +7,8 @@ rows into micro-batches of the same budget, as training does. Real tokens are th
 Computed / real is below 1 where prompts are shared. Padded is `rows` under gradient checkpointing and `shared` without.
 
 Each gradient is compared with the first of the same rows. On the first line this is the same way again: what rounding alone makes. Before
-the table stands what the program chose, and how long it tried. The 20 slowest kernels of one update of `--budget` tokens come last.
+the table stands what the program chose, and how long it tried. Behind it stand the 20 slowest kernels of one update of `--budget` tokens,
+and the smallest shape with a few short rows of every kind, packed beside padded.
 
 Predicted for Qwen3-1.7B on an H200, long tails: packed 23,500 real tokens a second with checkpointing and 32,000 without, and 1.9 times
 padded. One length: 1.05 times padded, since the prompt is shared.
@@ -24,7 +25,7 @@ import torch
 from shapes import CUDA, SHAPES, build, peak, random_prompts, reset_peak, seconds
 from torch import Tensor
 
-from lampo.learner.batch import Batch, Row
+from lampo.learner.batch import Batch, Row, pad
 from lampo.model.packing import Packing
 from lampo.model.policy import Layout, Policy
 from lampo.types import MicroBatch
@@ -133,6 +134,37 @@ def count(policy: Policy, parts: list[MicroBatch]) -> int:
     return computed
 
 
+def few_tokens(shape: str = "tiny") -> list[str]:
+    """How far packed rows are from padded ones where segments are short, missing or alone: log-probs, and the gradient's distance."""
+    policy = build(shape, "mixed")
+    checkpoint(policy, False)
+    lines = [
+        "| prompts, and the tokens behind each | largest difference of a log-prob | gradient |",
+        "| --- | ---: | ---: |",
+    ]
+    generator = torch.Generator().manual_seed(4)
+    for kinds in (
+        [(9, [3, 5, 1]), (12, [2]), (1, [30, 2]), (20, [1, 1])],
+        [(9, [2, 1]), (4, [1, 2])],
+        [(5, [1, 1])],
+        [(7, [9])],
+    ):
+        rows = []
+        for group, (length, completions) in enumerate(kinds):
+            prompt, *behind = (torch.randint(3, 13, (each,), generator=generator) for each in (length, *completions))
+            rows += [Row(prompt, each, torch.zeros(len(each)), 1.0 - 0.3 * len(each), group) for each in behind]
+        part = pad(rows).to(policy.device)
+        found = []
+        for layout in ("packed", "rows"):
+            policy.layout = layout
+            backward(policy, [part])
+            found.append((policy.frozen_logprobs(part, temperature=1.0), some_of_the_gradient(policy)))
+        (packed_NT, packed), (rows_NT, padded) = found
+        distance = float((packed - padded).norm() / padded.norm())
+        lines.append(f"| {kinds} | {float((packed_NT - rows_NT).abs().max()):.1e} | {distance:.1e} |")
+    return lines
+
+
 def slowest_kernels(policy: Policy, batch: Batch, budget: int, most: int = 20) -> list[str]:
     """Of one update of a micro-batch, packed, under checkpointing. On a CPU its slowest operations."""
     checkpoint(policy, True)
@@ -147,6 +179,8 @@ def slowest_kernels(policy: Policy, batch: Batch, budget: int, most: int = 20) -
         took = 1e6 * (seconds() - start)
     spent, calls = Counter[str](), Counter[str]()
     for event in seen.key_averages():
+        if CUDA and event.device_type.name == "CPU":  # the launch, not the kernel
+            continue
         spent[event.key] += event.self_device_time_total if CUDA else event.self_cpu_time_total
         calls[event.key] += event.count
     busy = sum(spent.values())
@@ -184,6 +218,7 @@ def main() -> None:
     print(f"# {time.perf_counter() - began:.0f} s", flush=True)
     print("\n".join(slowest_kernels(policy, make_rows(prompts, options.length, "long tail"), options.budget)))
     print(f"# {time.perf_counter() - began:.0f} s", flush=True)
+    print("\n".join(few_tokens()))
 
 
 if __name__ == "__main__":
