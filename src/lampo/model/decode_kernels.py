@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-KEYS_AT_ONCE = 64
+KEYS_AT_ONCE = 128
 """Keys of a row that are read together."""
 READ_AHEAD = 2
 """Such reads that are under way at once."""
