@@ -46,6 +46,7 @@ class Policy:
         end_ids: token ids that end a completion.
         head: the linear layer from hidden states to logits.
         pieces: which token is which part of a decoded text.
+        slow_because: why sampling on CUDA takes the slower steps, where quicker ones were tried.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Policy:
         device: torch.device,
         autocast: bool = False,
     ) -> None:
+        self.slow_because: str | None = None
         self.model: Any = model.to(device)  # pyright: ignore[reportArgumentType]
         self.tokenizer: Any = tokenizer
         self.device = device
@@ -336,9 +338,12 @@ class Policy:
             with self.precision():
                 own = self.hidden_states(ids)[:, -1].float()
                 found = FlashStep(self._backbone, longest=3).states_after(ids).float()
-            return bool((found - own).norm() <= 0.1 * own.norm())
-        except Exception:  # whatever a compiler says of a card that it does not know
-            return False
+            if (found - own).norm() <= 0.1 * own.norm():
+                return True
+            self.slow_because = "they give other states than the model"
+        except Exception as error:  # whatever a compiler says of a card that it does not know
+            self.slow_because = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        return False
 
     @cached_property
     def _steps_quickly(self) -> bool:

@@ -113,6 +113,32 @@ def test_models_of_other_kinds_keep_their_own_steps() -> None:
     assert not policy.steps_by_flash(policy.context.length + 1)
 
 
+def test_a_card_on_which_the_kernels_fail_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and rollouts are drawn by the slower steps. Here a CPU that says it is a card."""
+    policy, told = random_policy(KINDS["qwen3"], dtype="bfloat16"), list[str]()
+    monkeypatch.setitem(sys.modules, "lampo.model.decode_kernels", None)
+
+    class Card:
+        type = "cuda"
+
+    def tried(own: Policy) -> bool:
+        device, own.device = own.device, Card()  # pyright: ignore[reportAttributeAccessIssue]
+        monkeypatch.setattr(torch, "tensor", lambda *values, device: tensor(*values))
+        try:
+            return Policy.__dict__["_steps_by_flash"].func(own)
+        finally:
+            own.device = device
+            monkeypatch.setattr(torch, "tensor", tensor)
+
+    tensor = torch.tensor
+    policy.__dict__["_steps_by_flash"] = tried(policy)
+    sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=4, rows_at_once=64, tell=told.append)
+    for _ in range(2):
+        sampler.sample(some_prompts(4), 2, seed=0)
+    assert len(told) == 1
+    assert told[0].startswith("Sampling takes slower steps, since the quick ones do not work here: ModuleNotFoundError")
+
+
 def test_no_more_rows_than_memory_holds_at_a_quarter_of_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
     policy, told = random_policy(KINDS["qwen3"], dtype="mixed"), list[str]()
     policy.__dict__["_steps_by_flash"] = True
