@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 SHARE_FOR_ROWS = 0.7
-"""Of what weights, gradients and moments leave, for keys and values. Logits take some in sampling, and bfloat16 copies of weights."""
+"""Of what weights, gradients, moments and copies of weights leave, for keys and values. Logits take some in sampling."""
 
 
 def memory_of(device: torch.device) -> int:
@@ -40,11 +40,14 @@ def cached_bytes(text: Any, size: int) -> int:
 def rows_that_fit(device: torch.device, model: Any, size: int, bytes_per_row: int) -> int:
     """Rows whose keys and values have room at once beside a model that is trained there, and at least 1.
 
+    On CUDA copies of the weights in bfloat16 lie there too: those of autocast, or of `FlashStep`.
+
     Args:
         device: where they are sampled.
         model: whose weights, gradients and moments lie there, in numbers of `size` bytes.
         size: bytes of a number.
         bytes_per_row: of the longest row's keys and values.
     """
-    free = max(0, memory_of(device) - training_bytes(model, size))
+    copies = 0 if device.type != "cuda" else sum(each.numel() for each in model.parameters()) * torch.bfloat16.itemsize
+    free = max(0, memory_of(device) - training_bytes(model, size) - copies)
     return max(1, int(SHARE_FOR_ROWS * free) // bytes_per_row)
