@@ -136,11 +136,11 @@ class NativeSampler:
 
     def _num_places(self, waiting: _Waiting, longest: int) -> tuple[int, int]:
         """Rows that have a place at once, and the tokens of them all whose keys and values are held."""
-        fitting, (shortest, *_, most) = self._that_fit(1), slab_sizes(longest) * 2
+        fitting, sizes = self._that_fit(1), slab_sizes(longest)
         # what a row begins with has room in any case, and one more is nowhere's
         each = max(2 * (waiting.longest_next + 1), longest // ROWS_AT_FULL_LENGTH)
-        num_rows = min(self._told(max(1, fitting // each - 1), longest), len(waiting))
-        return num_rows, max(2 * most, min(fitting, num_rows * most)) + shortest
+        num_rows = min(self._told(max(1, fitting // each - 1), each), len(waiting))
+        return num_rows, max(2 * sizes[-1], min(fitting, num_rows * sizes[-1])) + sizes[0]
 
     def _that_fit(self, tokens: int) -> int:
         """Rows of so many tokens whose keys and values memory holds."""
@@ -150,10 +150,10 @@ class NativeSampler:
         )
         return rows_that_fit(policy.device, policy.model, size, tokens * each)
 
-    def _told(self, fitting: int, longest: int) -> int:
-        """As many rows at once as were asked for, or as memory holds, which is told the first time."""
+    def _told(self, fitting: int, tokens: int) -> int:
+        """As many rows at once as were asked for, or as memory holds with so many tokens each, which is told the first time."""
         if fitting < self._rows_at_once and self._tell is not None:
-            self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {longest:,} tokens")
+            self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {tokens:,} tokens")
             self._tell = None
         return min(fitting, self._rows_at_once)
 
