@@ -324,8 +324,10 @@ class Policy:
         return FlashStep(self._backbone, longest=longest)
 
     def steps_by_flash(self, longest: int) -> bool:
-        """Whether there is a `flash_step` of rows of so many tokens."""
-        return longest <= self.context.length and self._steps_by_flash
+        """Whether there is a `flash_step` of rows of so many tokens: no window slides, and no frequency changes."""
+        if longest > self.context.length or not self._steps_by_flash:
+            return False
+        return all(type(layer) is DynamicLayer for layer in self.empty_cache(longest).layers)
 
     @cached_property
     @torch.no_grad()

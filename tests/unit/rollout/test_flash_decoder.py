@@ -124,6 +124,10 @@ def test_models_of_other_kinds_keep_their_own_steps() -> None:
     policy.__dict__["_steps_by_flash"] = True
     assert policy.steps_by_flash(policy.context.length)
     assert not policy.steps_by_flash(policy.context.length + 1)
+    windowed = random_policy({"model_type": "phi3", "sliding_window": 16}, dtype="mixed")
+    windowed.__dict__["_steps_by_flash"] = True
+    assert windowed.steps_by_flash(16)
+    assert not windowed.steps_by_flash(17)
 
 
 def test_a_card_on_which_the_kernels_fail_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
