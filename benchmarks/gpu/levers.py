@@ -4,10 +4,11 @@
 
 Sampling is measured as it is, and by the steps that models of other kinds take: recorded too, all rows ending in one column, attention
 under a dense mask. Attention of a decode step also stands alone, at `--rows` rows whose lengths are spread as those of responses are:
-under that mask, by torch's flash kernel, and by our own with more or fewer keys read together and ahead.
+under that mask, by torch's flash kernel, and by our own with more or fewer keys read together and ahead, or a row's keys by several
+programs.
 
-Tables last. Predicted on an H200, from kernels measured apart: 9 ms for 512 rows of Qwen3-1.7B that took 23.8, and 3.2 ms for 64 rows that
-took 9.6. Half of torch's flash kernel's time for own attention, where rows are many.
+Tables last. Found on an H200: ../RESULTS.md. Predicted of what is missing: with 8 rows and fewer, four or more programs a row take a
+third of the time, which is a second of each thousand steps of a long tail.
 """
 
 import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
@@ -76,7 +77,12 @@ def attention(shape: str, options: argparse.Namespace) -> list[str]:
         "| attention of a layer | rows | keys | ms | GB/s of keys and values | difference |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for rows, length in ((options.rows, options.length), (options.rows, options.length // 4), (8, options.length)):
+    for rows, length in (
+        (options.rows, options.length),
+        (options.rows, options.length // 4),
+        (8, options.length),
+        (1, options.length),
+    ):
         num_keys, size, ways = ways_of_attention(shape, rows, length)
         expected: Tensor | None = None
         for name, way in ways.items():
@@ -117,6 +123,10 @@ def ways_of_attention(shape: str, rows: int, length: int) -> tuple[int, int, dic
         ways[f"own, {together} keys, {ahead} ahead"] = partial(
             own_attention, together, ahead, query, keys, values, begins, lengths, scale
         )
+    for splits in (4, 16):
+        ways[f"own, each row's keys by {splits} programs"] = partial(
+            split_attention, splits, query, keys, values, begins, lengths, scale
+        )
     size = 2 * keys.shape[1] * keys.shape[2] * keys.element_size()
     return int(lengths.sum()) + rows, size, ways
 
@@ -139,6 +149,12 @@ def decoding(shape: str, rows: int, length: int) -> tuple[Tensor, Tensor, Tensor
         states(rows * length, shared, width),
         states(rows * length, shared, width),
     )
+
+
+def split_attention(splits: int, *arguments: Any) -> Tensor:
+    from split_attention import attend
+
+    return attend(*arguments, splits)
 
 
 def own_attention(together: int, ahead: int, *arguments: Any) -> Tensor:
