@@ -94,7 +94,7 @@ class Range:
     slow: float
 
 
-_NATIVE = (  # fitted to benchmarks/RESULTS.md of 2026-11-27 by hand; the ends hold its checks (docs/plan.md)
+_NATIVE = (  # fitted to an H200 by hand (docs/log.md, 2026-11-27), recording assumed; the ends hold the checks of docs/plan.md
     Rates(0, 5e-4, 1.0, 0.60, 3e-3, 0, 0.0, 1, 0.35),
     Rates(2e-5, 15e-4, 1.0, 0.50, 65e-4, 0, 0.0, 1, 0.50),
     Rates(6e-5, 5e-3, 0.8, 0.40, 12e-3, 0, 0.1, 1, 0.65),
