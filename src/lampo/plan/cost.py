@@ -27,7 +27,7 @@ FEWEST_DROPPED = 16
 SHARE_FOR_ROWS = 0.7
 """Of what weights, gradients and moments leave, for the native sampler's keys and values (model.memory)."""
 ROWS_AT_FULL_LENGTH = 4
-"""On a GPU so many times the rows begin that this holds at their longest (rollout.native)."""
+"""On a GPU so many times the rows begin that this holds at their longest (rollout.slabs)."""
 PLACES_A_TOKEN = 4 / 3
 """On a GPU, as a row grows: its places double, and it has filled three quarters of them on average (rollout.slabs)."""
 WORD_BYTES, WORD_BYTES_ON_CPU = 20, 64

@@ -13,11 +13,9 @@ from ..types import NotFinite, Rollout
 from .decoder import Decoder, Prefill, room_for
 from .flash_decoder import FlashDecoder
 from .sampler import OnRollout
-from .slabs import slab_sizes
+from .slabs import places_for, places_to_begin, rows_at_once
 
 STEPS_BETWEEN_REPORTS = 16
-ROWS_AT_FULL_LENGTH = 4
-"""Where a row's memory grows with it, so many times the rows begin that memory holds at their longest: most end long before."""
 LONG_AT_ONCE = 8
 """Rows that run through the model together when they go on after what they had drawn."""
 
@@ -133,11 +131,10 @@ class NativeSampler:
 
     def _num_places(self, waiting: _Waiting, longest: int) -> tuple[int, int]:
         """Rows that have a place at once, and the tokens of them all whose keys and values are held."""
-        fitting, (shortest, *_, most) = self._that_fit(1), slab_sizes(longest) * 2
-        # what a row begins with has room in any case, and one more is nowhere's
-        each = max(2 * (waiting.longest_next + 1), longest // ROWS_AT_FULL_LENGTH)
-        num_rows = min(self._told(max(1, fitting // each - 1), longest), len(waiting))
-        return num_rows, max(2 * most, min(fitting, num_rows * most)) + shortest
+        fitting, prompt = self._that_fit(1), waiting.longest_next
+        told = self._told(rows_at_once(fitting, prompt, longest), places_to_begin(prompt, longest))
+        num_rows = min(told, len(waiting))
+        return num_rows, places_for(num_rows, fitting, longest)
 
     def _that_fit(self, tokens: int) -> int:
         """Rows of so many tokens whose keys and values memory holds."""
@@ -147,10 +144,10 @@ class NativeSampler:
         )
         return rows_that_fit(policy.device, policy.model, size, tokens * each)
 
-    def _told(self, fitting: int, longest: int) -> int:
+    def _told(self, fitting: int, tokens: int) -> int:
         """As many rows at once as were asked for, or as memory holds, which is told the first time."""
         if fitting < self._rows_at_once and self._tell is not None:
-            self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {longest:,} tokens")
+            self._tell(f"{fitting:,} rows are sampled at once: memory holds no more of {tokens:,} tokens")
             self._tell = None
         return min(fitting, self._rows_at_once)
 

@@ -12,7 +12,7 @@ from lampo.plan.cards import CARDS, rates
 from lampo.plan.cost import Machine, Work, memory_parts
 from lampo.plan.plan import plan
 from lampo.plan.shape import shape_of
-from lampo.rollout import native
+from lampo.rollout import slabs
 from lampo.rollout.decoder import room_for
 from lampo.train.dry_run import memory
 
@@ -48,7 +48,7 @@ def test_constants_of_the_engine() -> None:
     assert (cost.LITTLE_PADDING, cost.SHARE_OF_PADDING) == (batch.LITTLE_PADDING, batch.SHARE_OF_PADDING)
     assert (cost.SHARE_FOR_ROWS, cost.ROWS_AT_FULL_LENGTH) == (
         memory_of_rows.SHARE_FOR_ROWS,
-        native.ROWS_AT_FULL_LENGTH,
+        slabs.ROWS_AT_FULL_LENGTH,
     )
 
 

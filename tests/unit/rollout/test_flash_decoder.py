@@ -124,5 +124,5 @@ def test_no_more_rows_than_memory_holds_at_a_quarter_of_their_length(monkeypatch
     )
     sampler = NativeSampler(policy, temperature=1.0, max_new_tokens=96, rows_at_once=64, tell=told.append)
     sampler.sample(some_prompts(4), 24, seed=0)
-    assert told == ["15 rows are sampled at once: memory holds no more of 100 tokens"]
+    assert told == ["15 rows are sampled at once: memory holds no more of 25 tokens"]
     assert max(seen) == 15
