@@ -154,7 +154,7 @@ def decoding(shape: str, rows: int, length: int) -> tuple[Tensor, Tensor, Tensor
 def split_attention(splits: int, *arguments: Any) -> Tensor:
     from split_attention import attend
 
-    return attend(*arguments, splits)
+    return attend(*arguments, splits=splits)
 
 
 def own_attention(together: int, ahead: int, *arguments: Any) -> Tensor:

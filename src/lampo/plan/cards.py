@@ -29,8 +29,6 @@ class Card:
     link: float
 
 
-MEASURED_COPY = 4.03e12
-"""Bytes a second that a copy moved on the H200."""
 _COPY, _PRODUCT = 0.84, 0.78
 
 CARDS: dict[str, Card] = {
@@ -67,10 +65,8 @@ class Rates:
     Attributes:
         decode_launch: seconds a layer of a decode step that no kernel fills.
         recording: seconds a layer to record a decode step anew, at the start and whenever half of the rows have ended.
-        cache_reads: how often a decode step moves each key and value, in units of reading it once.
         bandwidth: share of the card's bandwidth that reading weights, keys and values reaches.
         products: share of the card's rate that an update's products reach.
-        masked: seconds an attention head, query and key take in one pass under a dense mask, on an H200. 0: attention without a mask.
         update_launch: seconds a layer of a micro-batch that no kernel fills.
         exposed: share of the traffic between GPUs that nothing hides.
         fixed: seconds of a step in which the engine hands weights and batches around.
@@ -80,10 +76,8 @@ class Rates:
 
     decode_launch: float
     recording: float
-    cache_reads: float
     bandwidth: float
     products: float
-    masked: float
     update_launch: float
     exposed: float
     fixed: float
@@ -100,20 +94,20 @@ class Range:
     slow: float
 
 
-_NATIVE = (  # fitted to benchmarks/RESULTS.md of 2026-11-27 by hand; the ends hold its checks (docs/plan.md)
-    Rates(1.2e-4, 2e-3, 3.0, 1.0, 0.55, 0.5e-11, 6e-4, 0, 0.0, 1, 0.35),
-    Rates(1.6e-4, 5e-3, 4.5, 1.0, 0.40, 1.1e-11, 12e-4, 0, 0.0, 1, 0.50),
-    Rates(2.4e-4, 12e-3, 7.0, 0.8, 0.28, 1.5e-11, 24e-4, 0, 0.1, 1, 0.65),
+_NATIVE = (  # fitted to an H200 by hand (docs/log.md, 2026-11-27), recording assumed; the ends hold the checks of docs/plan.md
+    Rates(0, 5e-4, 1.0, 0.60, 3e-3, 0, 0.0, 1, 0.35),
+    Rates(2e-5, 15e-4, 1.0, 0.50, 65e-4, 0, 0.0, 1, 0.50),
+    Rates(6e-5, 5e-3, 0.8, 0.40, 12e-3, 0, 0.1, 1, 0.65),
 )
 _VLLM = (  # assumed, and checked against one published table (docs/plan.md)
-    Rates(2e-5, 0, 1.0, 0.80, 0.60, 0, 2e-4, 0.0, 1.0, 25e9, 0.35),
-    Rates(6e-5, 0, 1.0, 0.60, 0.45, 0, 4e-4, 0.5, 3.0, 10e9, 0.50),
-    Rates(1.5e-4, 0, 1.0, 0.40, 0.25, 0, 8e-4, 1.0, 10.0, 2e9, 0.65),
+    Rates(2e-5, 0, 0.80, 0.60, 2e-4, 0.0, 1.0, 25e9, 0.35),
+    Rates(6e-5, 0, 0.60, 0.45, 4e-4, 0.5, 3.0, 10e9, 0.50),
+    Rates(1.5e-4, 0, 0.40, 0.25, 8e-4, 1.0, 10.0, 2e9, 0.65),
 )
 _CPU = (
-    Rates(6e-4, 0, 1.5, 1.0, 2.0, 0, 8e-3, 0, 0.0, 1, 0.35),
-    Rates(1.2e-3, 0, 1.5, 1.0, 1.0, 0, 16e-3, 0, 0.0, 1, 0.50),
-    Rates(3e-3, 0, 1.5, 0.7, 0.4, 0, 40e-3, 0, 0.1, 1, 0.65),
+    Rates(6e-4, 0, 1.0, 2.0, 8e-3, 0, 0.0, 1, 0.35),
+    Rates(1.2e-3, 0, 1.0, 1.0, 16e-3, 0, 0.0, 1, 0.50),
+    Rates(3e-3, 0, 0.7, 0.4, 40e-3, 0, 0.1, 1, 0.65),
 )
 
 

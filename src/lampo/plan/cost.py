@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..config.schema import TrainConfig
-from .cards import CARDS, GPUS_A_NODE, MEASURED_COPY, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
+from .cards import CARDS, GPUS_A_NODE, NETWORK, PROCESSORS_A_GPU, Card, Engine, Rates
 from .lengths import in_order_of_asking
 from .shape import Shape
 
@@ -22,9 +22,17 @@ SHARE_OF_MEMORY = 0.25
 LITTLE_PADDING, SHARE_OF_PADDING = 256, 0.05
 """What a micro-batch may be padded (learner.batch)."""
 FEWEST_DROPPED = 16
-"""Columns of keys and values that no row needs, and that are kept: so many, and an eighth of those that are needed (rollout.decoder)."""
+"""Columns of keys and values that no row needs, and that are kept on a CPU: so many, and an eighth of those that are needed
+(rollout.decoder)."""
 SHARE_FOR_ROWS = 0.7
 """Of what weights, gradients and moments leave, for the native sampler's keys and values (model.memory)."""
+ROWS_AT_FULL_LENGTH = 4
+"""On a GPU so many times the rows begin that this holds at their longest (rollout.slabs)."""
+PLACES_A_TOKEN = 4 / 3
+"""On a GPU, as a row grows: its places double, and it has filled three quarters of them on average (rollout.slabs)."""
+WORD_BYTES, WORD_BYTES_ON_CPU = 20, 64
+"""Moved for each word and row of a decode step. On a GPU: logits in bfloat16 once written and read, in float32 once written and
+thrice read (model.decode_kernels.draw)."""
 EIGHT_BIT = 1 + 4 / 256
 """Bytes of a moment in 8 bits: its code, and its share of a scale for 256."""
 CODE_MS, VERDICT_MS = 200.0, 2.0
@@ -48,7 +56,6 @@ class Machine:
     """GPUs of one kind, an engine on them, and how fast it is taken to be.
 
     Attributes:
-        at_once: runs that share each GPU. What launches kernels overlaps, and what computes takes turns.
         vllm: how fast vLLM is, where it draws the rollouts of the native engine.
     """
 
@@ -56,7 +63,6 @@ class Machine:
     gpus: int
     engine: Engine
     rates: Rates
-    at_once: int = 1
     vllm: Rates | None = None
 
     @property
@@ -68,6 +74,11 @@ class Machine:
     def by_vllm(self) -> bool:
         """Whether vLLM draws the rollouts."""
         return self.engine != "native" or self.vllm is not None
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether all rows end in one column, as wide as the longest: the native sampler on a CPU."""
+        return self.card == CARDS["cpu"] and not self.by_vllm
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,9 @@ class Work:
 def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> float:
     """Seconds of one decode step.
 
-        launches + (weights + cache x moved + vocabulary) / bandwidth + 2 x weights x rows / rate
+        launches + (weights + cache + vocabulary) / bandwidth + 2 x weights x rows / rate
+
+    The native sampler on a GPU is taken to have the steps of Llama's kind in bfloat16 (model.flash_step), whatever the model.
 
     Args:
         work: the model.
@@ -145,28 +158,25 @@ def decode_step(work: Work, machine: Machine, rows: float, positions: float) -> 
         positions: cached tokens of all of them.
     """
     shape, rates, card = work.shape, machine.rates, machine.card
-    size = 2 if machine.by_vllm else work.weight_bytes
-    moved = shape.parameters * size + positions * shape.cached() * rates.cache_reads + rows * shape.vocabulary * 64
+    size = work.weight_bytes if machine.in_columns else 2
+    drawing = rows * shape.vocabulary * (WORD_BYTES_ON_CPU if machine.in_columns else WORD_BYTES)
+    moved = shape.parameters * size + positions * shape.cached() + drawing
     computing = moved / (card.bandwidth * rates.bandwidth) + 2 * shape.multiplied * rows / card.rate
-    return shape.layers * rates.decode_launch + machine.at_once * computing
+    return shape.layers * rates.decode_launch + computing
 
 
 def rollout_seconds(work: Work, machine: Machine, lengths: Sequence[int], slots: int) -> float:
-    """Seconds until the last of these responses has ended, on one GPU.
-
-    By vLLM and on a CPU the place of each that ends goes to the next. Natively on a GPU the next begin when all have ended.
-    """
+    """Seconds until the last of these responses has ended, on one GPU. The place of each that ends goes to the next."""
     prefill = 2 * work.shape.multiplied * work.prompt * len(lengths) / work.config.sampling.group_size
-    start = machine.at_once * prefill / (machine.card.rate * min(1.0, machine.rates.products))
-    in_turn = machine.by_vllm or machine.card == CARDS["cpu"]
-    batches = [lengths] if in_turn else [lengths[begin : begin + slots] for begin in range(0, len(lengths), slots)]
-    return start + sum(_drawing_seconds(work, machine, batch, min(slots, len(batch))) for batch in batches)
+    start = prefill / (machine.card.rate * min(1.0, machine.rates.products))
+    return start + _drawing_seconds(work, machine, lengths, min(slots, len(lengths)))
 
 
 def _drawing_seconds(work: Work, machine: Machine, lengths: Sequence[int], rows: int) -> float:
     """One event for each response that ends, on a clock of decode steps.
 
-    vLLM keeps the tokens that are there. Natively every row is as wide as the longest, and half of them have to end before they leave.
+    Keys and values are those of the tokens that are there. Natively on a CPU every row is as wide as the longest. When none waits,
+    native rows leave when half of them have ended.
     """
     recording = 0.0 if machine.by_vllm else work.shape.layers * machine.rates.recording
     seconds, now, oldest = recording, 0, 0
@@ -181,7 +191,7 @@ def _drawing_seconds(work: Work, machine: Machine, lengths: Sequence[int], rows:
             elif len(heap) <= rows // 2:
                 rows, seconds = len(heap), seconds + recording
             width = work.prompt + now + steps / 2
-            positions = rows * width - sum_began if machine.by_vllm else rows * (width - began[oldest])
+            positions = rows * (width - began[oldest]) if machine.in_columns else len(heap) * width - sum_began
             seconds += steps * decode_step(work, machine, rows, positions)
         now = end
         heapq.heappop(heap)
@@ -201,19 +211,49 @@ def share_of(lengths: Sequence[int], gpus: int) -> list[int]:
     return in_order_of_asking(sorted(lengths, reverse=True)[::gpus])
 
 
-def slots_of(work: Work, machine: Machine, rows: int) -> int:
-    """Responses that are drawn at once on one GPU."""
-    sampling = work.config.sampling
-    if not machine.by_vllm:
-        taken = work.weight_bytes * (work.shape.parameters + 3 * work.trained)
-        room = SHARE_FOR_ROWS * max(0, machine.card.memory - taken)
-        fitting = int(room / (most_columns(work.row_tokens) * work.shape.cached()))
-        return max(1, min(rows, sampling.rows_at_once, fitting))
-    room = vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN
-    # rows are at different places, so that they need half of the longest on average; vLLM puts rows back where it guessed wrong
-    each = work.shape.cached() * (work.longest_prompt + sampling.max_new_tokens / 2)
-    most = MOST_SEQUENCES if machine.vllm is None else sampling.rows_at_once
-    return max(1, min(rows, most, int(room / each)))
+def slots_of(work: Work, machine: Machine, lengths: Sequence[int]) -> int:
+    """Of these responses, those that are drawn at once on one GPU.
+
+    A row holds what its tokens need. In the middle of its life of L tokens it has drawn L / 2, and a long one lives long: the sum of
+    L^2 / 2 over that of L. On a CPU each has room for the longest.
+    """
+    rows = len(lengths)
+    if machine.in_columns:
+        return _rows_that_begin(work, machine, rows)
+    drawn = sum(length * length for length in lengths) / (2 * sum(lengths))
+    held = (work.prompt + drawn) * work.shape.cached()
+    if machine.by_vllm:
+        most = MOST_SEQUENCES if machine.vllm is None else work.config.sampling.rows_at_once
+        fitting = (vllm_bytes(work, machine) - 2 * work.shape.parameters - VLLM_OWN) / held
+    else:
+        most = _rows_that_begin(work, machine, rows)
+        fitting = _room_for_rows(work, machine) / (PLACES_A_TOKEN * held)
+    return max(1, min(rows, most, int(fitting)))
+
+
+def _room_for_rows(work: Work, machine: Machine) -> float:
+    """Bytes for the keys and values of the native sampler."""
+    taken = work.weight_bytes * (work.shape.parameters + 3 * work.trained)
+    return SHARE_FOR_ROWS * max(0.0, machine.card.memory - taken)
+
+
+def _rows_that_begin(work: Work, machine: Machine, rows: int) -> int:
+    """Of so many, those that the native sampler has a place for."""
+    if machine.in_columns:
+        each, nowhere = most_columns(work.row_tokens), 0
+    else:
+        each, nowhere = max(2 * (work.longest_prompt + 1), work.row_tokens // ROWS_AT_FULL_LENGTH), 1
+    fitting = int(_room_for_rows(work, machine) / (each * work.shape.cached())) - nowhere
+    return max(1, min(rows, work.config.sampling.rows_at_once, fitting))
+
+
+def cache_bytes(work: Work, machine: Machine, rows: int) -> float:
+    """What the native sampler takes for the keys and values of so many rows. On a GPU all that there is, if they may fill it."""
+    at_once, each = _rows_that_begin(work, machine, rows), work.shape.cached()
+    if machine.in_columns:
+        return float(at_once * most_columns(work.row_tokens) * each)
+    longest = work.row_tokens * each
+    return max(2.0 * longest, min(_room_for_rows(work, machine), float(at_once * longest)))
 
 
 def vllm_bytes(work: Work, machine: Machine) -> float:
@@ -255,19 +295,18 @@ def microbatches(work: Work, engine: Engine, lengths: Sequence[int]) -> tuple[fl
     # of padded rows a group's prompt is not shared under gradient checkpointing
     shares = work.packs or not work.config.model.gradient_checkpointing
     saved = work.prompt * (1 - 1 / work.config.sampling.group_size) if shares else 0.0
-    if work.packs:
-        tokens = sum(row - saved for row in rows)
-        return max(1, math.ceil(tokens / work.micro_tokens)), tokens, sum((row - saved) * row for row in rows)
     count, tokens, squares, begin = 0, 0.0, 0.0, 0
     while begin < len(rows):
-        each, end, own = rows[begin] - saved, begin + 1, rows[begin] - saved
+        longest, own, computed, end = rows[begin] - saved, 0.0, 0.0, begin
         while end < len(rows):
-            padded, own = (end + 1 - begin) * each, own + rows[end] - saved
-            if padded > work.micro_tokens or padded - own > max(LITTLE_PADDING, SHARE_OF_PADDING * padded):
+            more = own + rows[end] - saved
+            wider = more if work.packs else (end + 1 - begin) * longest
+            full = wider > work.micro_tokens or wider - more > max(LITTLE_PADDING, SHARE_OF_PADDING * wider)
+            if full and end > begin:
                 break
-            end += 1
-        here = end - begin
-        count, tokens, squares = count + 1, tokens + here * each, squares + here * each * rows[begin]
+            own, computed, end = more, wider, end + 1
+        count, tokens = count + 1, tokens + computed
+        squares += sum((row - saved) * row for row in rows[begin:end]) if work.packs else computed * rows[begin]
         begin = end
     return count, tokens, squares
 
@@ -286,39 +325,33 @@ def update_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> floa
 
         passes x (2 x weights x tokens + attention) / rate + launches + AdamW + what GPUs tell each other
 
-    Attention is 2 x layers x width x tokens x length operations a pass. Of padded rows, natively, it costs what was measured under a
-    dense mask.
+    Attention is 2 x layers x width x tokens x length operations a pass.
     """
     learned, frozen = passes(work, machine.engine)
     each, count = _pass_seconds(work, machine, lengths)
     updates = work.config.training.updates_per_batch
-    seconds = (
-        updates * (machine.at_once * learned * each + _around(work, machine, count)) + frozen * machine.at_once * each
-    )
+    seconds = updates * (learned * each + _around(work, machine, count)) + frozen * each
     return seconds + machine.rates.exposed * traffic_seconds(work, machine, count * updates, updates)
 
 
 def supervised_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> float:
     """Seconds of a step of the warm start, on one GPU: solutions are taken to be as long as responses."""
     each, count = _pass_seconds(work, machine, lengths)
-    return machine.at_once * passes(work, "native")[0] * each + _around(work, machine, count)
+    return passes(work, "native")[0] * each + _around(work, machine, count)
 
 
 def _around(work: Work, machine: Machine, num_microbatches: float) -> float:
     """Launches and AdamW of one update."""
     adamw = 28 * work.trained / shards_of(machine) / machine.card.bandwidth
-    return num_microbatches * work.shape.layers * machine.rates.update_launch + machine.at_once * adamw
+    return num_microbatches * work.shape.layers * machine.rates.update_launch + adamw
 
 
 def _pass_seconds(work: Work, machine: Machine, lengths: Sequence[int]) -> tuple[float, float]:
     """Seconds of one forward pass over these responses, and its micro-batches."""
-    shape, rates, card = work.shape, machine.rates, machine.card
+    shape = work.shape
     count, tokens, squares = microbatches(work, machine.engine, lengths)
-    if rates.masked and not work.packs:
-        attention = rates.masked * MEASURED_COPY / card.bandwidth * shape.layers * shape.heads * squares
-    else:
-        attention = 2 * shape.layers * shape.heads * shape.head_dim * squares / (card.rate * rates.products)
-    return 2 * shape.multiplied * tokens / (card.rate * rates.products) + attention, count
+    operations = 2 * shape.multiplied * tokens + 2 * shape.layers * shape.heads * shape.head_dim * squares
+    return operations / (machine.card.rate * machine.rates.products), count
 
 
 def shards_of(machine: Machine) -> int:
@@ -399,8 +432,9 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
             on_cpu = machine.card == CARDS["cpu"]
             parts["vLLM, which never sleeps" if on_cpu else "sampling: vLLM"] = vllm_bytes(work, machine)
         else:
-            at_once = slots_of(work, machine, max(rows, *evaluations(config)))
-            parts["sampling: keys and values"] = float(at_once * most_columns(work.row_tokens) * shape.cached())
+            parts["sampling: keys and values"] = cache_bytes(work, machine, max(rows, *evaluations(config)))
+            # a step on a GPU has its own, beside those that prompts ran with
+            parts["sampling: weights of a step"] = 0.0 if machine.in_columns else 2.0 * shape.in_layers
     else:
         together = max(1, work.micro_tokens // work.row_tokens)
         tokens = together * work.row_tokens if machine.engine == "trl" else max(work.micro_tokens, work.row_tokens)
@@ -411,7 +445,7 @@ def memory_parts(work: Work, machine: Machine) -> dict[str, float]:
 
 
 def most_columns(row_tokens: int) -> int:
-    """Of the native storage of keys and values."""
+    """Of the native storage of keys and values on a CPU."""
     return row_tokens + max(FEWEST_DROPPED, row_tokens // 8)
 
 

@@ -96,7 +96,6 @@ def plan(
     length: float | None = None,
     lengths: Sequence[int] | None = None,
     prompt: int | None = None,
-    at_once: int = 1,
 ) -> Plan:
     """What a run of this recipe would take.
 
@@ -108,7 +107,6 @@ def plan(
         length: mean response in tokens. Unset: half of the longest, 0.35 to 0.65.
         lengths: lengths of real responses, in ascending order, in place of a log-normal distribution.
         prompt: tokens of a prompt. Unset: 200, of a character model 12.
-        at_once: runs that share each GPU.
 
     Raises:
         LampoError: nothing is known of the GPU, or the model's shape cannot be told.
@@ -119,7 +117,7 @@ def plan(
     # where vLLM draws for the native engine, it is as fast as where it draws for the others
     by_vllm = engine == "native" and config.sampling.engine == "vllm"
     machines = [
-        Machine(card, gpus, engine, each, at_once, vllm if by_vllm else None)
+        Machine(card, gpus, engine, each, vllm if by_vllm else None)
         for each, vllm in zip(rates(engine, gpu), rates("verl", gpu), strict=True)
     ]
     cases = [_case(work, machine, length, lengths) for machine in machines]
@@ -158,7 +156,7 @@ def _case(work: Work, machine: Machine, length: float | None, lengths: Sequence[
 
     def seconds(responses: Sequence[int]) -> float:
         mine = share_of(responses, machine.gpus)
-        return rollout_seconds(work, machine.sampler, mine, slots_of(work, machine.sampler, len(mine)))
+        return rollout_seconds(work, machine.sampler, mine, slots_of(work, machine.sampler, mine))
 
     responses = drawn(rows)
     mean = sum(responses) / rows

@@ -41,9 +41,13 @@ class Shape:
     @property
     def parameters(self) -> int:
         """All weights."""
+        return self.in_layers + (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
+
+    @property
+    def in_layers(self) -> int:
+        """Weights of all layers."""
         attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_dim + 2 * self.head_dim * self.head_norms
-        layer = attention + 3 * self.hidden * self.inner + 2 * self.hidden
-        return self.layers * layer + (1 if self.tied else 2) * self.vocabulary * self.hidden + self.hidden
+        return self.layers * (attention + 3 * self.hidden * self.inner + 2 * self.hidden)
 
     @property
     def multiplied(self) -> int:

@@ -59,7 +59,7 @@ class Decoder:
     Attributes:
         hidden: (N, D) states of the rows after their last token, valid until the next step.
         takes_in: whether a row that has ended gives its place to another. Not where a layer keeps something else than all keys, and not on
-            CUDA: a dense mask has every row read as many keys as the longest has, and by `lampo plan` that costs more than it saves.
+            CUDA: a dense mask has every row read as many keys as the longest has, which costs more than it saves.
     """
 
     hidden: Tensor

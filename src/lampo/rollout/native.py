@@ -13,11 +13,9 @@ from ..types import NotFinite, Rollout
 from .decoder import Decoder, Prefill, room_for
 from .flash_decoder import FlashDecoder
 from .sampler import OnRollout
-from .slabs import slab_sizes
+from .slabs import places_for, places_to_begin, rows_at_once
 
 STEPS_BETWEEN_REPORTS = 16
-ROWS_AT_FULL_LENGTH = 4
-"""Where a row's memory grows with it, so many times the rows begin that memory holds at their longest: most end long before."""
 LONG_AT_ONCE = 8
 """Rows that run through the model together when they go on after what they had drawn."""
 
@@ -136,11 +134,10 @@ class NativeSampler:
 
     def _num_places(self, waiting: _Waiting, longest: int) -> tuple[int, int]:
         """Rows that have a place at once, and the tokens of them all whose keys and values are held."""
-        fitting, sizes = self._that_fit(1), slab_sizes(longest)
-        # what a row begins with has room in any case, and one more is nowhere's
-        each = max(2 * (waiting.longest_next + 1), longest // ROWS_AT_FULL_LENGTH)
-        num_rows = min(self._told(max(1, fitting // each - 1), each), len(waiting))
-        return num_rows, max(2 * sizes[-1], min(fitting, num_rows * sizes[-1])) + sizes[0]
+        fitting, prompt = self._that_fit(1), waiting.longest_next
+        told = self._told(rows_at_once(fitting, prompt, longest), places_to_begin(prompt, longest))
+        num_rows = min(told, len(waiting))
+        return num_rows, places_for(num_rows, fitting, longest)
 
     def _that_fit(self, tokens: int) -> int:
         """Rows of so many tokens whose keys and values memory holds."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 SHORTEST = 32
 """A slab has no fewer places, unless the longest row has."""
+ROWS_AT_FULL_LENGTH = 4
+"""So many times the rows begin that memory holds at their longest: most end long before."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,6 +84,22 @@ class Slabs:
 
     def _other_half(self, begin: int, size: int) -> int:
         return begin - size if begin // size % 2 else begin + size
+
+
+def places_to_begin(longest_prompt: int, longest: int) -> int:
+    """Places that there must be for each row that begins: what it begins with has room in any case."""
+    return max(2 * (longest_prompt + 1), longest // ROWS_AT_FULL_LENGTH)
+
+
+def rows_at_once(fitting: int, longest_prompt: int, longest: int) -> int:
+    """Rows that may begin where memory holds so many places. One more is nobody's."""
+    return max(1, fitting // places_to_begin(longest_prompt, longest) - 1)
+
+
+def places_for(num_rows: int, fitting: int, longest: int) -> int:
+    """Places of a storage for so many rows: what they need at their longest, or all that memory holds."""
+    sizes = slab_sizes(longest)
+    return max(2 * sizes[-1], min(fitting, num_rows * sizes[-1])) + sizes[0]
 
 
 def slab_sizes(longest: int) -> list[int]:

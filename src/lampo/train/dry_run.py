@@ -16,6 +16,7 @@ from ..algo.registry import ProcessRewardOptions
 from ..config.schema import TrainConfig
 from ..learner.budget import activation_bytes, layer_width, tokens_per_microbatch
 from ..model.context import Context, context_of
+from ..model.flash_step import FlashStep
 from ..model.logprobs import LOGITS_PER_CHUNK
 from ..model.memory import cached_bytes, memory_of, rows_that_fit
 from ..model.policy import choose_device, choose_dtype, with_lora
@@ -24,6 +25,7 @@ from ..model.prompts import encode_prompts
 from ..plan.cost import evaluations
 from ..process import prepare
 from ..rollout.decoder import room_for
+from ..rollout.slabs import places_for, rows_at_once
 from ..verify import VerifierPool
 from ..view.trackers import refuse_unusable
 from .checks import Problems, check_problems, check_prompts, load_problems
@@ -166,13 +168,38 @@ def _cache(config: TrainConfig, model: Any, prompt_length: int, size: int) -> Ne
     )
     wanted = max(sampling.problems_per_step * sampling.group_size, evaluated)
     longest = prompt_length + sampling.max_new_tokens
-    positions, each = room_for(longest, longest), cached_bytes(model.config.get_text_config(), size)
+    each = cached_bytes(model.config.get_text_config(), size)
+    if _steps_by_flash(config, model, longest):
+        places = rows_that_fit(device, model, dtype.itemsize, each)
+        fitting = rows_at_once(places, prompt_length, longest)
+        rows = min(sampling.rows_at_once, wanted, fitting)
+        held = places_for(rows, places, longest)
+        return Need(
+            f"keys and values{IN_SAMPLING}",
+            held * each,
+            f"{held:,} tokens x {each:,} bytes, of {rows:,} rows" + (", as many as fit" if rows == fitting else ""),
+        )
+    positions = room_for(longest, longest)
     fitting = rows_that_fit(device, model, dtype.itemsize, positions * each)
     rows = min(sampling.rows_at_once, wanted, fitting)
     return Need(
         f"keys and values{IN_SAMPLING}",
         rows * positions * each,
         f"{rows:,} rows x {positions:,} positions x {each:,} bytes" + (", as many as fit" if rows == fitting else ""),
+    )
+
+
+def _steps_by_flash(config: TrainConfig, model: Any, longest: int) -> bool:
+    """Whether rows grow in places of their own, as far as a model without weights can tell (see `Policy.steps_by_flash`)."""
+    device = choose_device(config.model.device)
+    dtype, autocast = choose_dtype(config.model, device)
+    core = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return (
+        device.type == "cuda"
+        and (autocast or dtype == torch.bfloat16)
+        and config.model.attention in ("auto", "sdpa")
+        and longest <= context_of(core.config).length
+        and FlashStep.takes(getattr(core, core.base_model_prefix))
     )
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from lampo.learner import batch, budget
+from lampo.model import memory as memory_of_rows
 from lampo.model.pretrained import empty_model
 from lampo.plan import cost
 from lampo.plan.cards import CARDS, rates
 from lampo.plan.cost import Machine, Work, memory_parts
 from lampo.plan.plan import plan
 from lampo.plan.shape import shape_of
+from lampo.rollout import slabs
 from lampo.rollout.decoder import room_for
 from lampo.train.dry_run import memory
 
@@ -44,6 +46,10 @@ def test_constants_of_the_engine() -> None:
     assert (cost.TOKENS_ON_GPU, cost.TOKENS_ON_CPU) == (budget.MOST, budget.FEWEST_ON_CPU)
     assert cost.SHARE_OF_MEMORY == budget.SHARE_OF_MEMORY
     assert (cost.LITTLE_PADDING, cost.SHARE_OF_PADDING) == (batch.LITTLE_PADDING, batch.SHARE_OF_PADDING)
+    assert (cost.SHARE_FOR_ROWS, cost.ROWS_AT_FULL_LENGTH) == (
+        memory_of_rows.SHARE_FOR_ROWS,
+        slabs.ROWS_AT_FULL_LENGTH,
+    )
 
 
 def test_where_vllm_draws_for_the_native_engine_rollouts_are_vllms_and_the_update_is_ours(tmp_path: Path) -> None:
@@ -67,8 +73,8 @@ def test_memory_is_what_a_dry_run_counts(tmp_path: Path) -> None:
     )
     model, _ = empty_model(config.model)
     counted = {need.part: need.num_bytes for need in memory(config, model, 6)}
-    work = Work(shape_of(config.model), config, 6, 6)
-    planned = memory_parts(work, Machine(CARDS["h100"], 1, "native", rates("native", "h100")[1]))
+    work = Work(shape_of(config.model), config, 6, 6, on_cpu=True)
+    planned = memory_parts(work, Machine(CARDS["cpu"], 1, "native", rates("native", "cpu")[1]))
     assert room_for(56, 56) == 72
     assert planned["sampling: keys and values"] == counted["keys and values, in sampling"]
     assert planned["update: activations"] == counted["activations, in an update"]

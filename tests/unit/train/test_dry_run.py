@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from lampo.config.explain import dump_config
 from lampo.model.policy import Policy
 from lampo.model.pretrained import empty_model
+from lampo.train import dry_run as dry_run_module
 from lampo.train.dry_run import dry_run, memory
 from lampo.types import LampoError
 
@@ -93,6 +95,37 @@ def test_bfloat16_halves(tmp_path: Path) -> None:
     mixed = needs_of(small_config(tmp_path, model__dtype="mixed"))
     assert mixed["weights"] == plain["weights"]
     assert mixed["keys and values, in sampling"] == half["keys and values, in sampling"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({}, True),
+        ({"model__lora": {"rank": 2}}, True),
+        ({"model__dtype": "float32"}, False),
+        ({"model__attention": "eager"}, False),
+    ],
+)
+def test_on_a_gpu_quick_steps_hold_what_rows_need(
+    changes: dict[str, Any], own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a model as large as the GPU's memory but for 1,000 bytes a row of 18 tokens: 14 rows begin where 4 are whole."""
+    config = small_config(tmp_path, sampling__rows_at_once=64, sampling__problems_per_step=16, **changes)
+    each = 2 * 2 * 16 * (2 if config.model.dtype != "float32" else 4)
+    monkeypatch.setattr(dry_run_module, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(dry_run_module, "memory_of", lambda _: 2**30)
+    monkeypatch.setattr(dry_run_module, "tokens_per_microbatch", lambda *_: 64)
+    monkeypatch.setattr(dry_run_module, "rows_that_fit", lambda *arguments: 210 * each // arguments[-1])
+    model, _ = empty_model(config.model)
+    need = next(need for need in memory(config, model, 6) if need.part == "keys and values, in sampling")
+    # 6 + 12 tokens are one slab, 14 to begin a row with; else 34 positions a row
+    told = (
+        f"228 tokens x {each} bytes, of 14 rows, as many as fit"
+        if own
+        else f"6 rows x 34 positions x {each} bytes, as many as fit"
+    )
+    assert need.arithmetic == told
+    assert need.num_bytes == (228 if own else 6 * 34) * each
 
 
 def test_it_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
