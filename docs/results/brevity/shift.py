@@ -1,4 +1,4 @@
-"""GRPO with a constant on every advantage of a group that has any: without a division by lengths it would change the expected step by nothing."""
+"""GRPO with a constant on every advantage of a group that has any. Without a division by lengths it changes the expected step by nothing."""
 
 from torch import Tensor
 
