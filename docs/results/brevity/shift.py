@@ -1,4 +1,4 @@
-"""GRPO with a constant on every advantage of a group that has any. Without a division by lengths it changes the expected step by nothing."""
+"""GRPO with a constant on every advantage of a group that has any, which without a division by lengths changes no expected step."""
 
 from torch import Tensor
 
