@@ -173,6 +173,25 @@ def test_denominators() -> None:
 
 
 @every_aggregation
+def test_a_constant_on_all_advantages_rewards_being_short_under_sequence_alone(aggregation: Aggregation) -> None:
+    """(18a) of docs/method.md, on all responses of a policy that ends after each token with one probability, and after three."""
+    logit = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    ends, goes_on = logit.sigmoid().log(), (-logit).sigmoid().log()
+    nothing = torch.zeros_like(logit)
+    logprobs_NT = torch.stack(
+        [torch.stack(row) for row in ([ends] + [nothing] * 2, [goes_on, ends, nothing], [goes_on] * 2 + [nothing])]
+    )
+    mask_NT = torch.ones(3, 3).tril()
+    drawn_N = logprobs_NT.sum(1).exp()
+    (of_brevity,) = torch.autograd.grad((drawn_N / mask_NT.sum(1)).sum(), logit, retain_graph=True)
+
+    constants_N = 2.0 * drawn_N  # each response as often as it is drawn
+    loss = policy_loss(logprobs_NT, logprobs_NT, constants_N, mask_NT, denominator=1, aggregation=aggregation)
+    (step,) = torch.autograd.grad(-loss.value, logit)
+    torch.testing.assert_close(step, 2 * of_brevity if aggregation == "sequence" else torch.zeros_like(step))
+
+
+@every_aggregation
 def test_the_gradient_is_the_same_for_every_split(aggregation: Aggregation) -> None:
     batch = make_batch(num_rows=7)
     settings = {"aggregation": aggregation, "kl_coefficient": 0.2}
