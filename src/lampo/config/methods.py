@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
         },
     ),
     "lampo_cal": Method(
-        "LamPO with a confidence that is calibrated on each step's verdicts, and less against the worse (of this project)",
+        "LamPO with a confidence calibrated on each step's verdicts, less against the worse, lengths not divided by (of this project)",
         None,
         {
             "advantage": {
@@ -68,7 +68,7 @@ METHODS: dict[str, Method] = {
                 "peer_weight": "score_norm",
                 "negative": 0.36,
             },
-            "loss": {**PPO_CLIP, "aggregation": "sequence"},
+            "loss": {**PPO_CLIP, "aggregation": "constant"},
         },
     ),
     "grpo": Method(
