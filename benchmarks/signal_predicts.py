@@ -63,6 +63,11 @@ FAMILIES = {
         "40 % false positives, dropped carries, five steps": Setting("noise_kinds", "dropped-carries", steps=5),
         "addition, dropped carries, five steps": Setting("dropped_carries_add", steps=5),
     },
+    "fourth": {
+        "products, 40 % false positives": Setting("calibrated", "products"),
+        "sums without carries, 40 % false positives": Setting("calibrated", "sums-without-carries"),
+        "products without carries, 40 % false positives": Setting("calibrated", "products-without-carries"),
+    },
 }
 """Each is a question of its own, declared in docs/results/signal/README.md before it was measured."""
 BASELINE = "grpo"
