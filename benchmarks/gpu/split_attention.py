@@ -7,8 +7,8 @@ busy, and one row 8. Here each reads a part of them, and a second kernel puts th
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingModuleSource]
+import triton.language as tl  # pyright: ignore[reportMissingModuleSource]
 from torch import Tensor
 
 

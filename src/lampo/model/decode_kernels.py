@@ -6,8 +6,8 @@ They are written in Triton, which comes with torch's builds for CUDA. All arithm
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingModuleSource]
+import triton.language as tl  # pyright: ignore[reportMissingModuleSource]
 from torch import Tensor
 
 KEYS_AT_ONCE = 128
