@@ -58,7 +58,7 @@ METHODS: dict[str, Method] = {
         },
     ),
     "lampo_cal": Method(
-        "LamPO with a confidence calibrated on each step's verdicts, less against the worse, lengths not divided by (of this project)",
+        "LamPO with a confidence calibrated on each step's verdicts, and less against the worse (of this project)",
         None,
         {
             "advantage": {

@@ -95,7 +95,7 @@ class FlashStep:
         self.heads_of_keys = backbone.config.num_key_value_heads, self._layers[0].width
         self._last_norm = backbone.norm.weight, backbone.norm.variance_epsilon
         positions = torch.arange(longest, device=self._embed.weight.device)
-        cos, sin = backbone.rotary_emb(self._embed.weight.float(), positions[None])
+        cos, sin = backbone.rotary_emb(self._embed.weight[:1].float(), positions[None])  # of which only the type counts
         sin[..., : sin.shape[-1] // 2].neg_()  # instead of half of each query and key
         self._turns = cos[0].contiguous(), sin[0].contiguous()
 
