@@ -151,6 +151,8 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
         _activations(config, text, tokens, half),
         _logits(text, tokens),
     ]
+    if device.type == "cuda" and half == 2 and config.sampling.engine == "native":
+        needs.append(Need(f"copies of weights{IN_SAMPLING}", 2 * total, f"{_count(total)} x 2 bytes (bfloat16)"))
     if device.type == "cpu":
         libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         needs.append(Need("the process itself", libraries, "measured now: Python, torch, transformers, the problems"))

@@ -117,7 +117,10 @@ def test_on_a_gpu_quick_steps_hold_what_rows_need(
     monkeypatch.setattr(dry_run_module, "tokens_per_microbatch", lambda *_: 64)
     monkeypatch.setattr(dry_run_module, "rows_that_fit", lambda *arguments: 210 * each // arguments[-1])
     model, _ = empty_model(config.model)
-    need = next(need for need in memory(config, model, 6) if need.part == "keys and values, in sampling")
+    needs = memory(config, model, 6)
+    need = next(need for need in needs if need.part == "keys and values, in sampling")
+    copied = [each.num_bytes for each in needs if each.part == "copies of weights, in sampling"]
+    assert bool(copied) == (config.model.dtype != "float32")  # where products are in bfloat16
     # 6 + 12 tokens are one slab, 14 to begin a row with; else 34 positions a row
     told = (
         f"228 tokens x {each} bytes, of 14 rows, as many as fit"
