@@ -172,13 +172,17 @@ class Packing:
             spans.append(Spans.of(completions, [prompt for prompt, _ in self.families], False, device))
         return spans
 
+    def passes(self, window: int | None) -> bool:
+        """Whether a row is longer than a window."""
+        return window is not None and window < self.longest
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
         """(M, H, D) from queries (M, H, D), keys and values (M, K, D), where H is a multiple of K.
 
         Raises:
             NotImplementedError: on CUDA, where a row passes the window.
         """
-        window = None if window is None or window >= self.longest else window
+        window = window if self.passes(window) else None
         if query.device.type == "cuda":
             if window is not None:
                 raise NotImplementedError("a sliding window that a packed row passes on CUDA")

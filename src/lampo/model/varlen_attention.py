@@ -79,32 +79,52 @@ class VarlenAttention(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float
     ) -> Tensor:
-        """Own attention, and that to prompts put to it."""
-        own, *cross = packing.spans
-        out, norm_HM, *dropout, _ = KERNEL(query, key, value, *own.told, False, scale=scale)
-        for spans in cross:
-            tensors = query[spans.queries], key[spans.keys], value[spans.keys]
-            part, part_norm, *_ = KERNEL(*tensors, *spans.told, False, scale=scale)
-            _join(out[spans.queries], norm_HM[:, spans.queries], part, part_norm)
-        ctx.save_for_backward(query, key, value, out, norm_HM, *dropout)
+        """See `attend`."""
+        out, *kept = attend(query, key, value, packing.spans, scale)
+        ctx.save_for_backward(query, key, value, out, *kept)
         ctx.packing, ctx.scale = packing, scale
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """With the output and normaliser of both parts together, the gradient of each part alone is what it adds."""
-        query, key, value, out, norm_HM, *dropout = ctx.saved_tensors
-        own, *cross = ctx.packing.spans
-        grad = grad.contiguous()
-        grads = KERNEL_BACKWARD(grad, query, key, value, out, norm_HM, *own.told, *dropout, scale=ctx.scale)
-        for spans in cross:
-            tensors = grad[spans.queries], query[spans.queries], key[spans.keys], value[spans.keys], out[spans.queries]
-            norm = norm_HM[:, spans.queries].contiguous()
-            parts = KERNEL_BACKWARD(*tensors, norm, *spans.told, *dropout, scale=ctx.scale)
-            for each, place, part in zip(grads, (spans.queries, spans.keys, spans.keys), parts, strict=True):
-                each[place].add_(part)
-        return *grads, None, None
+        """See `attend_back`."""
+        return *attend_back(grad, ctx.saved_tensors, ctx.packing.spans, ctx.scale), None, None
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, spans: list[Spans], scale: float) -> tuple[Tensor, ...]:
+    """Own attention, and that to prompts put to it; and what the way back needs of it beside."""
+    own, *cross = spans
+    out, norm_HM, *dropout, _ = KERNEL(query, key, value, *own.told, False, scale=scale)
+    for each in cross:
+        tensors = query[each.queries], key[each.keys], value[each.keys]
+        part, part_norm, *_ = KERNEL(*tensors, *each.told, False, scale=scale)
+        _join(out[each.queries], norm_HM[:, each.queries], part, part_norm)
+    return out, norm_HM, *dropout
+
+
+def attend_back(grad: Tensor, kept: Sequence[Tensor], spans: list[Spans], scale: float) -> tuple[Tensor, ...]:
+    """Gradients of queries, keys and values.
+
+    With the output and normaliser of both parts together, the gradient of each part alone is what it adds.
+
+    Args:
+        grad: (M, H, D) that of the output.
+        kept: queries, keys, values, and what `attend` returned.
+        spans: of the packing.
+        scale: of scores.
+    """
+    query, key, value, out, norm_HM, *dropout = kept
+    own, *cross = spans
+    grad = grad.contiguous()
+    grads = KERNEL_BACKWARD(grad, query, key, value, out, norm_HM, *own.told, *dropout, scale=scale)
+    for each in cross:
+        tensors = grad[each.queries], query[each.queries], key[each.keys], value[each.keys], out[each.queries]
+        norm = norm_HM[:, each.queries].contiguous()
+        parts = KERNEL_BACKWARD(*tensors, norm, *each.told, *dropout, scale=scale)
+        for whole, place, part in zip(grads, (each.queries, each.keys, each.keys), parts, strict=True):
+            whole[place].add_(part)
+    return grads
 
 
 def _join(out: Tensor, norm_HM: Tensor, part: Tensor, part_norm_HM: Tensor) -> None:
