@@ -17,7 +17,7 @@ from ..config.schema import TrainConfig
 from ..learner.budget import activation_bytes, layer_width, tokens_per_microbatch
 from ..model.context import Context, context_of
 from ..model.flash_step import FlashStep
-from ..model.logprobs import LOGITS_PER_CHUNK
+from ..model.logprobs import tokens_of_chunk
 from ..model.memory import cached_bytes, memory_of, rows_that_fit
 from ..model.policy import choose_device, choose_dtype, with_lora
 from ..model.pretrained import empty_model
@@ -149,7 +149,7 @@ def memory(config: TrainConfig, model: Any, prompt_length: int) -> list[Need]:
         if config.sampling.engine == "vllm"
         else _cache(config, model, prompt_length, half),
         _activations(config, text, tokens, half),
-        _logits(text, tokens),
+        _logits(text, tokens, cuda=device.type == "cuda"),
     ]
     if device.type == "cuda" and half == 2 and config.sampling.engine == "native":
         needs.append(Need(f"copies of weights{IN_SAMPLING}", 2 * total, f"{_count(total)} x 2 bytes (bfloat16)"))
@@ -238,8 +238,8 @@ def _activations(config: TrainConfig, text: Any, tokens: int, size: int) -> Need
     )
 
 
-def _logits(text: Any, tokens: int) -> Need:
-    tokens = min(tokens, max(1, LOGITS_PER_CHUNK // text.vocab_size))
+def _logits(text: Any, tokens: int, *, cuda: bool) -> Need:
+    tokens = min(tokens, tokens_of_chunk(text.vocab_size, cuda=cuda))
     return Need(
         "logits, in an update",
         2 * tokens * text.vocab_size * 4,
