@@ -21,5 +21,6 @@ pytest_collect_file = Sybil(
 NEEDS = {
     "src/lampo/adapters/verl/reward_manager.py": "verl",  # it is a class of verl's
     "src/lampo/model/decode_kernels.py": "triton",
+    "src/lampo/model/update_kernels.py": "triton",
 }
 collect_ignore = [path for path, package in NEEDS.items() if not find_spec(package)]

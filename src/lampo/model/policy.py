@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from ..config.schema import LoraOptions, ModelOptions, TrainConfig
 from ..seeds import derive_seed
 from ..types import LampoError, MicroBatch
+from . import trials
 from .context import Context, context_of
 from .decode_step import DecodeStep
 from .flash_step import FlashStep
@@ -30,8 +31,6 @@ from .token_spans import TokenSpans
 Layout = Literal["packed", "shared", "rows"]
 """What a model computes for a micro-batch, see `Policy.layout`."""
 
-NEAR = 0.05
-"""How far packed states may be from those of rows alone. In bfloat16 single numbers of a state are further off than its norm."""
 ALIGNMENT = 64
 """Bytes: where torch lets the tensors begin that it allocates on the CPU."""
 
@@ -46,7 +45,7 @@ class Policy:
         end_ids: token ids that end a completion.
         head: the linear layer from hidden states to logits.
         pieces: which token is which part of a decoded text.
-        slow_because: why sampling on CUDA takes the slower steps, where quicker ones were tried.
+        slower: what takes a slower way than was tried, and why, see `tell_slower`.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Policy:
         device: torch.device,
         autocast: bool = False,
     ) -> None:
-        self.slow_because: str | None = None
+        self.slower: list[str] = []
         self.model: Any = model.to(device)  # pyright: ignore[reportArgumentType]
         self.tokenizer: Any = tokenizer
         self.device = device
@@ -76,10 +75,10 @@ class Policy:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.end_ids[0]
         # the second is its name before transformers 5.24, and in models that still have it
-        parameters = inspect.signature(self._backbone.forward).parameters
+        parameters = inspect.signature(self.backbone.forward).parameters
         self._cache_name = "cache" if "cache" in parameters else "past_key_values"
-        if device.type == "cpu" and not autocast and takes(self._backbone):
-            make_lean(self._backbone)
+        if device.type == "cpu" and not autocast and takes(self.backbone):
+            make_lean(self.backbone)
         self.head = self._plain_head()
         self.token_spans = TokenSpans(self.decode, len(tokenizer))
 
@@ -124,7 +123,7 @@ class Policy:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     @property
-    def _backbone(self) -> Any:
+    def backbone(self) -> Any:
         """The model without its head."""
         return getattr(self.core, self.core.base_model_prefix)
 
@@ -179,7 +178,7 @@ class Policy:
         """
         if cache is not None:
             arguments[self._cache_name] = cache
-        return self._backbone(input_ids=input_ids, use_cache=cache is not None, **arguments).last_hidden_state
+        return self.backbone(input_ids=input_ids, use_cache=cache is not None, **arguments).last_hidden_state
 
     def empty_cache(self, longest: int | None = None) -> DynamicCache:
         """transformers' cache for rows of at most so many tokens, or as many as the context holds.
@@ -220,6 +219,7 @@ class Policy:
                 targets,
                 temperature=temperature,
                 dtype=torch.bfloat16 if self._head_autocast else self.head.weight.dtype,
+                kernels=self._kernels_of_scores,
             )
         self.model.eval()
         shape = batch.mask_NT.shape
@@ -232,7 +232,7 @@ class Policy:
         """(M, D) hidden states from which the completion tokens at (rows, columns) are predicted."""
         if self.layout == "packed":
             packing = Packing.of(batch)
-            return self._packed_states(packing).index_select(0, packing.before_NT[rows, columns])
+            return self.packed_states(packing).index_select(0, packing.before_NT[rows, columns])
         first_ids, prompt_of_N = batch.first_ids_N.unique(return_inverse=True)
         lengths_P, (N, T) = batch.prompt_lengths[first_ids], batch.mask_NT.shape
         L = int(lengths_P.max())
@@ -255,7 +255,7 @@ class Policy:
             states = torch.cat([states, behind], 1)
         return states[rows, columns]
 
-    def _packed_states(self, packing: Packing) -> Tensor:
+    def packed_states(self, packing: Packing) -> Tensor:
         """(M, D) hidden states of all tokens of a packing."""
         with packed_attention(self.core):
             return self.hidden_states(packing.ids[None], position_ids=packing.positions[None], packing=packing)[0]
@@ -270,8 +270,10 @@ class Policy:
             a row can pass), nor under gradient checkpointing, which computes layers a second time and keeps nothing.
         rows: all rows, padded to the longest.
         """
-        has_kernel = self.device.type == "cpu" or (self.device.type == "cuda" and self.in_bfloat16)
-        if has_kernel and self.core.config._attn_implementation == "sdpa" and self._packs():
+        has_kernel = self.device.type == "cpu" or self._has_kernels
+        if has_kernel and self.core.config._attn_implementation == "sdpa" and trials.packs(self):
+            if self.device.type == "cuda":
+                trials.learns_by_flash(self)
             return "packed"
         plain = not self._recomputes and all(type(layer) is DynamicLayer for layer in self.empty_cache().layers)
         return "shared" if plain else "rows"
@@ -281,47 +283,20 @@ class Policy:
         """Whether layers are computed a second time in the backward pass."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.core.modules())
 
-    @torch.no_grad()
-    def _packs(self) -> bool:
-        """Whether two packed rows come out as they do alone, to 5 % of each token's state.
-
-        A model may have an attention of its own, or not know of ours. A kernel may refuse its heads or the GPU. CUDA's knows no window
-        between a completion and its prompt.
-        """
-        known = (DynamicLayer, DynamicSlidingWindowLayer) if self.device.type == "cpu" else (DynamicLayer,)
-        if any(type(layer) not in known for layer in self.empty_cache().layers):
-            return False
-        training = self.model.training
-        self.model.eval()
-        try:
-            packing, rows = Packing.example(self.device)
-            with self.precision(cached=False):
-                states = self._packed_states(packing).float()
-                alone = [self.hidden_states(packing.ids[row][None])[0].float() for row in rows]
-            near = [
-                (states[row] - each).norm(dim=-1) <= NEAR * each.norm(dim=-1)
-                for row, each in zip(rows, alone, strict=True)
-            ]
-            return bool(torch.cat(near).all())
-        except Exception:  # whatever a model makes of an argument that it does not know
-            return False
-        finally:
-            self.model.train(training)
-
     def decode_step(self, longest: int) -> DecodeStep | None:
         """One token further in fewer operations, with the weights as they are; None where the model's own pass has to do.
 
         No row may have more tokens than `longest`.
         """
         quickly = longest <= self.context.length and self._steps_quickly
-        return DecodeStep(self._backbone, longest=longest) if quickly else None
+        return DecodeStep(self.backbone, longest=longest) if quickly else None
 
     def flash_step(self, longest: int) -> FlashStep:
         """One token further in few kernels, with the weights as they are, where `steps_by_flash`.
 
         No row may have more tokens than `longest`.
         """
-        return FlashStep(self._backbone, longest=longest)
+        return FlashStep(self.backbone, longest=longest)
 
     def steps_by_flash(self, longest: int) -> bool:
         """Whether there is a `flash_step` of rows of so many tokens: no window slides, and no frequency changes."""
@@ -330,35 +305,33 @@ class Policy:
         return all(type(layer) is DynamicLayer for layer in self.empty_cache(longest).layers)
 
     @cached_property
-    @torch.no_grad()
     def _steps_by_flash(self) -> bool:
-        """Whether it comes out as the model's own does, up to bfloat16. Triton may be missing, or not know the card."""
-        if self.device.type != "cuda" or not self.in_bfloat16 or not FlashStep.takes(self._backbone):
-            return False
-        try:
-            ids = torch.tensor([[0, 1, 2], [2, 1, 0]], device=self.device)
-            with self.precision():
-                own = self.hidden_states(ids)[:, -1].float()
-                found = FlashStep(self._backbone, longest=3).states_after(ids).float()
-            if (found - own).norm() <= 0.1 * own.norm():
-                return True
-            self.slow_because = "they give other states than the model"
-        except Exception as error:  # whatever a compiler says of a card that it does not know
-            self.slow_because = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-        return False
+        return self._has_kernels and trials.steps_by_flash(self)
 
     @cached_property
     def _steps_quickly(self) -> bool:
-        """Whether a step comes out as the model's own does. On a GPU steps are recorded, and in bfloat16 norms round otherwise."""
+        """On a GPU steps are recorded, and in bfloat16 norms round otherwise."""
         plain = self.device.type == "cpu" and self.head.weight.dtype == torch.float32 and not self._autocast
-        if not plain or not DecodeStep.takes(self._backbone):
-            return False
-        ids = torch.tensor([[0, 1, 2], [2, 1, 0]])
-        with torch.no_grad():
-            cache = self.empty_cache()
-            self.hidden_states(ids[:, :-1], cache=cache)
-            step = DecodeStep(self._backbone, longest=3)(ids[:, -1], torch.full((2, 1), 2), None, cache)
-            return torch.allclose(step, self.hidden_states(ids)[:, -1], rtol=1e-3, atol=1e-3)
+        return plain and trials.steps_quickly(self)
+
+    @cached_property
+    def _kernels_of_scores(self) -> Any:
+        """Those by which the head's logits stay in bfloat16; None where torch's operations have to do."""
+        if not self._has_kernels or not trials.scores_by_kernels(self):
+            return None
+        from . import update_kernels  # triton is there only where CUDA is
+
+        return update_kernels
+
+    @property
+    def _has_kernels(self) -> bool:
+        """Whether those for CUDA may do: they compute in bfloat16."""
+        return self.device.type == "cuda" and self.in_bfloat16
+
+    def tell_slower(self, tell: Callable[[str], None]) -> None:
+        """Tell once what takes a slower way than was tried, and why."""
+        while self.slower:
+            tell(self.slower.pop(0))
 
     @torch.no_grad()
     def frozen_logprobs(self, batch: MicroBatch, *, temperature: float) -> Tensor:

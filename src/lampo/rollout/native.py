@@ -107,9 +107,8 @@ class NativeSampler:
         """The first rows (N,), how many tokens each has drawn, which of them are open, and what takes them further."""
         policy = self._policy
         if not policy.steps_by_flash(longest):
-            if policy.slow_because is not None and self._tell is not None:
-                self._tell(f"Sampling takes slower steps, since the quick ones do not work here: {policy.slow_because}")
-                policy.slow_because = None
+            if self._tell is not None:
+                policy.tell_slower(self._tell)
             rows, ages, prompts, which = waiting.take(self._num_rows(longest), together=True)
             return rows, ages, torch.ones_like(rows, dtype=torch.bool), Decoder(policy, prompts, which)
         num_rows, num_places = self._num_places(waiting, longest)

@@ -179,6 +179,7 @@ def log(session: Session, stage: Stage, step: int, record: dict[str, float]) -> 
     """One line of metrics, on disk, on screen and in the trackers."""
     line = session.run.log(stage, step, record)
     session.progress.step(step, line)
+    session.policy.tell_slower(session.progress.note)  # an update tries its ways when the first one is there
     session.trackers.log(line, step)
 
 

@@ -56,7 +56,7 @@ def some_prompts(*lengths: int) -> list[Tensor]:
 def test_it_draws_the_rollouts_of_the_model_s_own_steps(kind: str, dtype: str) -> None:
     """Five places for twelve rows, of prompts of several lengths."""
     policy = sharpen(random_policy(KINDS[kind], dtype=dtype))
-    assert FlashStep.takes(policy._backbone)
+    assert FlashStep.takes(policy.backbone)
     prompts = some_prompts(5, 9, 3)
     assert_same(rollouts(policy, prompts, flash=True), rollouts(policy, prompts, flash=False))
 
@@ -67,7 +67,7 @@ def test_adapters_are_added_to_the_weights(kind: str) -> None:
     with torch.no_grad():
         for name, weight in policy.trainable_parameters().items():
             weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name))) / 30)
-    assert FlashStep.takes(policy._backbone)
+    assert FlashStep.takes(policy.backbone)
     prompts = some_prompts(5, 9, 3)
     found = rollouts(policy, prompts, flash=True)
     assert_same(found, rollouts(policy, prompts, flash=False))
@@ -118,7 +118,7 @@ def test_sampling_and_learning_agree_as_bfloat16_does() -> None:
 
 
 def test_models_of_other_kinds_keep_their_own_steps() -> None:
-    assert not FlashStep.takes(random_policy(KINDS["llama, all biases"])._backbone)  # its activation is not silu
+    assert not FlashStep.takes(random_policy(KINDS["llama, all biases"]).backbone)  # its activation is not silu
     policy = random_policy(KINDS["qwen3"], dtype="mixed")
     assert not policy.steps_by_flash(20)  # not on a CPU
     policy.__dict__["_steps_by_flash"] = True
