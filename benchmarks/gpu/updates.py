@@ -13,10 +13,10 @@ Each gradient is compared with the first of the same rows. On the first line thi
 the table stands what the program chose, and how long it tried; the 20 slowest kernels of one update of `--budget` tokens; and the smallest
 shape with a few short rows of every kind, packed beside padded.
 
-Found for Qwen3-1.7B on an H200 with transformers' layers: ../RESULTS.md. Predicted of our own, by `launches.py` and at 4 TB/s and 782 TFLOP/s,
-for 32,768 tokens a micro-batch: 19 microseconds a computed token without checkpointing and 23 with it, where transformers' layers take 41. A
-micro-batch of few tokens takes 0.06 and 0.08 s, where theirs takes 0.2, if that is launches. Torch.compile and Liger lie between, for they
-leave casts and residual sums as they are.
+Found for Qwen3-1.7B on an H200 with transformers' layers: ../RESULTS.md. Predicted of our own, by `launches.py` and at 4 TB/s and 782
+TFLOP/s, for 32,768 tokens a micro-batch: 19 microseconds a computed token without checkpointing and 23 with it, where transformers' layers
+take 41. A micro-batch of few tokens takes 0.06 and 0.08 s, where theirs takes 0.2, if that is launches. Torch.compile and Liger lie
+between, for they leave casts and residual sums as they are.
 """
 
 import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
