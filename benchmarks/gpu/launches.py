@@ -1,6 +1,6 @@
 """What a layer launches, reads and writes in an update on CUDA: our own beside transformers', counted on a CPU without a GPU.
 
-    python benchmarks/gpu/launches.py qwen3-1.7b
+    python benchmarks/gpu/launches.py qwen3-1.7b [--lora 16]
 
 Each operation of torch that makes or changes numbers is a launch, and so is each of our kernels, which are in torch here. Kilobytes are all
 that these read and write for a token, products left out: what grows with the tokens. Both are what one more layer makes, forward and
@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 import lampo.model
-from lampo.config.schema import ModelOptions
+from lampo.config.schema import LoraOptions, ModelOptions
 from lampo.learner.batch import Row, pad
 from lampo.model import flash_layer, varlen_attention
 from lampo.model.packing import Packing
@@ -112,8 +112,8 @@ def stand_in() -> None:
         setattr(lampo.model, name, module)
     varlen_attention.KERNEL, varlen_attention.KERNEL_BACKWARD = counted(flash.forward), counted(flash.backward)
 
-    def attend(packing: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float, _: int | None) -> Any:
-        return varlen_attention.VarlenAttention.apply(query, key, value, packing, scale)
+    def attend(self: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Any:
+        return varlen_attention.VarlenAttention.apply(query, key, value, self, scale)
 
     Packing.attend = attend
 
@@ -131,11 +131,16 @@ def make_batch(tokens: int) -> MicroBatch:
     )
 
 
-def learn(shape: str, layers: int, tokens: int, *, own: bool, checkpointing: bool) -> tuple[int, int, int]:
+def learn(shape: str, layers: int, tokens: int, rank: int, *, own: bool, checkpointing: bool) -> tuple[int, int, int]:
     """Launches, bytes moved, and bytes kept between both passes, of one micro-batch."""
     config = SHAPES[shape] | {"num_hidden_layers": layers, "vocab_size": 64}
     options = ModelOptions(
-        config=config, characters="0123456789", device="cpu", dtype="mixed", gradient_checkpointing=checkpointing
+        config=config,
+        characters="0123456789",
+        device="cpu",
+        dtype="mixed",
+        gradient_checkpointing=checkpointing,
+        lora=LoraOptions(rank=rank) if rank else None,
     )
     policy = Policy.load(options, seed=0)
     policy.__dict__["layout"] = "packed"
@@ -159,9 +164,9 @@ def learn(shape: str, layers: int, tokens: int, *, own: bool, checkpointing: boo
     return counters[0].launches, counters[0].moved, sum(kept.values())
 
 
-def a_layer(shape: str, few: int, many: int, **way: bool) -> Iterator[float]:
+def a_layer(shape: str, rank: int, few: int, many: int, **way: bool) -> Iterator[float]:
     """Launches a layer; and kilobytes a layer and token, moved and kept."""
-    found = {(layers, tokens): learn(shape, layers, tokens, **way) for layers in (1, 2) for tokens in (few, many)}
+    found = {(layers, tokens): learn(shape, layers, tokens, rank, **way) for layers in (1, 2) for tokens in (few, many)}
     yield found[2, few][0] - found[1, few][0]
     for which in (1, 2):
         by_layer = [found[2, tokens][which] - found[1, tokens][which] for tokens in (few, many)]
@@ -172,13 +177,14 @@ def a_layer(shape: str, few: int, many: int, **way: bool) -> Iterator[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shape", nargs="?", default="qwen3-1.7b", choices=SHAPES)
-    shape = parser.parse_args().shape
+    parser.add_argument("--lora", type=int, default=0, help="rank of adapters on all layers; 0: none")
+    options = parser.parse_args()
     stand_in()
     print("| layers | checkpointing | launches | kB moved, a token | kB kept, a token |")
     print("| --- | --- | ---: | ---: | ---: |")
     for checkpointing in (False, True):
         for own in (False, True):
-            launches, moved, kept = a_layer(shape, 64, 128, own=own, checkpointing=checkpointing)
+            launches, moved, kept = a_layer(options.shape, options.lora, 64, 128, own=own, checkpointing=checkpointing)
             names = "our own" if own else "transformers'", "yes" if checkpointing else "no"
             print(f"| {' | '.join(names)} | {launches:.0f} | {moved:,.0f} | {kept:,.0f} |", flush=True)
 

@@ -68,7 +68,7 @@ def _weight(layer: Any) -> Tensor:
     return weight
 
 
-def _is_linear(layer: Any) -> bool:
+def is_linear(layer: Any) -> bool:
     """Whether a layer is a linear one, or one with plain adapters."""
     if type(layer) is nn.Linear:
         return True
@@ -103,7 +103,7 @@ class FlashStep:
     def takes(backbone: Any) -> bool:
         """Whether a model is of this kind."""
         config = backbone.config
-        return is_plain(backbone, _is_linear) and config._attn_implementation == "sdpa" and config.hidden_act == "silu"
+        return is_plain(backbone, is_linear) and config._attn_implementation == "sdpa" and config.hidden_act == "silu"
 
     def __call__(self, ids_N: Tensor, rows: RowKeys) -> Tensor:
         """(N, D) states before the language-model head. The rows take the new keys and values in, and are longer by one.

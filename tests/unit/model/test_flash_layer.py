@@ -34,8 +34,11 @@ def is_flash(policy: Policy) -> bool:
 
 
 def make_policy(kind: str, **options: Any) -> Policy:
-    """One that packs, on a CPU, in transformers' own layers."""
+    """One that packs, on a CPU, in transformers' own layers. Adapters are no zeros, and each adds to its own part of a product."""
     policy = random_policy(KINDS[kind], **{"dtype": "mixed"} | options)
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
     assert policy.layout == "packed"
     assert policy.device.type == "cpu"
     return policy
@@ -77,11 +80,8 @@ def errors(found: tuple[Tensor, dict[str, Tensor]], wanted: tuple[Tensor, dict[s
     return {name: float((each.double() - other).norm() / other.norm()) for name, (each, other) in names.items()}
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
-@pytest.mark.parametrize("kind", TAKEN)
-def test_they_are_as_exact_as_transformers_own(kind: str, dtype: str, checkpointing: bool) -> None:
-    policy = make_policy(kind, dtype=dtype, gradient_checkpointing=checkpointing)
+def check_exactness(policy: Policy, *, most: float = 1.3, slack: float = 5e-3) -> None:
+    """The errors against float64 are at most so many times those of transformers' own layers, in each gradient and in all."""
     wanted = exact(policy)
     own = errors(learn(policy)[:2], wanted)
     assert flash_layer.takes(policy.backbone)
@@ -89,8 +89,29 @@ def test_they_are_as_exact_as_transformers_own(kind: str, dtype: str, checkpoint
     found = errors(learn(policy)[:2], wanted)
     assert found["log-probs"] < 1.2 * own["log-probs"] + 1e-3
     for name, error in found.items():
-        assert error < 1.3 * own[name] + 5e-3, name
-    assert sum(found.values()) < 1.2 * sum(own.values())
+        assert error < most * own[name] + slack, name
+    assert sum(found.values()) < most * sum(own.values()) + slack
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
+@pytest.mark.parametrize("kind", TAKEN)
+def test_they_are_as_exact_as_transformers_own(kind: str, dtype: str, checkpointing: bool) -> None:
+    check_exactness(make_policy(kind, dtype=dtype, gradient_checkpointing=checkpointing))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj", "up_proj", "down_proj"]])
+@pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2, with biases", "phi-4-mini"])
+def test_so_they_are_with_adapters(kind: str, dtype: str, targets: str | list[str]) -> None:
+    pytest.importorskip("peft")
+    if kind == "phi-4-mini" and targets != "all-linear":
+        targets = ["qkv_proj", "gate_up_proj"]
+    lora = LoraOptions(rank=2, alpha=3, target_modules=targets)
+    policy = make_policy(kind, dtype=dtype, lora=lora, gradient_checkpointing=True)
+    assert all("lora" in name for name in policy.trainable_parameters())
+    # few numbers each, so that rounding does not even out; and beside bfloat16 weights PEFT computes adapters in float32
+    check_exactness(policy, most=2 if dtype == "mixed" else 3, slack=1e-2)
 
 
 @pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
@@ -117,21 +138,19 @@ def test_without_a_packing_they_are_transformers_own() -> None:
         assert torch.equal(policy.hidden_states(ids), expected)
 
 
-@pytest.mark.parametrize(
-    ("changes", "options"), [(KINDS["llama, all biases"], {}), (KINDS["qwen3"], {"lora": LoraOptions(rank=2)})]
-)
-def test_other_layers_are_not_taken(changes: dict[str, object], options: dict[str, Any]) -> None:
-    if "lora" in options:
-        pytest.importorskip("peft")
-    policy = random_policy(changes, dtype="mixed", **options)
+def test_other_layers_are_not_taken() -> None:
+    policy = random_policy(KINDS["llama, all biases"], dtype="mixed")
     assert not trials.learns_by_flash(policy)
     assert not is_flash(policy)
     assert not policy.slower
 
 
 @pytest.mark.parametrize("kind", TAKEN)
-def test_a_trial_takes_them_where_their_gradient_is_the_model_s(kind: str) -> None:
-    policy = make_policy(kind, gradient_checkpointing=True)
+@pytest.mark.parametrize("lora", [None, LoraOptions(rank=2, alpha=2)])
+def test_a_trial_takes_them_where_their_gradient_is_the_model_s(kind: str, lora: LoraOptions | None) -> None:
+    if lora is not None:
+        pytest.importorskip("peft")
+    policy = make_policy(kind, lora=lora, gradient_checkpointing=True)
     assert trials.learns_by_flash(policy)
     assert trials.scores_by_kernels(policy)
     assert is_flash(policy)
