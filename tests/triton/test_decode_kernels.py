@@ -1,6 +1,7 @@
 """The kernels of a decode step beside their versions in torch: interpreted on a CPU, compiled where there is a GPU."""
 
 import os
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -22,9 +23,10 @@ def kernels() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def seed() -> None:
+def seed() -> Iterator[None]:
     torch.manual_seed(0)
-    torch.set_default_device(DEVICE)
+    with torch.device(DEVICE):
+        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

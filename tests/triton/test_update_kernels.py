@@ -1,6 +1,7 @@
 """The kernels of an update beside autograd: interpreted on a CPU, compiled where there is a GPU."""
 
 import os
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -25,9 +26,10 @@ def kernels() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def seed() -> None:
+def seed() -> Iterator[None]:
     torch.manual_seed(0)
-    torch.set_default_device(DEVICE)
+    with torch.device(DEVICE):
+        yield
 
 
 @pytest.fixture(params=[2, 512], ids=["rows in turns", "a program each"])

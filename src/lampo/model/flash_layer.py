@@ -35,7 +35,7 @@ Turns = tuple[Tensor, Tensor]
 
 
 def takes(backbone: Any) -> bool:
-    """Whether the layers of a model are of this kind."""
+    """Whether the layers of a model are of this kind. What windows it may have `Policy.layout` asks before rows are packed."""
     config = backbone.config
     if not is_plain(backbone, is_linear) or config.hidden_act != "silu" or getattr(config, "mlp_bias", False):
         return False
@@ -49,9 +49,10 @@ def make_flash(backbone: Any) -> None:
 
 
 def unmake_flash(backbone: Any) -> None:
-    """Its layers are transformers' own again."""
+    """Those of its layers that were made so are transformers' own again."""
     for layer in backbone.layers:
-        layer.__class__ = type(layer).__bases__[1]
+        if isinstance(layer, _Flash):
+            layer.__class__ = type(layer).__bases__[1]
 
 
 @cache
@@ -72,12 +73,12 @@ class _Flash:
     def forward(self, hidden_states: Tensor, **arguments: Any) -> Tensor:
         """What the layer makes of (1, M, D) states."""
         packing = arguments.get("packing")
-        if packing is None or packing.passes(getattr(self.self_attn, "sliding_window", None)):  # pyright: ignore[reportAttributeAccessIssue]
+        if packing is None:
             return super().forward(hidden_states, **arguments)  # pyright: ignore[reportAttributeAccessIssue]
         turns = tuple(each[0].contiguous() for each in arguments["position_embeddings"])
         parts = _Parts.of(self)
         recomputes = self.gradient_checkpointing and self.training
-        out: Any = _Layer.apply(hidden_states[0], turns, packing, parts, recomputes, *parts.tensors())
+        out: Any = _Layer.apply(hidden_states.squeeze(0), turns, packing, parts, recomputes, *parts.tensors())
         return out[None]
 
 
@@ -148,8 +149,13 @@ class _Product:
 
 def _joined(weights: Sequence[Tensor]) -> Tensor:
     """In bfloat16, one below the other."""
-    first, *others = (each.to(torch.bfloat16) for each in weights)
-    return torch.cat([first, *others]) if others else first
+    if len(weights) == 1:
+        return weights[0].to(torch.bfloat16)
+    lengths = [len(each) for each in weights]
+    out = weights[0].new_empty(sum(lengths), *weights[0].shape[1:], dtype=torch.bfloat16)
+    for place, weight in zip(out.split(lengths), weights, strict=True):
+        place.copy_(weight)
+    return out
 
 
 def _base(layer: Any) -> Any:
@@ -218,39 +224,19 @@ class _Layer(torch.autograd.Function):
         """(M, D) states behind the layer, from those before it."""
         from .decode_kernels import gate  # triton is there only where CUDA is
 
-        *attended, middle, both = _run(states, turns, packing, parts)
-        ctx.save_for_backward(states, *turns, *(() if recomputes else (*attended, middle, both)))
-        ctx.packing, ctx.parts = packing, parts
-        return middle + parts.down(gate(both))
+        with torch.autocast(states.device.type, enabled=False):
+            *attended, middle, both = _run(states, turns, packing, parts)
+            ctx.save_for_backward(states, *turns, *(() if recomputes else (*attended, middle, both)))
+            ctx.packing, ctx.parts = packing, parts
+            return middle + parts.down(gate(both))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        from .decode_kernels import add_norm
-        from .update_kernels import gate_back, norm_back, turn_back, turn_rows
-
-        parts, packing = ctx.parts, ctx.packing
         states, cos, sin, *kept = ctx.saved_tensors
-        qkv, *attended, middle, both = kept or _run(states, (cos, sin), packing, parts)
-
-        upstream = grad.to(torch.bfloat16)
-        of_both, product = gate_back(parts.down.of_states(upstream), both)
-        of_down = parts.down.of_tensors(upstream, product)
-        of_gates = parts.gates.of_tensors(of_both, add_norm(middle, None, parts.norms[1], parts.epsilon))
-        of_middle, of_second = norm_back(parts.gates.of_states(of_both), middle, parts.norms[1], parts.epsilon, grad)
-
-        upstream = of_middle.to(torch.bfloat16)
-        of_out_of = parts.out_of.of_tensors(upstream, attended[0].flatten(1))
-        turned = (cos, sin), parts.head_norms, parts.epsilon
-        heads = _apart(turn_rows(qkv, parts.shared, *turned), qkv, parts.shared)
-        of_attended = parts.out_of.of_states(upstream).view_as(attended[0])
-        grads: Any = attend_back(of_attended, (*heads, *attended), packing.spans, parts.scale)
-        of_qkv, of_head_norms = turn_back(grads, qkv, parts.shared, *turned)
-        of_qkv = of_qkv.flatten(1)
-        of_into = parts.into.of_tensors(of_qkv, add_norm(states, None, parts.norms[0], parts.epsilon))
-        of_states, of_first = norm_back(parts.into.of_states(of_qkv), states, parts.norms[0], parts.epsilon, of_middle)
-
-        of_tensors = chain((of_first, of_second), of_head_norms, of_into, of_out_of, of_gates, of_down)
+        with torch.autocast(states.device.type, enabled=False):
+            kept = kept or _run(states, (cos, sin), ctx.packing, ctx.parts)
+            of_states, *of_tensors = _back(grad, states, (cos, sin), kept, ctx.packing, ctx.parts)
         return of_states, None, None, None, None, *of_tensors
 
 
@@ -265,6 +251,34 @@ def _run(states: Tensor, turns: Turns, packing: Packing, parts: _Parts) -> tuple
     middle = states + parts.out_of(attended[0].flatten(1))
     both = parts.gates(add_norm(middle, None, parts.norms[1], parts.epsilon))
     return qkv, *attended, middle, both
+
+
+def _back(
+    grad: Tensor, states: Tensor, turns: Turns, kept: Sequence[Tensor], packing: Packing, parts: _Parts
+) -> Iterator[Tensor | None]:
+    """The gradients of the states before the layer, and of its tensors, given that of the states behind it and what `_run` returned."""
+    from .decode_kernels import add_norm
+    from .update_kernels import gate_back, norm_back, turn_back, turn_rows
+
+    qkv, *attended, middle, both = kept
+    upstream = grad.to(torch.bfloat16)
+    of_both, product = gate_back(parts.down.of_states(upstream), both)
+    of_down = parts.down.of_tensors(upstream, product)
+    of_gates = parts.gates.of_tensors(of_both, add_norm(middle, None, parts.norms[1], parts.epsilon))
+    of_middle, of_second = norm_back(parts.gates.of_states(of_both), middle, parts.norms[1], parts.epsilon, grad)
+    del both, of_both, product  # half of what a layer holds at its peak
+
+    upstream = of_middle.to(torch.bfloat16)
+    of_out_of = parts.out_of.of_tensors(upstream, attended[0].flatten(1))
+    turned = turns, parts.head_norms, parts.epsilon
+    heads = _apart(turn_rows(qkv, parts.shared, *turned), qkv, parts.shared)
+    of_attended = parts.out_of.of_states(upstream).view_as(attended[0])
+    grads: Any = attend_back(of_attended, (*heads, *attended), packing.spans, parts.scale)
+    of_qkv, of_head_norms = turn_back(grads, qkv, parts.shared, *turned)
+    of_qkv = of_qkv.flatten(1)
+    of_into = parts.into.of_tensors(of_qkv, add_norm(states, None, parts.norms[0], parts.epsilon))
+    of_states, of_first = norm_back(parts.into.of_states(of_qkv), states, parts.norms[0], parts.epsilon, of_middle)
+    return chain((of_states, of_first, of_second), of_head_norms, of_into, of_out_of, of_gates, of_down)
 
 
 def _apart(turned: Tensor, qkv: Tensor, shared: int) -> tuple[Tensor, Tensor, Tensor]:

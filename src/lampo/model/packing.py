@@ -134,9 +134,10 @@ class Packing:
         return cls(batch.input_ids[row_M, position_M], position_M, before_NT, segments, families, max(ends, default=0))
 
     @classmethod
-    def example(cls, device: torch.device) -> tuple[Packing, list[Tensor]]:
-        """Two rows with one prompt, to try a model with, and which tokens each has."""
+    def example(cls, device: torch.device, first: int = 0) -> tuple[Packing, list[Tensor]]:
+        """Two rows with one prompt, to try a model with, and which tokens each has. They are of three words from `first` on."""
         ids, positions = torch.tensor([[0, 1, 2, 2, 1, 0], [0, 1, 2, 3, 4, 3]], device=device)
+        ids = ids + first
         family = ((0, 3), [(3, 5), (5, 6)])
         nowhere = ids.new_empty(0, 0)
         rows = [torch.tensor([0, 1, 2, 3, 4], device=device), torch.tensor([0, 1, 2, 5], device=device)]
@@ -172,17 +173,13 @@ class Packing:
             spans.append(Spans.of(completions, [prompt for prompt, _ in self.families], False, device))
         return spans
 
-    def passes(self, window: int | None) -> bool:
-        """Whether a row is longer than a window."""
-        return window is not None and window < self.longest
-
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
         """(M, H, D) from queries (M, H, D), keys and values (M, K, D), where H is a multiple of K.
 
         Raises:
             NotImplementedError: on CUDA, where a row passes the window.
         """
-        window = window if self.passes(window) else None
+        window = None if window is None or window >= self.longest else window
         if query.device.type == "cuda":
             if window is not None:
                 raise NotImplementedError("a sliding window that a packed row passes on CUDA")

@@ -57,6 +57,8 @@ class Policy:
         autocast: bool = False,
     ) -> None:
         self.slower: list[str] = []
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # Triton's kernels run there, whatever they are given
         self.model: Any = model.to(device)  # pyright: ignore[reportArgumentType]
         self.tokenizer: Any = tokenizer
         self.device = device

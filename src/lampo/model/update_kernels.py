@@ -17,7 +17,7 @@ PLACES = 1024
 """Numbers of a row that one program takes where none needs another."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "programs"])
 def _norm_back(
     grad,
     states,
@@ -62,7 +62,7 @@ def norm_back(grad: Tensor, states: Tensor, weight: Tensor, epsilon: float, besi
         grad,
         states,
         weight,
-        beside,
+        beside.contiguous(),
         of_states,
         of_weight,
         M,
@@ -148,7 +148,7 @@ def turn_rows(
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "programs"])
 def _turn_back(
     of_query,
     of_key,
@@ -228,7 +228,7 @@ def turn_back(
         epsilon: see there.
     """
     M, all_heads, width = qkv.shape
-    heads, programs = all_heads - 2 * shared, min(M, PROGRAMS)
+    heads, programs = all_heads - 2 * shared, min(M, PROGRAMS) if norms else M
     of_qkv = torch.empty_like(qkv)
     of_weights = qkv.new_empty(programs if norms else 0, heads + shared, width, dtype=torch.float32)
     _turn_back[(programs,)](
@@ -248,7 +248,7 @@ def turn_back(
         bool(norms),
         triton.next_power_of_2(all_heads),
         triton.next_power_of_2(width),
-        num_warps=8,
+        num_warps=16,  # with eight a multiprocessor holds fewer rows, for want of registers
     )
     if not norms:
         return of_qkv, ()
@@ -281,24 +281,24 @@ def gate_back(grad: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @triton.jit
-def _score(logits, targets, logprobs, entropies, normalizers, width: tl.constexpr, temperature, BLOCK: tl.constexpr):
+def _score(logits, targets, logprobs, entropies, normalizers, width: tl.constexpr, factor, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     places, own = tl.arange(0, BLOCK), logits + row * width
     most = tl.full((BLOCK,), float("-inf"), tl.float32)
     for start in range(0, width, BLOCK):
         inside = start + places < width
         most = tl.maximum(most, tl.load(own + start + places, mask=inside, other=float("-inf")).to(tl.float32))
-    highest = tl.max(most) / temperature
+    highest = tl.max(most) * factor
     total, weighed = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     for start in range(0, width, BLOCK):
         inside = start + places < width
-        above = tl.load(own + start + places, mask=inside, other=0.0).to(tl.float32) / temperature - highest
+        above = tl.load(own + start + places, mask=inside, other=0.0).to(tl.float32) * factor - highest
         share = tl.where(inside, tl.exp(above), 0.0)
         total += share
         weighed += share * above
     sum_all = tl.sum(total)
     above_all = tl.log(sum_all)
-    target = tl.load(own + tl.load(targets + row)).to(tl.float32) / temperature - highest
+    target = tl.load(own + tl.load(targets + row)).to(tl.float32) * factor - highest
     tl.store(logprobs + row, target - above_all)
     tl.store(entropies + row, above_all - tl.sum(weighed) / sum_all)
     tl.store(normalizers + row, highest + above_all)
@@ -309,17 +309,17 @@ def score(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, 
     M, width = logits.shape
     out = tuple(logits.new_empty(M, dtype=torch.float32) for _ in range(3))
     block = min(4 * PLACES, triton.next_power_of_2(width))
-    _score[(M,)](logits, targets, *out, width, float(temperature), block, num_warps=8)
+    _score[(M,)](logits, targets, *out, width, 1 / temperature, block, num_warps=8)
     return out  # pyright: ignore[reportReturnType]
 
 
 @triton.jit
-def _score_back(logits, targets, normalizers, grad, width, temperature, BLOCK: tl.constexpr):
+def _score_back(logits, targets, normalizers, grad, width, factor, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     places = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside, own = places < width, logits + row * width + places
-    reaches = tl.load(grad + row).to(tl.float32) / temperature
-    logit = tl.load(own, mask=inside, other=0.0).to(tl.float32) / temperature
+    reaches = tl.load(grad + row).to(tl.float32) * factor
+    logit = tl.load(own, mask=inside, other=0.0).to(tl.float32) * factor
     share = tl.exp(logit - tl.load(normalizers + row))
     hit = tl.where(places == tl.load(targets + row), 1.0, 0.0)
     tl.store(own, reaches * (hit - share), mask=inside)
@@ -328,5 +328,7 @@ def _score_back(logits, targets, normalizers, grad, width, temperature, BLOCK: t
 def score_back(logits: Tensor, targets: Tensor, normalizers: Tensor, grad: Tensor, temperature: float) -> Tensor:
     """The gradient of the logits in their own place, given that of the targets' log-probabilities, (M,)."""
     M, width = logits.shape
-    _score_back[(M, triton.cdiv(width, PLACES))](logits, targets, normalizers, grad, width, float(temperature), PLACES)
+    _score_back[(M, triton.cdiv(width, PLACES))](
+        logits, targets, normalizers, grad.contiguous(), width, 1 / temperature, PLACES
+    )
     return logits

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -158,15 +159,33 @@ def test_a_trial_takes_them_where_their_gradient_is_the_model_s(kind: str, lora:
     assert all(each.grad is None for each in policy.model.parameters())
 
 
-@pytest.mark.parametrize("wrong", ["gate_back", "norm_back", None])
-def test_kernels_that_fail_are_told(wrong: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_model_of_random_weights_is_tried_in_one_layer() -> None:
+    """Its token 0 is padding with an embedding of 0, by which the gradient through all layers is no number."""
+    changes = KINDS["qwen3"] | {"hidden_size": 256, "num_hidden_layers": 28, "max_window_layers": 28}
+    policy = random_policy(changes, dtype="mixed")
+    assert trials.learns_by_flash(policy), policy.slower
+    assert is_flash(policy)
+    assert len(policy.backbone.layers) == 28
+
+
+def spoiled(name: str, which: int) -> Callable[..., tuple[Tensor, ...]]:
+    """A kernel one of whose results is half as large again."""
+    right = getattr(update_kernels, name)
+
+    def kernel(*given: Any) -> tuple[Tensor, ...]:
+        return tuple(1.5 * each if place == which else each for place, each in enumerate(right(*given)))
+
+    return kernel
+
+
+@pytest.mark.parametrize("wrong", [("gate_back", 0), ("gate_back", 1), ("norm_back", 0), ("norm_back", 1), None])
+def test_kernels_that_fail_are_told(wrong: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, told = make_policy("qwen3"), list[str]()
     if wrong is None:
         monkeypatch.setitem(sys.modules, "lampo.model.update_kernels", None)
         monkeypatch.delattr("lampo.model.update_kernels")
     else:
-        right = getattr(update_kernels, wrong)
-        monkeypatch.setattr(update_kernels, wrong, lambda *given: tuple(3 * each for each in right(*given)))
+        monkeypatch.setattr(update_kernels, wrong[0], spoiled(*wrong))
         monkeypatch.setattr(update_kernels, "score_back", lambda logits, *_: logits)
     before = learn(policy)[0]
     assert not trials.learns_by_flash(policy)
@@ -180,6 +199,18 @@ def test_kernels_that_fail_are_told(wrong: str | None, monkeypatch: pytest.Monke
         "Log-probabilities take torch's operations",
     ]
     assert all(each.endswith("they give other numbers") or "ModuleNotFoundError" in each for each in told)
+
+
+def test_a_model_whose_own_layers_fail_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make_policy("qwen3")
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    monkeypatch.setattr(policy, "packed_states", full)
+    assert not trials.learns_by_flash(policy)
+    assert len(policy.backbone.layers) == 2
+    assert "OutOfMemoryError: no memory is left" in policy.slower[0]
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -137,7 +137,7 @@ def on_cuda(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Policy:
     policy = Policy.load(ModelOptions(config=config, characters=CHARACTERS, device="cpu", **options), seed=3)
     policy.device = torch.device("cuda")
     there = Packing.example
-    monkeypatch.setattr(Packing, "example", lambda _: there(torch.device("cpu")))
+    monkeypatch.setattr(Packing, "example", lambda _, first: there(torch.device("cpu"), first))
     return policy
 
 
