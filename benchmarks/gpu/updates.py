@@ -15,8 +15,8 @@ shape with a few short rows of every kind, packed beside padded.
 
 Found for Qwen3-1.7B on an H200 with transformers' layers: ../RESULTS.md. Predicted of our own, by `launches.py` and at 4 TB/s and 782
 TFLOP/s: 19 microseconds a computed token without checkpointing and 23 with it, where transformers' take 38, beside 0.06 and 0.08 s a
-micro-batch, where theirs takes 0.2, if that is launches. So 55,000 and 45,000 real tokens a second on long tails at 32,768, where 24,628 were
-found. Torch.compile and Liger lie between, for they leave casts and residual sums as they are.
+micro-batch, where theirs takes 0.2, if that is launches. So 55,000 and 45,000 real tokens a second on long tails at 32,768, where 24,628
+were found. Torch.compile and Liger lie between, for they leave casts and residual sums as they are.
 """
 
 import lampo.process  # isort: skip  # noqa: F401  it must run before torch is imported
