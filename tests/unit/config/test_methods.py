@@ -109,6 +109,14 @@ def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name:
         parse_config({**yaml.safe_load(RECIPE.read_text()), "method": name}, "a recipe")
 
 
+def test_an_own_advantage_in_the_place_of_a_method_is_told_where_it_belongs() -> None:
+    with pytest.raises(
+        LampoError, match=r"For an advantage of your own: method: null, advantage\.name: python:mine\.f\."
+    ):
+        load_config(RECIPE, ["method=python:mine.f"])
+    load_config(RECIPE, ["method=null", "advantage.name=python:mine.f"])
+
+
 def test_what_is_written_wins_over_the_method_and_settings_win_over_both() -> None:
     values = yaml.safe_load(RECIPE.read_text()) | {"method": "dapo", "loss": {"clip_high": 0.5}}
     config = parse_config(values, "a recipe")
