@@ -98,7 +98,16 @@ def test_the_numbers_of_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "guess"),
-    [("grop", "grpo"), ("GRPO", "grpo"), ("dpo", "dapo"), (["grpo"], "grpo"), ("ppo", None), (1, None), (True, None)],
+    [
+        ("grop", "grpo"),
+        ("gpro", "grpo"),
+        ("GRPO", "grpo"),
+        ("dpo", "dapo"),
+        (["grpo"], "grpo"),
+        ("ppo", None),
+        (1, None),
+        (True, None),
+    ],
 )
 def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name: Any, guess: str | None) -> None:
     told = rf" Did you mean {guess}\?" if guess else ""
