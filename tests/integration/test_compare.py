@@ -153,6 +153,15 @@ def test_a_mistake_in_a_function_of_ones_own_ends_a_study_before_its_first_run(t
     assert not (plan.folder / "runs").exists()
 
 
+def test_a_study_does_not_move_into_a_run(tmp_path: Path) -> None:
+    plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1))
+    plan.folder.mkdir()
+    (plan.folder / "config.yaml").touch()
+    with pytest.raises(LampoError, match="small is a run, and a study needs a folder of its own"):
+        compare(plan, Console(quiet=True))
+    assert [path.name for path in plan.folder.iterdir()] == ["config.yaml"]
+
+
 def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
     plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1))
     plan.folder.mkdir()

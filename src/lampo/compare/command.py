@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..config.load import names_own_function
+from ..store.checkpoints import is_run
 from ..store.files import write_file
 from ..store.lock import lock
 from ..types import LampoError
@@ -90,10 +91,12 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         What every run came to.
 
     Raises:
-        LampoError: the study is under way in another process, it leaves no problems to compare on, or a warm start crashed twice.
-            Then its seed has no common start.
+        LampoError: the study has the name of a run, is under way in another process, or leaves no problems to compare on; or a warm
+            start crashed twice. Then its seed has no common start.
         KeyboardInterrupt: the user stopped it. The same call resumes.
     """
+    if is_run(plan.folder) and not (plan.folder / "study.yaml").exists():
+        raise LampoError(f"{plan.folder} is a run, and a study needs a folder of its own. Give the study another name.")
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
         plan.check()

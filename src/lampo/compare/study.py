@@ -329,7 +329,7 @@ def load_study(file: Path) -> Plan:
     values = read_yaml(file, "study", "`recipe:` and `methods:`")
     if "methods" not in values and {"model", "task"} <= values.keys():
         raise LampoError(
-            f"{file} is a recipe and no study. A study names it: {{name: mine, recipe: {file.name}, methods: [grpo, lampo]}}"
+            f"{file} is a recipe and no study. A study names it: {{name: study, recipe: {file.name}, methods: [grpo, lampo]}}"
         )
     try:
         study = Study.model_validate(values)
