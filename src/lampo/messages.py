@@ -13,13 +13,14 @@ STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u20
 
 
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name that is spelt most like this one, whatever its case. None if none is near.
+    """The known name that is spelt most like this one, whatever its case, one with the same letters first. None if none is near.
 
     >>> nearest("lampoo", ["grpo", "lampo"]), nearest("Question", ["answer", "question"]), nearest("x", ["lampo"])
     ('lampo', 'question', None)
     """
     by_lower = {each.lower(): each for each in reversed([*known])}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    found = difflib.get_close_matches(name.lower(), by_lower, cutoff=cutoff)
+    found.sort(key=lambda each: sorted(each) != sorted(name.lower()))  # two letters that changed places
     return by_lower[found[0]] if found else None
 
 

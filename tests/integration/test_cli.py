@@ -76,8 +76,12 @@ def test_a_second_run_gets_a_directory_of_its_own_and_resume_takes_the_newest(
     assert "differs" not in capfd.readouterr().out
     assert lampo(monkeypatch, "train", recipe, "--resume") == 0
     assert (tmp_path / "runs" / "small-2" / "report.html").exists()
+    named = ("--set", "run.name=other", "--set", f"run.folder={tmp_path / 'there'}")
+    assert lampo(monkeypatch, "train", recipe, *named, "--set", "training.steps=1") == 0
+    assert lampo(monkeypatch, "train", recipe, "--resume", *named, "--set", "training.steps=2") == 0
+    assert "training goes on from step 1 to step 2" in (said := capfd.readouterr().out)
     differs = "The recipe differs from the run, which goes on with its own settings: training.steps (1 in the run, 6 in the recipe)"
-    assert differs in capfd.readouterr().out
+    assert differs in said
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,25 @@ def test_where_every_run_crashes_at_once_the_page_says_why(tmp_path: Path, capsy
     assert (tmp_path / "small" / "comparison.html").is_file()
 
 
+def test_a_mistake_in_a_function_of_ones_own_ends_a_study_before_its_first_run(tmp_path: Path) -> None:
+    own = "python:tests.helpers.own_functions.wrong_shape"
+    plan = load_study(write_study(tmp_path, methods=["grpo", own], seeds=1))
+    with pytest.raises(
+        LampoError, match=r"The method wrong_shape of the study cannot be run\. .* returned a tensor \(1,\)"
+    ):
+        compare(plan, Console(quiet=True))
+    assert not (plan.folder / "runs").exists()
+
+
+def test_a_study_does_not_move_into_a_run(tmp_path: Path) -> None:
+    plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1))
+    plan.folder.mkdir()
+    (plan.folder / "config.yaml").touch()
+    with pytest.raises(LampoError, match="small is a run, and a study needs a folder of its own"):
+        compare(plan, Console(quiet=True))
+    assert [path.name for path in plan.folder.iterdir()] == ["config.yaml"]
+
+
 def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
     plan = load_study(write_study(tmp_path, methods=["grpo"], seeds=1))
     plan.folder.mkdir()

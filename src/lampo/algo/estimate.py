@@ -158,9 +158,10 @@ def _call(
     )  # a row without a reward gets 0, whatever the function says of it
     if not said.isfinite().all():
         row = int((~said.isfinite()).nonzero()[0, 0])
-        raise LampoError(
-            f"{what} returned {float(said[row].flatten()[0])} for rollout {row}. Advantages must be finite."
-        )
+        told = f"{what} returned {float(said[row].flatten()[0])} for rollout {row}. Advantages must be finite."
+        if given["rewards_N"].isnan().any():
+            told += " Where valid_N is False rewards_N is nan: leave those rollouts out."
+        raise LampoError(told)
     return said
 
 

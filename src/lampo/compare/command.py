@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..config.load import names_own_function
+from ..store.checkpoints import is_run
 from ..store.files import write_file
 from ..store.lock import lock
 from ..types import LampoError
@@ -89,14 +91,18 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         What every run came to.
 
     Raises:
-        LampoError: the study is under way in another process, it leaves no problems to compare on, or a warm start crashed twice.
-            Then its seed has no common start.
+        LampoError: the study has the name of a run, is under way in another process, or leaves no problems to compare on; or a warm
+            start crashed twice. Then its seed has no common start.
         KeyboardInterrupt: the user stopped it. The same call resumes.
     """
+    if is_run(plan.folder) and not (plan.folder / "study.yaml").exists():
+        raise LampoError(f"{plan.folder} is a run, and a study needs a folder of its own. Give the study another name.")
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
         plan.check()
-        refuse_what_engines_cannot_do([run for run in plan.test({}) if run.seed == 0])
+        first = [run for run in plan.test({}) if run.seed == 0]
+        refuse_what_engines_cannot_do(first)
+        _try_own_functions(first)
         _, crashed = _phase("warm starts", plan.starts(), plan, console)
         _refuse_crashed_starts(crashed)
         write_file(plan.folder / "study.yaml", dump_study(plan.study).encode())
@@ -140,6 +146,27 @@ def refuse_what_engines_cannot_do(runs: Sequence[Planned]) -> None:
             engine_of(run.config).refuse(run.config)
         except LampoError as error:
             raise LampoError(f"The method {run.method} of the study cannot be run. {error}") from None
+
+
+def _try_own_functions(runs: Sequence[Planned]) -> None:
+    """Call the user's own functions once, so that a mistake in one ends the study before its first run.
+
+    Raises:
+        LampoError: a function cannot be imported, raises, or returns what it must not; names the method.
+    """
+    if not (runs := [run for run in runs if names_own_function(run.config)]):
+        return
+    from ..process import prepare
+    from ..train.own_functions import try_own_functions
+    from ..verify import VerifierPool
+
+    with VerifierPool(1) as pool:
+        for run in runs:
+            prepare(run.config)
+            try:
+                try_own_functions(run.config, run.config.task.load().train, pool)
+            except LampoError as error:
+                raise LampoError(f"The method {run.method} of the study cannot be run. {error}") from None
 
 
 def finished_so_far(plan: Plan) -> list[RunResult]:

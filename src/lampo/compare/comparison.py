@@ -103,8 +103,13 @@ class MethodSummary:
 
     @property
     def trained(self) -> bool:
-        """Whether any of its runs made an optimiser step."""
+        """Whether any of its runs made an optimiser step before its last evaluation."""
         return any(run.points[-1].updates > 0 for run in self.runs)
+
+    @property
+    def all_crashed(self) -> bool:
+        """Whether none of its runs came to its end. What they learned after their last evaluation is not known."""
+        return all(run.status == "crashed" for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)

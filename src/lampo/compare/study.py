@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ..config.explain import explain_errors
 from ..config.load import load_config, read_yaml
 from ..config.recipes import find_recipe
 from ..config.schema import TrainConfig
@@ -326,19 +327,17 @@ def load_study(file: Path) -> Plan:
         LampoError: it is missing or is not YAML, a key is unknown, a value does not hold.
     """
     values = read_yaml(file, "study", "`recipe:` and `methods:`")
+    if "methods" not in values and {"model", "task"} <= values.keys():
+        raise LampoError(
+            f"{file} is a recipe and no study. A study names it: {{name: study, recipe: {file.name}, methods: [grpo, lampo]}}"
+        )
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
-        raise LampoError(f"The study {file} has settings that do not hold:\n{what_fails(error)}") from None
+        raise LampoError(f"The study {file} has settings that do not hold:\n{explain_errors(error, Study)}") from None
     beside = Path(os.path.normpath(file.parent / study.recipe))
     is_file = beside.exists() or beside.suffix in (".yaml", ".yml")
     return Plan(study, find_recipe(beside if is_file else Path(study.recipe)), file)
-
-
-def what_fails(error: ValidationError) -> str:
-    """Where something does not hold and why, a line each."""
-    found = ((".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")) for each in error.errors())
-    return "\n".join(sorted(f"  {where}: {what}" for where, what in found))
 
 
 def dump_study(study: Study) -> str:

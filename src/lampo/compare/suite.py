@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from ..config.explain import explain_errors
 from ..config.load import parse_setting, read_yaml
 from ..config.methods import METHODS
 from ..messages import did_you_mean, joined
 from ..options import OWN, Name, Options
 from ..types import LampoError
 from .results import RunResult, read_note, read_results
-from .study import MethodEntry, Plan, Planned, load_study, what_fails
+from .study import MethodEntry, Plan, Planned, load_study
 
 PACKAGED = "suite"
 ROW = "row.parquet"
@@ -233,7 +234,7 @@ def open_suite(file: Path) -> OpenSuite:
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise LampoError(f"The suite {file} has settings that do not hold:\n{what_fails(error)}") from None
+        raise LampoError(f"The suite {file} has settings that do not hold:\n{explain_errors(error, Suite)}") from None
     return OpenSuite(suite, file)
 
 
@@ -269,7 +270,7 @@ def entered_method(method: str, settings: Sequence[str], name: str | None) -> Me
             learning_rates=None if rate is None else [rate],
         )
     except ValidationError as error:
-        raise LampoError(f"The method cannot be entered so:\n{what_fails(error)}") from None
+        raise LampoError(f"The method cannot be entered so:\n{explain_errors(error, MethodEntry)}") from None
 
 
 def read_row(file: Path) -> Row:

@@ -77,15 +77,18 @@ def how_to_read(comparisons: Sequence[Comparison]) -> list[str]:
 def in_words(comparison: Comparison) -> list[str]:
     """What came out, in a few sentences: the clear differences first."""
     others = [method for method in comparison.methods if method.method != comparison.baseline and method.trained]
-    untrained = [method.method for method in comparison.methods if not method.trained]
+    untrained = [method.method for method in comparison.methods if not method.trained and not method.all_crashed]
     lines = [
         f"{name}: {count} of {count} crashed before the first evaluation: {printable(error)}."
         for name, count, error in comparison.lost
     ]
     if not comparison.methods:
         return lines or ["There are no test runs yet."]
-    if len(untrained) == len(comparison.methods):
-        return [*lines, "Nothing was trained: no run made an optimiser step, so there is nothing to compare."]
+    crashed = _crashes(comparison)
+    if not any(method.trained for method in comparison.methods):
+        unseen = any(method.all_crashed for method in comparison.methods)
+        why = "No run that learned was evaluated" if unseen else "Nothing was trained: no run made an optimiser step"
+        return [*lines, f"{why}, so there is nothing to compare.", *crashed]
     if comparison.primary:
         lines.append(f"The primary measure is {MEASURES[comparison.primary]}.")
     if all(method.method != comparison.baseline for method in comparison.methods):
@@ -117,15 +120,22 @@ def in_words(comparison: Comparison) -> list[str]:
         lines += [line for measure in MEASURES if measure != comparison.primary and (line := _also(others, measure))]
     if untrained:
         lines.append(f"Nothing was trained with {', '.join(untrained)}: no optimiser step was made.")
-    for method in comparison.methods:
-        if method.num_crashed:
-            missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
-            lines.append(f"{method.method}: {_of(method.num_crashed, method)} crashed{missing}.")
+    lines += crashed
     edges = [tuned.method for tuned in comparison.tuning if tuned.edge]
     if edges:
         lines.append(
             f"The best learning rate lies at the edge of the grid, and a better one may lie beyond: {', '.join(edges)}."
         )
+    return lines
+
+
+def _crashes(comparison: Comparison) -> list[str]:
+    """A sentence for each method of which seeds crashed."""
+    lines = []
+    for method in comparison.methods:
+        if method.num_crashed:
+            missing = f", {method.num_uncounted} without a single evaluation left out" if method.num_uncounted else ""
+            lines.append(f"{method.method}: {_of(method.num_crashed, method)} crashed{missing}.")
     return lines
 
 
@@ -375,7 +385,7 @@ def _beside_baseline(
 
     def verdict(method: MethodSummary) -> str | None:
         if not method.trained:
-            return NOTHING_TRAINED
+            return "crashed" if method.all_crashed else NOTHING_TRAINED
         return "baseline" if method.method == comparison.baseline else column(lambda pair: pair.verdict)(method)
 
     told = {

@@ -17,14 +17,14 @@ from ..options import OWN
 from .schema import TrainConfig
 
 
-def explain_errors(error: ValidationError) -> str:
-    """Validation errors in plain words, a line each."""
-    return "\n".join(f"  {line}" for line in sorted({_explained(detail) for detail in error.errors()}))
+def explain_errors(error: ValidationError, root: type[BaseModel] = TrainConfig) -> str:
+    """Validation errors of a recipe, or of another file that `root` describes, in plain words, a line each."""
+    return "\n".join(f"  {line}" for line in sorted({_explained(detail, root) for detail in error.errors()}))
 
 
-def _explained(detail: Any) -> str:
+def _explained(detail: Any, root: type[BaseModel]) -> str:
     """One of them, its key as the user writes it."""
-    keys, section = _written_keys(detail["loc"])
+    keys, section = _written_keys(detail["loc"], root)
     where = ".".join(keys)
     match detail["type"]:
         case "extra_forbidden":
@@ -42,7 +42,7 @@ def _explained(detail: Any) -> str:
         case "model_attributes_type" | "model_type" | "dict_type" if not isinstance(detail["input"], dict | list):
             return (
                 f"{where} is a section: write {where}: {{name: {detail['input']}}}"
-                if _has_variants(where)
+                if _has_variants(where, root)
                 else _plainly(where, detail)
             )
         case "list_type" if where == "rewards":
@@ -57,9 +57,9 @@ def _plainly(where: str, detail: Any) -> str:
     return f"{where}: {message}{given}" if where else message  # the recipe as a whole has no key
 
 
-def _has_variants(section: str) -> bool:
-    """Whether a section of the recipe is chosen by its `name`."""
-    field = TrainConfig.model_fields.get(section)
+def _has_variants(section: str, root: type[BaseModel]) -> bool:
+    """Whether a section is chosen by its `name`."""
+    field = root.model_fields.get(section)
     return field is not None and len(_sections(field.annotation)) > 1
 
 
@@ -73,14 +73,18 @@ def _known(tag: str, expected_tags: str, **_: Any) -> str:
     return f"{listed}, and {own} for a function of your own.{did_you_mean(tag, names)}"
 
 
-def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseModel] | None]:
-    """Pydantic's location as keys of the recipe, without the tags of unions, and the section class of the last key."""
+def _written_keys(location: Sequence[str | int], root: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
+    """Pydantic's location as keys of the file, without the tags of unions, and the section class of the last key."""
     keys: list[str] = []
     holder: type[BaseModel] | None = None
-    sections: dict[str, type[BaseModel]] = {"": TrainConfig}
+    sections: dict[str, type[BaseModel]] = {"": root}
+    tagged = False  # a union of plain types, such as `int | Literal["auto"]`, is followed by the type that was tried
     for key in map(str, location):
-        if key in sections:  # the tag of a union
+        if key in sections:  # the tag of a union of sections
             sections = {"": sections[key]}
+            continue
+        if tagged:
+            tagged = False
             continue
         if key.isdigit() and keys:  # an entry of a list
             keys[-1] += f"[{key}]"
@@ -89,7 +93,15 @@ def _written_keys(location: Sequence[str | int]) -> tuple[list[str], type[BaseMo
         holder = sections.get("")
         field = holder.model_fields.get(key) if holder else None
         sections = _sections(field.annotation) if field else {}
+        tagged = field is not None and not sections and _num_types(field.annotation) > 1
     return keys, holder
+
+
+def _num_types(annotation: Any) -> int:
+    """How many types a union admits, None aside. 1 for what is no union."""
+    if get_origin(annotation) not in (typing.Union, types.UnionType):
+        return 1
+    return sum(argument is not type(None) for argument in get_args(annotation))
 
 
 def _sections(annotation: Any) -> dict[str, type[BaseModel]]:

@@ -105,7 +105,7 @@ def load_config(recipe: Path, settings: Sequence[str] = (), *, beside: Path | No
     if "recipe" in values and "methods" in values:
         raise LampoError(f"{recipe} is a study and no recipe. Run it with: lampo compare {recipe}")
     config = parse_config(values, str(recipe), settings)
-    if config.run.imports or not _names_own_function(config):
+    if config.run.imports or not names_own_function(config):
         return config
     folders = dict.fromkeys(str(file.absolute().parent) for file in (beside, recipe) if file is not None)
     return config.model_copy(update={"run": config.run.model_copy(update={"imports": list(folders)})})
@@ -184,7 +184,8 @@ def _find_unusable(value: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: the text holds half a character ({ascii(value)[:40]})"
 
 
-def _names_own_function(config: TrainConfig) -> bool:
+def names_own_function(config: TrainConfig) -> bool:
+    """Whether a recipe names a function of the user's own: an advantage, a surrogate, a reward or a verifier."""
     sections = [config.advantage, *config.rewards, *([] if config.verifier is None else [config.verifier])]
     return config.loss.surrogate.startswith(OWN) or any(section.name == "python" for section in sections)
 

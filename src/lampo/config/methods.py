@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..messages import did_you_mean
+from ..options import OWN
 from ..types import LampoError
 
 Settings = dict[str, Any]
@@ -191,7 +192,12 @@ def method_settings(name: Any) -> Settings:
         LampoError: there is no method of that name.
     """
     if not isinstance(name, str) or name not in METHODS:
-        guess = did_you_mean(str(name), METHODS)
+        own = isinstance(name, str) and name.startswith(OWN)
+        guess = (
+            f" For an advantage of your own: method: null, advantage.name: {name}."
+            if own
+            else did_you_mean(str(name), METHODS)
+        )
         raise LampoError(f"There is no method {name!r}.{guess} Known are {', '.join(METHODS)}.")
     return copy.deepcopy(METHODS[name].settings)
 

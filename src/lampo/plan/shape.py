@@ -70,12 +70,13 @@ def _qwen3(layers: int, hidden: int, inner: int, heads: int) -> Shape:
 
 
 KNOWN: dict[str, Shape] = {
+    "Qwen/Qwen3-0.6B": _qwen3(28, 1024, 3072, 16),
     "Qwen/Qwen3-1.7B": _qwen3(28, 2048, 6144, 16),
     "Qwen/Qwen3-4B": _qwen3(36, 2560, 9728, 32),
     "microsoft/Phi-4-mini-instruct": Shape(32, 3072, 8192, 24, 8, 128, 200_064, tied=True),
     "SmolLM2-135M-Instruct": Shape(30, 576, 1536, 9, 3, 64, 49_152, tied=True),
 }
-"""The models of the recipes, which may be planned for without a network."""
+"""The models of the recipes and of the first recipe of the documentation, which may be planned for without a network."""
 
 
 def shape_of(options: ModelOptions) -> Shape:

@@ -69,12 +69,12 @@ def nothing_trained(metrics: Sequence[Record]) -> str:
         return ""
     why = ""
     if steps:
-        all_unknown = all(record.get("rollouts/unknown") == 1 for record in steps)
-        why = (
-            " No response had a reward: to each the verifier or a reward said that it cannot tell."
-            if all_unknown
-            else " In no group did the rewards differ. A warm start, a denser reward or easier problems would help."
-        )
+        if all(record.get("rollouts/unknown") == 1 for record in steps):
+            why = " No response had a reward: to each the verifier or a reward said that it cannot tell."
+        elif any(record.get("advantage/groups_without_spread", 1) < 1 for record in steps):
+            why = " Rewards differed in some groups, but every advantage was 0."
+        else:
+            why = " In no group did the rewards differ. A warm start, a denser reward or easier problems would help."
     return f"Nothing was trained: the run has made no optimiser step.{why}"
 
 

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from ..messages import joined, nearest
 from ..options import Options
 from ..types import LampoError, Problem
@@ -97,6 +99,11 @@ def prompt_key(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
+def _as_yaml(name: str) -> str:
+    """A column's name as a recipe has it: in quotes where YAML would read it as another one, as with spaces at its ends."""
+    return yaml.safe_dump([name], default_flow_style=True, allow_unicode=True, width=math.inf).strip()[1:-1]
+
+
 def require_columns(rows: Sequence[Row], named: Mapping[str, str], source: str) -> None:
     """Refuse rows that lack columns.
 
@@ -118,7 +125,9 @@ def require_columns(rows: Sequence[Row], named: Mapping[str, str], source: str) 
     )
     columns = "column" if len(missing) == 1 else "columns"
     message = f"{source} has no {columns} {lacking}. It has: {', '.join(map(repr, present))}."
-    chosen = ", ".join(f"{role}: {guesses.get(name, '...')}" for name, role in missing.items() if role)
+    chosen = ", ".join(
+        f"{role}: {_as_yaml(guesses[name]) if name in guesses else '...'}" for name, role in missing.items() if role
+    )
     raise LampoError(f"{message} Name them in the recipe: task: {{columns: {{{chosen}}}}}" if chosen else message)
 
 

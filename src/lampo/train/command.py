@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.load import load_config
+from ..config.load import load_config, parse_setting
 from ..config.recipes import find_recipe
 from ..interrupt import stopped_at_once
 from ..store.files import reason
@@ -18,6 +18,10 @@ from ..view.output import say, unfailing_output
 
 if TYPE_CHECKING:
     from .run import Run
+
+
+WHICH = ("run.name", "run.folder")
+"""Settings that say which run of a recipe `--resume` goes on with."""
 
 
 def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool, accepted: Sequence[str] = ()) -> None:
@@ -47,7 +51,10 @@ def train(recipe: Path, settings: Sequence[str], *, resume: bool, dry_run: bool,
 
 
 def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, resume: bool) -> None:
-    path = None if not resume else recipe if recipe.is_dir() else _newest(find_recipe(recipe))
+    which = [setting for setting in settings if parse_setting(setting)[0] in WHICH]
+    path = None if not resume else recipe if recipe.is_dir() else _newest(find_recipe(recipe), which)
+    if path not in (None, recipe):  # they have found the run, and are nothing that it changes
+        settings = [setting for setting in settings if setting not in which]
     config = load_config(_recipe(recipe), settings) if path is None else load_config(path / "config.yaml")
     from ..process import prepare
     from ..view.console import Progress
@@ -66,7 +73,7 @@ def _train(recipe: Path, settings: Sequence[str], accepted: Sequence[str], *, re
         prepare(run.config)  # --set may have changed the threads of a run that is resumed
         with Progress(run.path.name) as progress:
             if path is not None and not recipe.is_dir():
-                notes += recipe_notes(load_config(find_recipe(recipe)), config)
+                notes += recipe_notes(load_config(find_recipe(recipe), which), config)
             for note in notes:
                 progress.note(note)
             engine.train(run, progress)
@@ -96,8 +103,8 @@ def _recipe(recipe: Path) -> Path:
     return find_recipe(recipe)
 
 
-def _newest(recipe: Path) -> Path:
-    options = load_config(recipe).run
+def _newest(recipe: Path, which: Sequence[str]) -> Path:
+    options = load_config(recipe, which).run
     from .run import find_run
 
     path = find_run(Path(options.folder), options.name)

@@ -73,6 +73,12 @@ def test_what_is_no_advantage_is_told(name: str, message: str) -> None:
         estimate_advantages([group(1.0, 0.0)], options(name))
 
 
+def test_an_advantage_that_averages_over_unknown_rewards_is_told_of_them() -> None:
+    told = r"returned nan for rollout 0\. .* Where valid_N is False rewards_N is nan: leave those rollouts out\."
+    with pytest.raises(LampoError, match=told):
+        estimate_advantages([group(1.0, 0.0, NAN)], options("plain_names"))
+
+
 def test_options_survive_writing_and_reading() -> None:
     chosen = options("above_mean", power=2.0)
     assert isinstance(chosen, OwnEstimatorOptions)

@@ -121,11 +121,16 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
     [
         ({"baseline": "dapo"}, r"the baseline 'dapo' is not among the methods lampo, grpo"),
         ({"methods": ["grpo", "grpo"]}, "two methods have the same name"),
-        ({"sedes": 3}, "sedes"),
+        ({"sedes": 3}, r"sedes is not a setting\. Did you mean seeds\?"),
+        (
+            {"methods": [{"name": "a", "method": "grpo", "setings": {}}]},
+            r"methods\[0\]\.setings .* methods\[0\]\.settings\?",
+        ),
+        ({"methods": None}, r"methods: Input should be a valid list \(given: None\)"),
         ({"seeds": {"grop": 3}}, "seeds names grop"),
         ({"tasks": {"a/b": {}}}, "fit for folders"),
-        ({"seeds": 0}, "greater than 0"),
-        ({"seeds": {"lampo": -1}}, "greater than 0"),
+        ({"seeds": 0}, r"\n  seeds: Input should be greater than 0 \(given: 0\)"),
+        ({"seeds": {"lampo": -1}}, r"\n  seeds\.lampo: Input should be greater than 0"),
         ({"learning_rates": [1e-4, 1.0000001e-4]}, "learning rates of lampo are not six digits apart"),
         ({"methods": ["grpo", {"name": "start", "method": "lampo"}]}, "no method can be called start"),
         ({"methods": ["grpo", "ppo"]}, "method ppo .*There is no method 'ppo'. Known are lampo"),
@@ -136,6 +141,13 @@ def test_settings_of_study_task_and_method_lie_over_each_other(tmp_path: Path) -
 def test_mistakes_are_told_in_plain_words(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LampoError, match=message):
         plan(tmp_path, **changes).test({})
+
+
+def test_a_recipe_in_the_place_of_a_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        LampoError, match=r"quickstart\.yaml is a recipe and no study\. A study names it: .*recipe: quickstart\.yaml"
+    ):
+        load_study(RECIPE)
 
 
 def test_a_recipe_of_the_package_by_name_with_a_function_beside_the_study(tmp_path: Path) -> None:

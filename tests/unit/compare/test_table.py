@@ -96,6 +96,19 @@ def test_words_say_where_nothing_was_trained():
     assert in_words(partly)[0].startswith("lampo is better than grpo")
 
 
+def test_a_method_that_crashed_before_an_evaluation_of_its_steps_is_not_said_to_have_made_none():
+    results = study(("grpo", [0.5] * 7), ("lampo", [0.6] * 7))
+    crashed = [replace(untrained(result), status="crashed") for result in study(("own", [0.5] * 7))]
+    partly = only([*results, *crashed])
+    assert [row[-1] for row in table(partly, "Final accuracy").rows] == ["baseline", "better", "crashed"]
+    assert in_words(partly)[1:] == ["own: 7 of 7 crashed."]
+    none = only([*map(untrained, results), *crashed])
+    assert in_words(none) == [
+        "No run that learned was evaluated, so there is nothing to compare.",
+        "own: 7 of 7 crashed.",
+    ]
+
+
 def test_the_tuned_table_says_what_won_and_where():
     results = (
         study(("grpo", [0.5])) + tuning("grpo", {1e-6: [0.4, 0.4], 1e-5: [0.5, 0.5]}) + tuning("rloo", {1e-4: [0.3]})

@@ -51,6 +51,7 @@ def test_1e_minus_6_is_a_number(recipe: Path) -> None:
         ("optimizer.betas=[0.9, 1.0]", r"optimizer\.betas\[1\]: .*less than 1.*given: 1"),
         ("sampling.accuracy_range=[20, 80]", r"sampling\.accuracy_range: .*two shares from 0 to 1"),
         ("sampling.accuracy_range=[0.8, 0.2]", r"sampling\.accuracy_range: .*the smaller one first"),
+        ("training.tokens_per_microbatch=x", r"\n  training\.tokens_per_microbatch: Input should be 'auto' \(given: 'x'\)"),
         ("sampling.group_size=1", r"sampling\.group_size: .*greater than 1.*given: 1"),
         ("sampling.temperature=.nan", r"sampling\.temperature: .*finite number.*given: nan"),
         ("sampling.temperature=warm", r"sampling\.temperature: .*number.*given: 'warm'"),

@@ -98,7 +98,16 @@ def test_the_numbers_of_the_papers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "guess"),
-    [("grop", "grpo"), ("GRPO", "grpo"), ("dpo", "dapo"), (["grpo"], "grpo"), ("ppo", None), (1, None), (True, None)],
+    [
+        ("grop", "grpo"),
+        ("gpro", "grpo"),
+        ("GRPO", "grpo"),
+        ("dpo", "dapo"),
+        (["grpo"], "grpo"),
+        ("ppo", None),
+        (1, None),
+        (True, None),
+    ],
 )
 def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name: Any, guess: str | None) -> None:
     told = rf" Did you mean {guess}\?" if guess else ""
@@ -107,6 +116,14 @@ def test_an_unknown_method_is_refused_with_the_nearest_and_the_known_names(name:
         load_config(RECIPE, [f"method={yaml.safe_dump(name).splitlines()[0]}"])
     with pytest.raises(LampoError, match=message):
         parse_config({**yaml.safe_load(RECIPE.read_text()), "method": name}, "a recipe")
+
+
+def test_an_own_advantage_in_the_place_of_a_method_is_told_where_it_belongs() -> None:
+    with pytest.raises(
+        LampoError, match=r"For an advantage of your own: method: null, advantage\.name: python:mine\.f\."
+    ):
+        load_config(RECIPE, ["method=python:mine.f"])
+    load_config(RECIPE, ["method=null", "advantage.name=python:mine.f"])
 
 
 def test_what_is_written_wins_over_the_method_and_settings_win_over_both() -> None:

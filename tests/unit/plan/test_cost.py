@@ -68,9 +68,14 @@ def test_weights_and_cache() -> None:
 
 @pytest.mark.parametrize(
     ("name", "billions"),
-    [("Qwen/Qwen3-1.7B", 1.72), ("Qwen/Qwen3-4B", 4.02), ("microsoft/Phi-4-mini-instruct", 3.84)],
+    [
+        ("Qwen/Qwen3-0.6B", 0.596),
+        ("Qwen/Qwen3-1.7B", 1.72),
+        ("Qwen/Qwen3-4B", 4.02),
+        ("microsoft/Phi-4-mini-instruct", 3.84),
+    ],
 )
-def test_the_papers_models_have_the_weights_that_recipes_for_verl_count(name: str, billions: float) -> None:
+def test_known_shapes_have_as_many_weights_as_their_models(name: str, billions: float) -> None:
     assert KNOWN[name].parameters / 1e9 == pytest.approx(billions, abs=0.005)
 
 

@@ -236,6 +236,11 @@ def test_the_guess_is_a_column_that_has_no_other_part_yet(tmp_path):
         load_text(tmp_path / "b.jsonl", '{"prompt": "a", "solution": "1"}\n')
 
 
+def test_a_guess_is_written_as_yaml_reads_it(tmp_path):
+    with pytest.raises(LampoError, match=re.escape("{columns: {prompt: 'Prompt: ', answer: ' answer '}}")):
+        load_text(tmp_path / "a.csv", "Prompt: , answer \na,1\n")
+
+
 def test_the_other_columns_are_fields_of_the_problem(tmp_path):
     row = {"question": "a", "gold": 1, "why": "so", "level": 3, "tags": ["x"], "prompt": "not this", "": 0}
     file = write_jsonl(tmp_path / "a.jsonl", [row, row | {"question": "b"}])

@@ -275,6 +275,8 @@ def test_a_run_without_an_optimiser_step_says_that_nothing_was_trained(run: Path
     assert said in rewrite(run, evaluation(0, 0.25, 20.0)).of("p")
     alike = f"{said} In no group did the rewards differ. A warm start, a denser reward or easier problems would help."
     assert alike in rewrite(run, train(1) | {"rollouts/unknown": 0.5}).of("p")
+    idle = f"{said} Rewards differed in some groups, but every advantage was 0."
+    assert idle in rewrite(run, train(1) | {"advantage/groups_without_spread": 0.5}).of("p")
     unknown = f"{said} No response had a reward: to each the verifier or a reward said that it cannot tell."
     assert unknown in rewrite(run, train(1) | {"rollouts/unknown": 1.0}).of("p")
     assert said not in rewrite(run, train(1) | {"optimizer/gradient_norm": 0.5}).of("p")
