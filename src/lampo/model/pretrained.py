@@ -52,7 +52,9 @@ def load_pretrained(options: ModelOptions, dtype: torch.dtype) -> tuple[PreTrain
     assert options.path is not None
     path = resolve_path(options.path)
     model = _load_model(options, path, dtype)
-    return model, load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+    return model, load_tokenizer(
+        options, resolve_path(options.tokenizer, "model.tokenizer") if options.tokenizer else path
+    )
 
 
 def _load_model(options: ModelOptions, path: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -171,7 +173,9 @@ def empty_model(options: ModelOptions) -> tuple[PreTrainedModel, PreTrainedToken
     if options.path is not None:
         path = resolve_path(options.path)
         config = load_model_config(options, path)
-        tokenizer = load_tokenizer(options, resolve_path(options.tokenizer) if options.tokenizer else path)
+        tokenizer = load_tokenizer(
+            options, resolve_path(options.tokenizer, "model.tokenizer") if options.tokenizer else path
+        )
     tokenizer = tokenizer or _own_tokenizer(options)
     try:
         with torch.device("meta"):
@@ -186,7 +190,7 @@ def empty_model(options: ModelOptions) -> tuple[PreTrainedModel, PreTrainedToken
 def _own_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
     if options.characters is not None:
         return character_tokenizer(options.characters)
-    return load_tokenizer(options, resolve_path(str(options.tokenizer)))
+    return load_tokenizer(options, resolve_path(str(options.tokenizer), "model.tokenizer"))
 
 
 def _own_config(options: ModelOptions, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
@@ -245,14 +249,14 @@ def decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
     return writable(tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def resolve_path(path: str) -> str:
-    """A path that transformers can open: hub names pass through.
+def resolve_path(path: str, setting: str = "model.path") -> str:
+    """A path that transformers can open: hub names pass through. It is what this setting says.
 
     A run directory stands for the model that it kept, else for its latest whole checkpoint. A GGUF file is turned into a
     checkpoint folder once, and so are LoRA adapters, merged into their base.
 
     Raises:
-        LampoError: the run has no model yet, the file or package is not there, or it cannot be read.
+        LampoError: the run has no model yet, the folder, file or package is not there, or it cannot be read.
     """
     if path.startswith("package:"):
         return str(_converted(_file_in_package(path)))
@@ -271,6 +275,8 @@ def resolve_path(path: str) -> str:
         if beside:  # no name on the hub, which would be asked for half a minute
             raise LampoError(f"There is no run or model {path} (model.path).{did_you_mean(path, beside)}")
     if not folder.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") > 1:  # a name on the hub is NAME or OWNER/NAME
+            raise LampoError(f"There is no folder {folder.absolute()} ({setting}).")
         hub_failure()
     if is_run(folder):
         model = model_of_run(folder)

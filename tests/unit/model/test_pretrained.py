@@ -274,7 +274,16 @@ def test_gguf_without_the_package_gguf(gguf_file: Path, monkeypatch: pytest.Monk
 
 def test_hub_names_and_folders_pass_through() -> None:
     assert resolve_path("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
-    assert resolve_path("~/model") == str(Path.home() / "model")
+    assert resolve_path("~") == str(Path.home())
+
+
+@pytest.mark.parametrize("path", ["./nope", "../nope", "~/nope", "/no/such/model", "runs/nope/model"])
+def test_a_folder_that_is_not_there_is_not_asked_for_on_the_hub(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "hub_failure", lambda: pytest.fail("the hub was asked for"))
+    absent = Path(path).expanduser().absolute()
+    for load in (lambda options: Policy.load(options), pretrained.empty_model):
+        with pytest.raises(LampoError, match=rf"^There is no folder {absent} \(model\.path\)\.$"):
+            load(ModelOptions(path=path, device="cpu"))
 
 
 # The character tokenizer
@@ -357,7 +366,7 @@ def test_a_saved_tokenizer_for_a_model_from_scratch(tmp_path: Path) -> None:
     options = ModelOptions(config=tiny_options().config, tokenizer=str(tmp_path))
     model, tokenizer = from_scratch(options, torch.float32, 0)
     assert model.config.vocab_size == len(tokenizer) == 3 + 4
-    with pytest.raises(LampoError, match=r"Cannot load the tokenizer .*nowhere.*\(model.tokenizer\)"):
+    with pytest.raises(LampoError, match=r"There is no folder .*nowhere \(model.tokenizer\)"):
         from_scratch(ModelOptions(config=options.config, tokenizer=str(tmp_path / "nowhere")), torch.float32, 0)
 
 
@@ -431,7 +440,7 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path) -> None:
     Policy.load(tiny_options()).save(tmp_path / "no json")
     (tmp_path / "no json" / "config.json").write_text("{")
     (tmp_path / "empty").mkdir()
-    for name in ("cut", "no weights", "no json", "empty", "nowhere"):
+    for name in ("cut", "no weights", "no json", "empty"):
         with pytest.raises(LampoError, match=rf"Cannot load the model '.*{name}': .+\(model.path\)\.$") as caught:
             Policy.load(ModelOptions(path=str(tmp_path / name), device="cpu"))
         assert "\n" not in str(caught.value)

@@ -65,7 +65,9 @@ class VllmResponder:
                 "Install the extra: pip install 'lampo[vllm]'."
             ) from None
         path = _folder(model, weights)
-        tokenizer_path = path if weights is not None or model.tokenizer is None else resolve_path(model.tokenizer)
+        tokenizer_path = (
+            path if weights is not None or model.tokenizer is None else resolve_path(model.tokenizer, "model.tokenizer")
+        )
         context = context_of(load_model_config(model, path))
         if max_new_tokens >= context.length:  # vLLM keeps to one set of longrope's factors, by its longest row
             context = context.beyond()
