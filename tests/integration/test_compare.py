@@ -130,7 +130,7 @@ def test_warm_starts_that_crash_for_one_reason_tell_it_once(tmp_path: Path) -> N
     with pytest.raises(LampoError, match="A warm start crashed") as crash:
         compare(plan, Console(file=io.StringIO()))
     told = str(crash.value)
-    assert told.count("Give a folder with config.json") == 1
+    assert told.count("There is no folder") == 1
     assert all(str(run.path) in told for run in plan.starts())
 
 

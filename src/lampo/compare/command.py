@@ -99,6 +99,7 @@ def compare(plan: Plan, console: Console) -> list[RunResult]:
         raise LampoError(f"{plan.folder} is a run, and a study needs a folder of its own. Give the study another name.")
     plan.folder.mkdir(parents=True, exist_ok=True)
     with lock(plan.folder / "study.lock", f"The study in {plan.folder}"):
+        console.print("checking data, engines, and functions of your own", markup=False)
         plan.check()
         first = [run for run in plan.test({}) if run.seed == 0]
         refuse_what_engines_cannot_do(first)

@@ -99,6 +99,7 @@ def _run(entry: Entry, console: Console, workers: int) -> list[str]:
     """
     if not entry.runs:
         return []
+    console.print("checking tasks, and functions of your own", markup=False)
     cannot = _check(entry)
     runs = [run for run in entry.runs if run.task not in cannot]
     left_out = [f"{task} is not run: {reason}" for task, reason in cannot.items()]
