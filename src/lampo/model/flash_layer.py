@@ -235,8 +235,9 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         states, cos, sin, *kept = ctx.saved_tensors
         with torch.autocast(states.device.type, enabled=False):
-            kept = kept or _run(states, (cos, sin), ctx.packing, ctx.parts)
-            of_states, *of_tensors = _back(grad, states, (cos, sin), kept, ctx.packing, ctx.parts)
+            turns, packing, parts = (cos, sin), ctx.packing, ctx.parts
+            grads = _back(grad, states, turns, kept or _run(states, turns, packing, parts), packing, parts)
+        of_states, *of_tensors = grads
         return of_states, None, None, None, None, *of_tensors
 
 
@@ -266,7 +267,7 @@ def _back(
     of_down = parts.down.of_tensors(upstream, product)
     of_gates = parts.gates.of_tensors(of_both, add_norm(middle, None, parts.norms[1], parts.epsilon))
     of_middle, of_second = norm_back(parts.gates.of_states(of_both), middle, parts.norms[1], parts.epsilon, grad)
-    del both, of_both, product  # half of what a layer holds at its peak
+    del kept, both, of_both, product  # half of what a layer holds at its peak
 
     upstream = of_middle.to(torch.bfloat16)
     of_out_of = parts.out_of.of_tensors(upstream, attended[0].flatten(1))
