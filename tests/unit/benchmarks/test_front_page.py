@@ -11,8 +11,8 @@ def test_every_interval_of_the_front_page_stands_where_its_row_links_to() -> Non
     rows = [line for line in text.splitlines() if line.startswith("|") and INTERVAL.search(line)]
     assert len(rows) == 7
     for row in rows:
-        page = ROOT / (re.findall(r"\((docs/results/[^)#]+)", row) or ["docs/suite.md"])[0]
-        sources = [page, page.with_name("comparison.md")]
+        pages = [ROOT / page for page in re.findall(r"\((docs/results/[^)#]+)", row) or ["docs/suite.md"]]
+        sources = [source for page in pages for source in (page, page.with_name("comparison.md"))]
         told = "".join(source.read_text(encoding="utf-8") for source in sources if source.is_file())
         found = INTERVAL.findall(row)
         assert all(each in told for each in found), row
