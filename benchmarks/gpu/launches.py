@@ -31,6 +31,7 @@ from lampo.model.packing import Packing
 from lampo.model.policy import Policy
 from lampo.types import MicroBatch
 from tests.helpers import decode_kernels, flash, update_kernels
+from tests.helpers.kept import kept_storages
 
 VIEWS = {
     *(
@@ -146,16 +147,8 @@ def learn(shape: str, layers: int, tokens: int, rank: int, *, own: bool, checkpo
     policy.__dict__["layout"] = "packed"
     if own:
         flash_layer.make_flash(policy.backbone)
-    batch, kept = make_batch(tokens), dict[int, int]()
-    weights = {each.untyped_storage().data_ptr() for each in policy.model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    batch = make_batch(tokens)
+    with kept_storages(policy.model) as kept:
         value = policy.token_logprobs(batch, temperature=1.0)[0].sum()
     value.backward()  # outside, since kernels in torch keep tensors there
     counters[:] = [Counter()]

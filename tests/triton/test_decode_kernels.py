@@ -1,7 +1,6 @@
 """The kernels of a decode step beside their versions in torch: interpreted on a CPU, compiled where there is a GPU."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -9,24 +8,12 @@ import torch
 
 from ..helpers import decode_kernels as expected
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.usefixtures("on_device")
 
 
-@pytest.fixture(scope="module")
-def kernels() -> ModuleType:
-    if DEVICE == "cpu" and "TRITON_INTERPRET" not in os.environ:
-        pytest.skip("without a GPU Triton interprets, and is told so before it is imported: make test-triton")
-    pytest.importorskip("triton")
-    from lampo.model import decode_kernels
-
-    return decode_kernels
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    torch.manual_seed(0)
-    with torch.device(DEVICE):
-        yield
+@pytest.fixture
+def kernels(module_of_kernels: Callable[[str], ModuleType]) -> ModuleType:
+    return module_of_kernels("decode_kernels")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -69,7 +56,7 @@ def test_turn_and_attend(kernels: ModuleType, heads: int, shared: int, width: in
     query = kernels.turn(qkv, keys, values, begins, lengths, turns, norm)
     torch.testing.assert_close(query, expected.turn(qkv, *others, begins, lengths, turns, norm), rtol=0.02, atol=0.02)
     torch.testing.assert_close((keys, values), others, rtol=0.02, atol=0.02)
-    if DEVICE == "cpu":  # products of bfloat16 are not interpreted
+    if query.device.type == "cpu":  # products of bfloat16 are not interpreted
         query, keys, values = query.float(), keys.float(), values.float()
     arguments = query, keys, values, begins, lengths, width**-0.5
     torch.testing.assert_close(kernels.attend(*arguments), expected.attend(*arguments), rtol=0.02, atol=0.02)

@@ -1,7 +1,5 @@
 """Layers of the real kernels: on a GPU as a recipe has them, else interpreted, with torch's attention in plain arithmetic."""
 
-import os
-
 import pytest
 import torch
 
@@ -17,12 +15,10 @@ ON_CUDA = torch.cuda.is_available()
 
 
 @pytest.mark.skipif(ON_CUDA, reason="a GPU runs the kernels themselves")
+@pytest.mark.usefixtures("module_of_kernels")
 @pytest.mark.parametrize("dtype", ["mixed", "bfloat16"])
 @pytest.mark.parametrize("kind", TAKEN)
 def test_interpreted_layers_pass_the_trial(kind: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "TRITON_INTERPRET" not in os.environ:
-        pytest.skip("Triton is told to interpret before it is imported: make test-triton")
-    pytest.importorskip("triton")
     policy = random_policy(KINDS[kind], dtype=dtype)
     assert policy.layout == "packed"
     monkeypatch.setattr(varlen_attention, "KERNEL", flash.forward)

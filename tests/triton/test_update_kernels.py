@@ -1,7 +1,6 @@
 """The kernels of an update beside autograd: interpreted on a CPU, compiled where there is a GPU."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -11,25 +10,13 @@ from torch import Tensor
 
 from ..helpers import update_kernels as expected
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = pytest.mark.usefixtures("on_device")
 ROWS = 5
 
 
-@pytest.fixture(scope="module")
-def kernels() -> ModuleType:
-    if DEVICE == "cpu" and "TRITON_INTERPRET" not in os.environ:
-        pytest.skip("without a GPU Triton interprets, and is told so before it is imported: make test-triton")
-    pytest.importorskip("triton")
-    from lampo.model import update_kernels
-
-    return update_kernels
-
-
-@pytest.fixture(autouse=True)
-def seed() -> Iterator[None]:
-    torch.manual_seed(0)
-    with torch.device(DEVICE):
-        yield
+@pytest.fixture
+def kernels(module_of_kernels: Callable[[str], ModuleType]) -> ModuleType:
+    return module_of_kernels("update_kernels")
 
 
 @pytest.fixture(params=[2, 512], ids=["rows in turns", "a program each"])

@@ -9,6 +9,7 @@ from torch import Tensor
 from lampo.config.schema import LoraOptions
 from lampo.model.policy import Policy
 
+from ...helpers.kept import kept_storages
 from .test_decode_step import KINDS, random_policy
 from .test_packing import make_batch
 
@@ -29,15 +30,7 @@ def leave_alone(policy: Policy) -> None:
 
 def learn(policy: Policy) -> tuple[Tensor, dict[str, Tensor], int]:
     """Log-probabilities, gradients, and bytes kept between the two passes."""
-    kept, weights = dict[int, int](), {each.untyped_storage().data_ptr() for each in policy.model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with kept_storages(policy.model) as kept:
         logprobs_NT, _ = policy.token_logprobs(make_batch(), temperature=0.9)
     parameters = policy.trainable_parameters()
     weights_T = torch.arange(1.0, 1 + logprobs_NT.shape[1])
